@@ -1,0 +1,116 @@
+package online
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+
+	"github.com/millrace/millrace/internal/failure"
+)
+
+// SourcePartition is a partition of a source's topic.
+type SourcePartition struct {
+	Source    string
+	Partition int32
+}
+
+// Position is how far a partition of a group has come.
+type Position struct {
+	Next   int64 // offset of the first record not yet applied
+	Newest int64 // newest event time applied, Unix milliseconds; 0 when there is none
+
+	// Sources is, for every source partition that records were re-keyed from, the highest source offset applied. A re-keyed record at
+	// or below it is a duplicate. Nil for a group that reads its source directly.
+	Sources map[SourcePartition]int64
+}
+
+// positionLayout is the first byte of every encoded position.
+const positionLayout = 1
+
+// AppendBinary appends the position's encoding to b: the layout byte, Next and Newest as varints, the number of sources, and these in
+// order of name and partition. Equal positions have equal encodings.
+func (p Position) AppendBinary(b []byte) []byte {
+	b = append(b, positionLayout)
+	b = binary.AppendVarint(b, p.Next)
+	b = binary.AppendVarint(b, p.Newest)
+	b = binary.AppendUvarint(b, uint64(len(p.Sources)))
+	sources := make([]SourcePartition, 0, len(p.Sources))
+	for s := range p.Sources {
+		sources = append(sources, s)
+	}
+	slices.SortFunc(sources, func(a, b SourcePartition) int {
+		return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.Partition, b.Partition))
+	})
+	for _, s := range sources {
+		b = binary.AppendUvarint(b, uint64(len(s.Source)))
+		b = append(b, s.Source...)
+		b = binary.AppendUvarint(b, uint64(uint32(s.Partition)))
+		b = binary.AppendVarint(b, p.Sources[s])
+	}
+	return b
+}
+
+// DecodePosition reads what AppendBinary wrote; no bytes at all are the position before the first record. Anything else is Corrupt.
+func DecodePosition(b []byte) (Position, error) {
+	if len(b) == 0 {
+		return Position{}, nil
+	}
+	r := positionBytes{rest: b[1:]}
+	if b[0] != positionLayout {
+		r.failed = true
+	}
+	p := Position{Next: r.varint(), Newest: r.varint()}
+	n := r.uvarint()
+	if n > uint64(len(r.rest)) { // each source takes more than a byte
+		r.failed = true
+	}
+	for i := uint64(0); i < n && !r.failed; i++ {
+		if p.Sources == nil {
+			p.Sources = make(map[SourcePartition]int64, n)
+		}
+		name := r.text()
+		partition := int32(r.uvarint())
+		p.Sources[SourcePartition{name, partition}] = r.varint()
+	}
+	if r.failed || len(r.rest) != 0 || uint64(len(p.Sources)) != n {
+		return Position{}, failure.New(failure.Corrupt, "position", "%d bytes that are no position", len(b)).
+			WithHint("delete the group's keys in Redis: it is rebuilt from the log")
+	}
+	return p, nil
+}
+
+type positionBytes struct {
+	rest   []byte
+	failed bool
+}
+
+func (r *positionBytes) advance(n int) {
+	if n <= 0 {
+		r.failed, r.rest = true, nil
+		return
+	}
+	r.rest = r.rest[n:]
+}
+
+func (r *positionBytes) varint() int64 {
+	v, n := binary.Varint(r.rest)
+	r.advance(n)
+	return v
+}
+
+func (r *positionBytes) uvarint() uint64 {
+	v, n := binary.Uvarint(r.rest)
+	r.advance(n)
+	return v
+}
+
+func (r *positionBytes) text() string {
+	n := r.uvarint()
+	if n > uint64(len(r.rest)) {
+		r.failed = true
+		return ""
+	}
+	s := string(r.rest[:n])
+	r.rest = r.rest[n:]
+	return s
+}

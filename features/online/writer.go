@@ -1,0 +1,172 @@
+package online
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/millrace/millrace/internal/failure"
+)
+
+// writeScript is the one place where features are written.
+//
+//	KEYS  position, rows, entities…
+//	ARGV  expected position, next position, expiry in ms (0 = none), rows mode ("", "append", "replace"), rows, states…
+//
+// It answers 1 when it wrote, or when the stored position is already the next one: the answer to an earlier attempt was lost. It
+// answers 0 when the position is another, and has then written nothing. States go in slices because Lua's unpack is bounded by its
+// C stack (8000) and miniredis' by its registry.
+const writeScript = `
+local current = redis.call('GET', KEYS[1]) or ''
+if current ~= ARGV[1] then
+  if current == ARGV[2] then return 1 end
+  return 0
+end
+local ttl = tonumber(ARGV[3])
+if ttl > 0 then
+  for i = 3, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 3], 'PX', ttl) end
+else
+  local slice = {}
+  for i = 3, #KEYS do
+    slice[#slice + 1] = KEYS[i]
+    slice[#slice + 1] = ARGV[i + 3]
+    if #slice >= 1000 then
+      redis.call('MSET', unpack(slice))
+      slice = {}
+    end
+  end
+  if #slice > 0 then redis.call('MSET', unpack(slice)) end
+end
+if ARGV[4] == 'append' then
+  redis.call('APPEND', KEYS[2], ARGV[5])
+elseif ARGV[4] == 'replace' then
+  if ARGV[5] == '' then redis.call('DEL', KEYS[2]) else redis.call('SET', KEYS[2], ARGV[5]) end
+end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+`
+
+// Writer writes one group. It is safe for concurrent use; that two writers of one partition do not harm each other is the
+// script's doing, not the Writer's.
+type Writer struct {
+	client redis.UniversalClient
+	owner  string
+	script *redis.Script
+}
+
+// NewWriter writes the group of that name and version.
+func NewWriter(client redis.UniversalClient, group, version string) *Writer {
+	return &Writer{client: client, owner: Owner(group, version), script: redis.NewScript(writeScript)}
+}
+
+// RowsMode says what Batch.Rows does to the rows that are kept.
+type RowsMode uint8
+
+// The modes.
+const (
+	RowsKeep    RowsMode = iota // nothing
+	RowsAppend                  // they come after
+	RowsReplace                 // they take their place; none deletes
+)
+
+var rowsModes = [...]string{RowsKeep: "", RowsAppend: "append", RowsReplace: "replace"}
+
+// Batch is what one flush writes.
+type Batch struct {
+	Expected []byte // the position as last loaded or written; empty when there was none
+	Next     Position
+	Keys     []string // entities
+	States   [][]byte // one per key
+	TTL      time.Duration
+	Rows     []byte // rows due offline, opaque here
+	RowsMode RowsMode
+}
+
+// Loaded is what a partition's new owner starts from.
+type Loaded struct {
+	Position Position
+	Raw      []byte // the position as stored: Batch.Expected of the next write
+	Rows     []byte
+}
+
+// Load reads the position of a partition; raw is what the next Commit must expect (empty when there is none).
+func (w *Writer) Load(ctx context.Context, partition int32) (p Position, raw []byte, err error) {
+	l, err := w.LoadRows(ctx, partition)
+	return l.Position, l.Raw, err
+}
+
+// LoadRows reads the position of a partition and the rows that are due offline, both of one instant.
+func (w *Writer) LoadRows(ctx context.Context, partition int32) (Loaded, error) {
+	s := slot(w.owner, partition)
+	values, err := w.client.MGet(ctx, positionKey(s), rowsKey(s)).Result()
+	if err != nil {
+		return Loaded{}, answering("loading the position", err)
+	}
+	l := Loaded{Raw: bytesOf(values[0]), Rows: bytesOf(values[1])}
+	l.Position, err = DecodePosition(l.Raw)
+	return l, err
+}
+
+// States reads the states of entities; one that is not there is nil.
+func (w *Writer) States(ctx context.Context, partition int32, keys []string) ([][]byte, error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	s := slot(w.owner, partition)
+	full := make([]string, len(keys))
+	for i, k := range keys {
+		full[i] = entityKey(s, k)
+	}
+	values, err := w.client.MGet(ctx, full...).Result()
+	if err != nil {
+		return nil, answering("loading states", err)
+	}
+	states := make([][]byte, len(values))
+	for i, v := range values {
+		states[i] = bytesOf(v)
+	}
+	return states, nil
+}
+
+// Commit writes states and position of a partition, on the condition that the stored position is still expectedRaw. An error of
+// kind Conflict means that it is not and nothing was written; any other error leaves it open whether the write happened, and the
+// same Commit may be tried again.
+func (w *Writer) Commit(ctx context.Context, partition int32, expectedRaw []byte, next Position, keys []string, states [][]byte, ttl time.Duration) (newRaw []byte, err error) {
+	return w.Write(ctx, partition, Batch{Expected: expectedRaw, Next: next, Keys: keys, States: states, TTL: ttl})
+}
+
+// Write is Commit with rows.
+func (w *Writer) Write(ctx context.Context, partition int32, b Batch) (newRaw []byte, err error) {
+	if len(b.Keys) != len(b.States) {
+		return nil, failure.New(failure.Internal, w.owner, "%d keys with %d states", len(b.Keys), len(b.States))
+	}
+	s := slot(w.owner, partition)
+	newRaw = b.Next.AppendBinary(nil)
+	keys := make([]string, 2, 2+len(b.Keys))
+	keys[0], keys[1] = positionKey(s), rowsKey(s)
+	for _, k := range b.Keys {
+		keys = append(keys, entityKey(s, k))
+	}
+	args := make([]any, 5, 5+len(b.States))
+	args[0], args[1], args[2] = b.Expected, newRaw, b.TTL.Milliseconds()
+	args[3], args[4] = rowsModes[b.RowsMode], b.Rows
+	for _, state := range b.States {
+		args = append(args, state)
+	}
+	wrote, err := w.script.Run(ctx, w.client, keys, args...).Int()
+	if err != nil {
+		return nil, answering("writing states", err)
+	}
+	if wrote == 0 {
+		return nil, failure.New(failure.Conflict, w.owner, "the position of partition %d is not the expected one", partition)
+	}
+	return newRaw, nil
+}
+
+func bytesOf(v any) []byte {
+	if s, ok := v.(string); ok {
+		return []byte(s)
+	}
+	return nil
+}
