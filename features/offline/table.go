@@ -1,0 +1,132 @@
+package offline
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/schemas"
+)
+
+// Table is one folder of the offline log: the rows of one source or of one feature group. It is safe for concurrent use, and any number
+// of processes may have the same folder open.
+type Table struct {
+	dir     string
+	columns []Column
+	schema  *arrow.Schema
+	zstd    *zstd.Encoder
+	disk    disk
+
+	mu     sync.Mutex
+	chains map[int32]chain // what has been read of each partition's log
+}
+
+// OpenTable opens the table in dir, which need not exist yet. Files written with other columns stay readable: a column that a file does
+// not have reads as null.
+func OpenTable(dir string, columns []Column) (*Table, error) {
+	if err := checkColumns(dir, columns); err != nil {
+		return nil, err
+	}
+	z, err := newCompressor()
+	if err != nil {
+		return nil, fmt.Errorf("opening table: %w", err)
+	}
+	columns = slices.Clone(columns)
+	return &Table{dir: dir, columns: columns, schema: arrowSchema(columns), zstd: z, disk: osDisk{}, chains: map[int32]chain{}}, nil
+}
+
+// EventsTable is the table of a source's accepted events, <root>/events/<source>, with the schema's columns.
+func EventsTable(root, source string, s *schemas.Schema) (*Table, error) {
+	columns := make([]Column, len(s.Columns))
+	for i, c := range s.Columns {
+		columns[i] = Column{Name: c.Name, Kind: c.Kind}
+	}
+	return OpenTable(filepath.Join(root, "events", source), columns)
+}
+
+// Dir is the table's folder.
+func (t *Table) Dir() string { return t.dir }
+
+// Columns are the table's columns, without _time, _partition and _offset.
+func (t *Table) Columns() []Column { return slices.Clone(t.columns) }
+
+// Next is the offset up to which a partition is committed: the first one that is still wanted. It is 0 where nothing is.
+func (t *Table) Next(partition int32) (int64, error) {
+	c, err := t.chain(partition)
+	return c.end(), err
+}
+
+// Partitions are the partitions that have a log, ascending.
+func (t *Table) Partitions() ([]int32, error) {
+	names, err := os.ReadDir(filepath.Join(t.dir, logDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, failure.Wrap(failure.Unavailable, "", "reading offline log", err)
+	}
+	var partitions []int32
+	for _, name := range names {
+		if p, err := strconv.ParseInt(name.Name(), 10, 32); err == nil && p >= 0 {
+			partitions = append(partitions, int32(p))
+		}
+	}
+	slices.Sort(partitions)
+	return partitions, nil
+}
+
+// Stats is the size of a table.
+type Stats struct {
+	Rows, Bytes    int64
+	Files, Commits int
+	From, Until    int64           // event time of the first row and one past that of the last, Unix ms; both 0 in an empty table
+	Newest         map[int32]int64 // event time of the last row of each partition that has rows
+}
+
+// Stats adds up the table's commits; it opens no data file.
+func (t *Table) Stats() (Stats, error) {
+	s := Stats{Newest: map[int32]int64{}}
+	partitions, err := t.Partitions()
+	if err != nil {
+		return s, err
+	}
+	for _, p := range partitions {
+		c, err := t.chain(p)
+		if err != nil {
+			return s, err
+		}
+		for i := range c.entries {
+			s.add(&c.entries[i])
+		}
+	}
+	return s, nil
+}
+
+func (s *Stats) add(e *entry) {
+	if !e.Claim {
+		s.Commits++
+	}
+	for _, f := range e.Files {
+		if s.Files == 0 || f.From < s.From {
+			s.From = f.From
+		}
+		if s.Files == 0 || f.Until > s.Until {
+			s.Until = f.Until
+		}
+		if newest, ok := s.Newest[e.Partition]; !ok || f.Until-1 > newest {
+			s.Newest[e.Partition] = f.Until - 1
+		}
+		s.Files++
+		s.Rows += f.Rows
+		s.Bytes += f.Bytes
+	}
+}

@@ -1,0 +1,325 @@
+package offline
+
+import (
+	"cmp"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/millrace/millrace/internal/clock"
+	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/schemas"
+)
+
+// WriterOptions are the limits of a Writer. A limit of 0 takes the value of DefaultWriterOptions.
+type WriterOptions struct {
+	RowsPerFile   int         // rows of one file at most
+	BufferedRows  int         // rows held in memory at most; above it, a day's rows go to a file before the commit
+	BufferedBytes int         // the same, as an estimate of memory; below 1 GiB
+	Clock         clock.Clock // tells Since; may be nil
+}
+
+// DefaultWriterOptions hold at most 64 MiB or 256 Ki rows in memory.
+func DefaultWriterOptions() WriterOptions {
+	return WriterOptions{RowsPerFile: 1 << 18, BufferedRows: 1 << 18, BufferedBytes: 64 << 20}
+}
+
+func (o WriterOptions) filled() WriterOptions {
+	d := DefaultWriterOptions()
+	o.RowsPerFile = cmp.Or(o.RowsPerFile, d.RowsPerFile)
+	o.BufferedRows = cmp.Or(o.BufferedRows, d.BufferedRows)
+	o.BufferedBytes = cmp.Or(o.BufferedBytes, d.BufferedBytes)
+	return o
+}
+
+// Validate names every limit that cannot work.
+func (o WriterOptions) Validate() error {
+	var faults []error
+	check := func(name string, value, most int) {
+		if value < 0 || value > most {
+			faults = append(faults, failure.New(failure.BadProject, name, "%d is not between 0 (default) and %d", value, most))
+		}
+	}
+	check("RowsPerFile", o.RowsPerFile, 1<<30)
+	check("BufferedRows", o.BufferedRows, 1<<30)
+	check("BufferedBytes", o.BufferedBytes, 1<<30) // text offsets of a file are 32 bit
+	return errors.Join(faults...)
+}
+
+// Writer is the owner of one partition of a table. It is for one goroutine.
+//
+// After an error of kind Unavailable nothing is lost: make the same call again. After a Conflict the partition has another owner: Close,
+// and where it is ours again, make a new Writer and go on from its Next.
+type Writer struct {
+	t         *Table
+	partition int32
+	opts      WriterOptions
+	id        string
+	claim     int   // step at which the partition was claimed
+	step      int   // next step of the log
+	next      int64 // committed up to here
+
+	days    map[int64]*segment // rows in memory, by day since 1970
+	rows    int                // of the rows in memory
+	bytes   int                // of the rows in memory
+	staged  []stagedFile       // files written, not yet in an entry
+	inFiles int                // rows of staged
+	last    int64              // highest offset appended
+	since   time.Time
+
+	// A commit on its way. Once it was tried it may be in the log, whatever the error said, so it is tried until it is known to be there
+	// or not, and never changed.
+	pending  *entry
+	unmoved  *entry // in the log, but its files are not all in place yet
+	finished error  // why nothing more can be committed
+}
+
+// stagedFile is a file under _tmp and the day that it belongs to.
+type stagedFile struct {
+	entryFile
+	day int64
+}
+
+// maxClaims bounds how often NewWriter tries again when others add to the log at the same time.
+const maxClaims = 16
+
+// NewWriter takes a partition over: earlier writers of it, in whatever process, get a Conflict from now on, what they had committed is
+// completed, and what they had not is removed.
+func (t *Table) NewWriter(partition int32, opts WriterOptions) (*Writer, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	if partition < 0 {
+		return nil, failure.New(failure.Internal, t.dir, "there is no partition %d", partition)
+	}
+	w := &Writer{t: t, partition: partition, opts: opts.filled(), id: rand.Text(), days: map[int64]*segment{}}
+	for range maxClaims {
+		c, err := t.chain(partition)
+		if err != nil {
+			return nil, err
+		}
+		w.claim = len(c.entries)
+		err = t.addEntry(w.claim, w.claim, entry{Partition: partition, Writer: w.id, Claim: true, First: c.end(), End: c.end()})
+		if errors.Is(err, errTaken) {
+			continue
+		}
+		if err != nil {
+			return nil, unavailable(t.dir, fmt.Sprintf("taking over partition %d", partition), err)
+		}
+		w.step, w.next = w.claim+1, c.end()
+		return w, w.inherit(c)
+	}
+	return nil, failure.New(failure.Conflict, t.dir, "partition %d is being taken over by others", partition)
+}
+
+// inherit completes the last commit and removes what was not committed.
+func (w *Writer) inherit(c chain) error {
+	if e := c.lastCommit(); e != nil {
+		if err := w.t.publish(e); err != nil {
+			return unavailable(w.t.dir, "completing the last commit", err)
+		}
+	}
+	if err := w.t.clearStaged(w.partition, w.claim); err != nil {
+		return unavailable(w.t.dir, "removing what was not committed", err)
+	}
+	return nil
+}
+
+// Next is the offset up to which the partition is committed.
+func (w *Writer) Next() int64 { return w.next }
+
+// Rows is how many rows wait for the next Commit.
+func (w *Writer) Rows() int {
+	n := w.rows + w.inFiles
+	if w.pending != nil {
+		n += int(w.pending.rows())
+	}
+	return n
+}
+
+// Since is when the first row that waits was appended, by the clock of the options; zero when none waits or there is no clock.
+func (w *Writer) Since() time.Time { return w.since }
+
+// Append adds a row with its event time. A row whose offset is below Next is ignored: it is there already. Rows that wait are not compared,
+// as an offset may have several: who rewinds to Next makes a new Writer. The values are copied. After an error the row was not added.
+func (w *Writer) Append(row schemas.Row, eventTime, offset int64) error {
+	if offset < w.next || w.pending != nil && offset < w.pending.End {
+		return nil
+	}
+	if err := checkRow(w.t.columns, row); err != nil {
+		return fmt.Errorf("appending offset %d of partition %d: %w", offset, w.partition, err)
+	}
+	day := floorDiv(eventTime, millisPerDay)
+	if err := w.makeRoom(day); err != nil {
+		return err
+	}
+	s := w.days[day]
+	if s == nil {
+		s = newSegment(w.t.columns)
+		w.days[day] = s
+	}
+	if w.since.IsZero() && w.opts.Clock != nil {
+		w.since = w.opts.Clock()
+	}
+	before := s.bytes
+	s.add(row, eventTime, offset)
+	w.rows++
+	w.bytes += s.bytes - before
+	w.last = max(w.last, offset)
+	return nil
+}
+
+const millisPerDay = 86_400_000
+
+// makeRoom writes rows to a file ahead of the commit where a limit is reached: those of the day when its file would be too long, else
+// those of the day that holds most memory.
+func (w *Writer) makeRoom(day int64) error {
+	if s := w.days[day]; s != nil && s.rows() >= w.opts.RowsPerFile {
+		return w.stage(day, s)
+	}
+	if w.rows < w.opts.BufferedRows && w.bytes < w.opts.BufferedBytes {
+		return nil
+	}
+	var largest *segment
+	for d, s := range w.days {
+		if largest == nil || s.bytes > largest.bytes {
+			day, largest = d, s
+		}
+	}
+	return w.stage(day, largest)
+}
+
+// stage writes a day's rows to a file under _tmp. They stay in memory until that is done.
+func (w *Writer) stage(day int64, s *segment) error {
+	order := s.order()
+	first, last := 0, s.rows()-1
+	if order != nil {
+		first, last = int(order[first]), int(order[last])
+	}
+	f := stagedFile{day: day, entryFile: entryFile{Rows: int64(s.rows()), From: s.times[first], Until: s.times[last] + 1}}
+	path, err := w.t.writeStaged(w.partition, w.claim, func(out file) (err error) {
+		f.Bytes, f.CRC32C, err = s.writeTo(out, w.t, w.partition, order)
+		return err
+	})
+	if err != nil {
+		return unavailable(w.t.dir, "writing offline file", err)
+	}
+	f.Staged = stagedDir + "/" + filepath.Base(path)
+	w.staged = append(w.staged, f)
+	w.inFiles += s.rows()
+	w.rows -= s.rows()
+	w.bytes -= s.bytes
+	delete(w.days, day)
+	return nil
+}
+
+// Commit makes the rows of [Next, end) part of the table, all or none, and moves Next to end. Committing what is committed does nothing.
+// It returns a Conflict when the partition has another owner, and Unavailable when the disk does not do its part: try again then.
+func (w *Writer) Commit(end int64) error {
+	if w.finished != nil {
+		return w.finished
+	}
+	if err := w.finish(); err != nil || end <= w.next {
+		return err
+	}
+	if w.Rows() > 0 && w.last >= end {
+		return failure.New(failure.Internal, w.t.dir, "committing up to offset %d with a row of offset %d", end, w.last)
+	}
+	for _, day := range slices.Sorted(maps.Keys(w.days)) {
+		if err := w.stage(day, w.days[day]); err != nil {
+			return err
+		}
+	}
+	w.pending = w.entry(end)
+	w.staged, w.inFiles, w.since = nil, 0, time.Time{}
+	return w.finish()
+}
+
+// finish brings a commit on its way to its end.
+func (w *Writer) finish() error {
+	if w.pending != nil {
+		if err := w.add(w.pending); err != nil {
+			return err
+		}
+		w.step, w.next = w.step+1, w.pending.End
+		w.unmoved, w.pending = w.pending, nil
+	}
+	return w.move()
+}
+
+// add makes e the next step of the log.
+func (w *Writer) add(e *entry) error {
+	if len(e.Files) > 0 { // they must survive a power cut that the entry survives
+		if err := w.t.disk.SyncDir(filepath.Join(w.t.dir, stagedDir)); err != nil {
+			return unavailable(w.t.dir, "committing", err)
+		}
+	}
+	err := w.t.addEntry(w.claim, w.step, *e)
+	if errors.Is(err, errTaken) {
+		w.finished = failure.New(failure.Conflict, w.t.dir, "partition %d has another owner since offset %d", w.partition, w.next)
+		w.discard()
+		w.remove(e.Files)
+		w.pending = nil
+		return w.finished
+	}
+	if err != nil {
+		return unavailable(w.t.dir, "committing", err)
+	}
+	return nil
+}
+
+// entry is the commit of what is staged.
+func (w *Writer) entry(end int64) *entry {
+	e := &entry{Partition: w.partition, Writer: w.id, First: w.next, End: end}
+	parts := map[int64]int{}
+	for _, f := range w.staged {
+		name := fmt.Sprintf("%d-%d-%d", w.partition, w.next, end)
+		if n := parts[f.day]; n > 0 {
+			name = fmt.Sprintf("%s-%d", name, n)
+		}
+		parts[f.day]++
+		f.Path = "dt=" + time.UnixMilli(f.day*millisPerDay).UTC().Format(time.DateOnly) + "/" + name + ".arrow"
+		e.Files = append(e.Files, f.entryFile)
+	}
+	return e
+}
+
+// move brings the files of the last commit into place.
+func (w *Writer) move() error {
+	if w.unmoved == nil {
+		return nil
+	}
+	if err := w.t.publish(w.unmoved); err != nil {
+		return unavailable(w.t.dir, "moving committed files into place", err)
+	}
+	w.unmoved = nil
+	return nil
+}
+
+// discard drops everything that no commit was tried with.
+func (w *Writer) discard() {
+	for _, f := range w.staged {
+		w.remove([]entryFile{f.entryFile})
+	}
+	clear(w.days)
+	w.rows, w.bytes, w.staged, w.inFiles, w.since = 0, 0, nil, 0, time.Time{}
+}
+
+func (w *Writer) remove(files []entryFile) {
+	for _, f := range files {
+		_ = w.t.disk.Remove(filepath.Join(w.t.dir, f.Staged)) // in vain at worst: the next owner clears what lies in _tmp
+	}
+}
+
+// Close gives up what has not been committed. A commit whose outcome is not known is left to the next owner, who completes or clears it.
+func (w *Writer) Close() error {
+	w.discard()
+	if w.finished == nil {
+		w.finished = failure.New(failure.Internal, w.t.dir, "the writer of partition %d is closed", w.partition)
+	}
+	return w.move()
+}
