@@ -1,0 +1,59 @@
+package gbdt
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/registry/model"
+)
+
+// Params are the settings of a training run, under the meaning that LightGBM gives them (its name in brackets where it
+// differs).
+type Params struct {
+	Objective    model.Objective // Binary or Regression
+	Trees        int             // at most: training ends early when no split gains anything (num_iterations)
+	LearningRate float64         // 0 < rate <= 1
+	Leaves       int             // of a tree, at most (num_leaves)
+	MaxDepth     int             // splits on the way to a leaf; 0 is no limit
+	MinRows      int             // in a leaf, as estimated from its hessian (min_data_in_leaf)
+	MinHessian   float64         // in a leaf (min_sum_hessian_in_leaf)
+	L2           float64         // added to a leaf's hessian (lambda_l2)
+	MinGain      float64         // of a split (min_gain_to_split)
+	Bins         int             // of a column, 2 to 255, one of them for missing values where there are any (max_bin)
+	BinRows      int             // rows looked at to choose the bins (bin_construct_sample_cnt)
+	Seed         uint64          // chooses those rows
+}
+
+// Default is LightGBM's defaults for a binary objective.
+func Default() Params {
+	return Params{
+		Objective: model.Binary, Trees: 100, LearningRate: 0.1, Leaves: 31, MinRows: 20, MinHessian: 1e-3,
+		Bins: 255, BinRows: 200_000, Seed: 1,
+	}
+}
+
+// Validate names every setting that is out of its bounds. The error is of kind BadProject.
+func (p Params) Validate() error {
+	var errs []error
+	need := func(ok bool, name string, value any, bound string) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("%s is %v, must be %s", name, value, bound))
+		}
+	}
+	need(p.Objective == model.Binary || p.Objective == model.Regression, "objective", p.Objective, "binary or regression")
+	need(p.Trees >= 1 && p.Trees <= model.MaxTrees, "trees", p.Trees, fmt.Sprintf("1 to %d", model.MaxTrees))
+	need(p.LearningRate > 0 && p.LearningRate <= 1, "learning rate", p.LearningRate, "above 0 and at most 1")
+	need(p.Leaves >= 2 && p.Leaves <= model.MaxLeaves, "leaves", p.Leaves, fmt.Sprintf("2 to %d", model.MaxLeaves))
+	need(p.MaxDepth >= 0, "max depth", p.MaxDepth, "at least 0")
+	need(p.MinRows >= 0, "min rows", p.MinRows, "at least 0")
+	need(p.MinHessian >= 0, "min hessian", p.MinHessian, "at least 0")
+	need(p.L2 >= 0, "l2", p.L2, "at least 0")
+	need(p.MinGain >= 0, "min gain", p.MinGain, "at least 0")
+	need(p.Bins >= 2 && p.Bins <= 255, "bins", p.Bins, "2 to 255")
+	need(p.BinRows >= 1, "bin rows", p.BinRows, "at least 1")
+	if len(errs) == 0 {
+		return nil
+	}
+	return failure.Wrap(failure.BadProject, "gbdt", "checking the settings", errors.Join(errs...))
+}
