@@ -1,0 +1,138 @@
+package registry
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/millrace/millrace/internal/failure"
+)
+
+// What a history entry tells of.
+const (
+	EntryVersion    = "version"     // Digest became version Version
+	EntryAlias      = "alias"       // Alias moved from Previous to Digest
+	EntryRolledBack = "rolled_back" // Alias moved back from Previous to Digest
+	EntryRun        = "run"         // Run ended without moving an alias
+	EntryPublished  = "published"   // the outcome of Run was handed on
+)
+
+// Entry is one line of a model's history.
+type Entry struct {
+	At       int64           `json:"at"` // wall time, Unix milliseconds
+	Kind     string          `json:"kind"`
+	Version  int             `json:"version,omitempty"`
+	Alias    string          `json:"alias,omitempty"`
+	Digest   string          `json:"digest,omitempty"`
+	Previous string          `json:"previous,omitempty"` // what the alias named before; empty when it is new
+	Note     string          `json:"note,omitempty"`
+	Run      string          `json:"run,omitempty"`     // the run that did it
+	Outcome  json.RawMessage `json:"outcome,omitempty"` // what the run told the world
+}
+
+// History is all that happened to a model, oldest first; empty for a model that is not known.
+func (r *Registry) History(model string) ([]Entry, error) {
+	if err := checkName("model", model); err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(r.historyPath(model))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, failure.Wrap(failure.Unavailable, model, "reading history", err)
+	}
+	return parseHistory(model, b)
+}
+
+func (r *Registry) historyPath(model string) string {
+	return filepath.Join(r.modelDir(model), "history.jsonl")
+}
+
+// parseHistory reads whole lines. A last line without its end was being written when the process died, or is being
+// written now: it has not happened.
+func parseHistory(model string, b []byte) ([]Entry, error) {
+	var entries []Entry
+	for n := 1; ; n++ {
+		line, rest, whole := bytes.Cut(b, []byte("\n"))
+		if !whole {
+			return entries, nil
+		}
+		var e Entry
+		if err := json.Unmarshal(line, &e); err != nil {
+			return nil, failure.Wrap(failure.Corrupt, fmt.Sprintf("%s/history.jsonl:%d", model, n), "reading history", err)
+		}
+		entries = append(entries, e)
+		b = rest
+	}
+}
+
+// append lets decide look at the history, under the model's lock, and adds the entries it answers with, durably and all
+// or none: they are one write of whole lines, and a torn write is cut off before the next.
+func (r *Registry) append(model string, decide func([]Entry) ([]Entry, error)) error {
+	if err := checkName("model", model); err != nil {
+		return err
+	}
+	dir := r.modelDir(model)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return failure.Wrap(failure.Unavailable, model, "making folder", err)
+	}
+	mutex, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return failure.Wrap(failure.Unavailable, model, "opening lock", err)
+	}
+	defer mutex.Close()
+	if err := lock(mutex); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(r.historyPath(model), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return failure.Wrap(failure.Unavailable, model, "opening history", err)
+	}
+	defer f.Close()
+	return r.extend(model, f, decide)
+}
+
+func (r *Registry) extend(model string, f *os.File, decide func([]Entry) ([]Entry, error)) error {
+	b, err := io.ReadAll(f)
+	if err != nil {
+		return failure.Wrap(failure.Unavailable, model, "reading history", err)
+	}
+	whole := bytes.LastIndexByte(b, '\n') + 1
+	history, err := parseHistory(model, b[:whole])
+	if err != nil {
+		return err
+	}
+	added, err := decide(history)
+	if err != nil || len(added) == 0 {
+		return err
+	}
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	for _, e := range added {
+		e.At = r.clock().UnixMilli()
+		if err := enc.Encode(e); err != nil {
+			return fmt.Errorf("encoding history of %s: %w", model, err)
+		}
+	}
+	return writeTail(model, f, int64(whole), out.Bytes())
+}
+
+func writeTail(model string, f *os.File, end int64, b []byte) error {
+	if err := f.Truncate(end); err != nil {
+		return failure.Wrap(failure.Unavailable, model, "cutting off a torn history line", err)
+	}
+	if _, err := f.WriteAt(b, end); err != nil {
+		return failure.Wrap(failure.Unavailable, model, "appending to history", err)
+	}
+	if err := f.Sync(); err != nil {
+		return failure.Wrap(failure.Unavailable, model, "syncing history", err)
+	}
+	return syncDir(filepath.Dir(f.Name()))
+}
