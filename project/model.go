@@ -1,0 +1,200 @@
+package project
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/millrace/millrace/features"
+	"github.com/millrace/millrace/internal/duration"
+	"github.com/millrace/millrace/schemas"
+)
+
+func (l *loader) models(entries []entry) {
+	for _, e := range entries {
+		l.project.Models = append(l.project.Models, l.model(e))
+	}
+}
+
+func (l *loader) model(e entry) *Model {
+	o := l.object(e.value, "model "+e.key, "on", "inputs", "label", "train", "gates", "serve", "monitor")
+	o.value.line, o.value.col = e.line, e.col
+	m := &Model{Name: e.key, Line: e.line}
+	m.On = l.sourceNamed(o.get("on"), o.what, o.text("on"))
+	complete := l.inputs(o, m)
+	m.Label = l.label(o, m)
+	m.Train = l.train(o)
+	m.Gates = l.gates(o)
+	m.Serve = l.serve(o, m, complete)
+	m.Monitor = l.monitor(o, m, complete)
+	return m
+}
+
+func (l *loader) label(model object, m *Model) Label {
+	o := l.object(model.get("label"), model.what+": label", "source", "join", "value", "within")
+	label := Label{Line: o.value.line, Source: l.sourceNamed(o.get("source"), o.what, o.text("source"))}
+	label.Join = o.text("join")
+	o.needs("within", "the event time after which a label that has not come never will, like 24h")
+	label.Within = o.duration("within", duration.Day, time.Millisecond)
+	source := o.text("value")
+	if label.Source == nil {
+		return label
+	}
+	if label.Join != "" {
+		l.checkJoin(o, m, label)
+	}
+	if source != "" {
+		label.Value = l.expression(o.get("value"), o.what+": value", source, label.Source.Schema, schemas.Bool)
+	}
+	return label
+}
+
+// checkJoin finds a join column that either side lacks, or that they have in different kinds.
+func (l *loader) checkJoin(o object, m *Model, label Label) {
+	at, where := o.get("join"), o.what+": join"
+	if label.Source.Schema.Index(label.Join) < 0 {
+		l.noColumn(at, where, label.Join, label.Source.Schema)
+		return
+	}
+	if m.On == nil {
+		return
+	}
+	if m.On.Schema.Index(label.Join) < 0 {
+		l.noColumn(at, where, label.Join, m.On.Schema)
+		return
+	}
+	if a, b := kindOf(m.On.Schema, label.Join), kindOf(label.Source.Schema, label.Join); a != b {
+		l.faultAt(at, "", "%s: %s is %s in %s but %s in %s", where, label.Join, a, m.On.Name, b, label.Source.Name)
+	}
+}
+
+func (l *loader) expression(at value, where, source string, s *schemas.Schema, want schemas.Kind) *features.Expression {
+	x, err := features.CompileExpression(source, s, want)
+	if err != nil {
+		msg, hint := splitHint(err.Error())
+		l.faultAt(at, hint, "%s: %s", where, msg)
+		return nil
+	}
+	return x
+}
+
+// Defaults of a model's training.
+const (
+	DefaultTrainWindow = 14 * duration.Day
+	DefaultHoldout     = 3 * duration.Day
+	DefaultMaxRows     = 200000
+)
+
+func (l *loader) train(model object) Train {
+	o := l.object(model.get("train"), model.what+": train", "candidates", "metric", "window", "holdout", "first_after", "max_rows", "seed")
+	t := Train{
+		Metric:  o.choice("metric", MetricAUC, MetricLogLoss, MetricBrier),
+		Window:  o.duration("window", DefaultTrainWindow, time.Minute),
+		Holdout: o.duration("holdout", DefaultHoldout, time.Minute),
+		MaxRows: int(o.integer("max_rows", DefaultMaxRows, 0, math.MaxInt32)),
+		Seed:    o.integer("seed", 1, 0, math.MaxInt64),
+	}
+	t.FirstAfter = o.duration("first_after", t.Window+t.Holdout, time.Minute)
+	if t.FirstAfter <= t.Holdout {
+		l.faultAt(o.get("first_after"), "", "%s: first_after is %s, which leaves nothing to train on before the holdout of %s", o.what, duration.Format(t.FirstAfter), duration.Format(t.Holdout))
+	}
+	known := []string{CandidateLogistic, CandidateGBDT}
+	t.Candidates = known
+	if o.has("candidates") {
+		t.Candidates = l.words(o, "candidates", known)
+	}
+	return t
+}
+
+// words is a list of distinct known words.
+func (l *loader) words(o object, key string, known []string) []string {
+	var words []string
+	for _, v := range l.required(o, key) {
+		switch {
+		case !slices.Contains(known, v.text):
+			l.faultAt(v, didYouMean(v.text, known), "%s: %s: there is no %q", o.what, key, v.text)
+		case slices.Contains(words, v.text):
+			l.faultAt(v, "", "%s: %s: %q is there twice", o.what, key, v.text)
+		default:
+			words = append(words, v.text)
+		}
+	}
+	return words
+}
+
+// Defaults of a model's serving.
+const DefaultTimeout = 50 * time.Millisecond
+
+func (l *loader) serve(model object, m *Model, complete bool) Serve {
+	o := l.object(model.get("serve"), model.what+": serve", "timeout", "fallback", "otherwise", "default", "missing_allowed", "required")
+	s := Serve{
+		Timeout:        o.duration("timeout", DefaultTimeout, time.Millisecond),
+		Fallback:       o.choice("fallback", FallbackPrevious, FallbackNone),
+		Otherwise:      o.choice("otherwise", OtherwiseRefuse, OtherwiseDefault),
+		Default:        o.float("default", 0, 0, 1),
+		MissingAllowed: o.float("missing_allowed", 1, 0, 1),
+		Required:       l.inputNames(o, "required", m, complete),
+	}
+	if has := o.has("default"); has && s.Otherwise != OtherwiseDefault {
+		l.faultAt(o.get("default"), "say otherwise: default, or take the default away", "%s: the default is never used", o.what)
+	} else if !has && s.Otherwise == OtherwiseDefault {
+		l.faultAt(o.get("otherwise"), "", "%s: otherwise: default needs a default score", o.what)
+	}
+	for i := range m.Inputs {
+		m.Inputs[i].Required = slices.Contains(s.Required, m.Inputs[i].Name)
+	}
+	return s
+}
+
+// Defaults of a model's monitoring.
+const (
+	DefaultMonitorWindow = duration.Day
+	DefaultMinRows       = 200
+	DefaultCooldown      = duration.Day
+	MaxMonitorWindows    = 100
+)
+
+func (l *loader) monitor(model object, m *Model, complete bool) Monitor {
+	o := l.object(model.get("monitor"), model.what+": monitor", "window", "min_rows", "features", "prediction", "exclude", "min_columns", "after", "of", "cooldown")
+	w := Monitor{
+		Window:     o.duration("window", DefaultMonitorWindow, time.Second),
+		MinRows:    int(o.integer("min_rows", DefaultMinRows, 1, math.MaxInt32)),
+		Features:   o.choice("features", StatisticPSI),
+		Prediction: o.choice("prediction", StatisticPSI),
+		Exclude:    l.inputNames(o, "exclude", m, complete),
+		MinColumns: int(o.integer("min_columns", 1, 1, math.MaxInt32)),
+		After:      int(o.integer("after", 2, 1, MaxMonitorWindows)),
+		Cooldown:   o.duration("cooldown", DefaultCooldown, 0),
+	}
+	w.Of = int(o.integer("of", max(int64(w.After), 3), 1, MaxMonitorWindows))
+	if w.After > w.Of {
+		l.faultAt(o.get("after"), "", "%s: after %d of %d windows can never be", o.what, w.After, w.Of)
+	}
+	return w
+}
+
+// inputNames is a list of the model's inputs; "group.*" is all of a group's.
+func (l *loader) inputNames(o object, key string, m *Model, complete bool) []string {
+	var all, out []string
+	for _, in := range m.Inputs {
+		all = append(all, in.Name)
+	}
+	for _, v := range o.texts(key) {
+		prefix, wild := strings.CutSuffix(v.text, "*")
+		wild = wild && strings.HasSuffix(prefix, ".")
+		found := false
+		for _, name := range all {
+			if name == v.text || wild && strings.HasPrefix(name, prefix) {
+				found = true
+				if !slices.Contains(out, name) {
+					out = append(out, name)
+				}
+			}
+		}
+		if !found && complete {
+			l.faultAt(v, didYouMean(v.text, all), "%s: %s: the model has no input %q", o.what, key, v.text)
+		}
+	}
+	return out
+}

@@ -1,0 +1,217 @@
+package project
+
+import (
+	"time"
+
+	"github.com/millrace/millrace/features"
+	"github.com/millrace/millrace/schemas"
+)
+
+// Project is a checked project folder: everything in it resolves, compiles and has its type.
+type Project struct {
+	Dir         string // the folder
+	Name        string
+	TopicPrefix string // before the names of own and keyed topics, never of the user's
+	Partitions  int32  // of own topics, and of the sources that do not say
+	Clock       string // ClockWall or ClockEvent
+	Sources     []*Source
+	Groups      []*Group
+	Models      []*Model
+}
+
+// The clocks a project can run by.
+const (
+	ClockWall  = "wall"  // now is the machine's time
+	ClockEvent = "event" // now is the newest event time of the stream: for a replayed past
+)
+
+// Source is a topic of the user's with the schema of its records.
+type Source struct {
+	Name, Topic string
+	Schema      *schemas.Schema
+	SchemaFile  string // relative to Dir
+	Format      schemas.Format
+	Key, Time   string // columns: the record key, the event time
+	Partitioner string // PartitionerMurmur2 or PartitionerUnknown
+	Lateness    time.Duration
+	Future      time.Duration // events further than this ahead of the clock are dead letters; 0 accepts all
+	Partitions  int32         // created with; an existing topic's own count is adopted
+	Line        int
+	col         int
+}
+
+// What is known of how a source's producers choose partitions.
+const (
+	PartitionerUnknown = "unknown" // groups re-key through a topic of their own
+	PartitionerMurmur2 = "murmur2" // the Java client's and franz-go's: groups on the source's key read it directly
+)
+
+// TimeIndex is the event time's index in the schema.
+func (s *Source) TimeIndex() int { return s.Schema.Index(s.Time) }
+
+// KeyIndex is the record key's index in the schema.
+func (s *Source) KeyIndex() int { return s.Schema.Index(s.Key) }
+
+// Group is a feature group with its place in the stream.
+type Group struct {
+	*features.Group
+	Source     *Source
+	KeyedTopic string // "<prefix><group>.keyed", or the source's topic when Direct
+	Direct     bool   // the source is already keyed and partitioned by the entity
+	Offline    OfflineSettings
+	Flush      time.Duration // at most so long between an event and its state in Redis
+	col        int
+}
+
+// OfflineSettings says how often a group's values are written offline.
+type OfflineSettings struct {
+	Every      time.Duration // event time between two rows of one entity
+	EveryEvent bool          // a row for every event instead
+}
+
+// Model is a model: what asks for a score, what goes into it, what it is to foretell, and the rules of its life.
+type Model struct {
+	Name    string
+	On      *Source
+	Inputs  []Input
+	Label   Label
+	Train   Train
+	Gates   []Gate
+	Serve   Serve
+	Monitor Monitor
+	Line    int
+}
+
+// Groups is the feature groups that the model's inputs are read from, each once, in the order of their first input.
+func (m *Model) Groups() []*Group {
+	var groups []*Group
+	seen := map[*Group]bool{}
+	for _, in := range m.Inputs {
+		if in.Group != nil && !seen[in.Group] {
+			seen[in.Group] = true
+			groups = append(groups, in.Group)
+		}
+	}
+	return groups
+}
+
+// Input is one input of a model: a group's output, a column of the source it is on, or an expression over that source; exactly one.
+type Input struct {
+	Name   string // "<group>.<output>", the column's name, or the name given to the expression
+	Group  *Group // nil when it is not a group's output
+	Output int    // index in Group.Outputs; -1 without Group
+	Entity []int  // for each of Group's entity columns the index in On.Schema of the column it is read by; nil without Group
+	Column int    // index in On.Schema; -1 when it is not a column
+	Expr   *features.Expression
+
+	Required bool // without it the answer is the fallback's
+	Line     int
+	col      int
+}
+
+// Label is what a model is to foretell: for a row of the model's source, the value of the joined row of another, when it comes in time.
+type Label struct {
+	Source *Source
+	Join   string               // a column of both sources
+	Value  *features.Expression // of kind Bool
+	Within time.Duration        // event time from the asking row to the label's
+	Line   int
+}
+
+// The candidates that can be trained.
+const (
+	CandidateLogistic = "logistic"
+	CandidateGBDT     = "gbdt"
+)
+
+// Train is how a model is trained.
+type Train struct {
+	Candidates []string      // CandidateLogistic, CandidateGBDT
+	Metric     string        // MetricAUC, MetricLogLoss or MetricBrier: what the best candidate is chosen by
+	Window     time.Duration // event time of the rows trained on
+	Holdout    time.Duration // event time of the later rows held out
+	FirstAfter time.Duration // event time that the data must span before the first model is trained
+	MaxRows    int           // most rows trained on; 0 for no limit
+	Seed       int64
+}
+
+// The metrics of an evaluation, as gates and Train.Metric name them.
+const (
+	MetricAUC              = "auc"
+	MetricLogLoss          = "log_loss"
+	MetricBrier            = "brier"
+	MetricCalibrationError = "calibration_error" // expected calibration error, 10 quantile bins
+	MetricVersusChampion   = "versus_champion"   // Train.Metric of the candidate less the champion's on the same rows, positive when better
+	MetricRows             = "rows"              // held-out rows
+)
+
+// Gate is a bound that a candidate must keep to be promoted.
+type Gate struct {
+	Metric string
+	Op     string // >=, >, <= or <
+	Bound  float64
+	Line   int
+}
+
+// Serve is how a model answers.
+type Serve struct {
+	Timeout        time.Duration
+	Fallback       string  // FallbackPrevious or FallbackNone: what is tried first when the champion cannot answer
+	Otherwise      string  // OtherwiseRefuse or OtherwiseDefault: what is done then
+	Default        float64 // the score of OtherwiseDefault
+	MissingAllowed float64 // share of the inputs, 0 to 1, that may be other than present
+	Required       []string
+}
+
+// The rungs below the champion.
+const (
+	FallbackPrevious = "previous"
+	FallbackNone     = "none"
+	OtherwiseRefuse  = "refuse"
+	OtherwiseDefault = "default"
+)
+
+// Monitor is how a model is watched.
+type Monitor struct {
+	Window     time.Duration // event time of one look
+	MinRows    int           // a window with fewer is insufficient, neither good nor bad
+	Features   string        // statistic over the inputs: StatisticPSI
+	Prediction string        // statistic over the scores: StatisticPSI
+	Exclude    []string      // inputs that are not watched
+	MinColumns int           // columns that must have drifted for a window to count
+	After, Of  int           // drift is confirmed when After of the last Of windows count
+	Cooldown   time.Duration // event time after a retrain request in which no other is made
+}
+
+// StatisticPSI is the population stability index.
+const StatisticPSI = "psi"
+
+// Source is the source of that name, nil when there is none.
+func (p *Project) Source(name string) *Source {
+	for _, s := range p.Sources {
+		if s.Name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// Group is the feature group of that name, nil when there is none.
+func (p *Project) Group(name string) *Group {
+	for _, g := range p.Groups {
+		if g.Name == name {
+			return g
+		}
+	}
+	return nil
+}
+
+// Model is the model of that name, nil when there is none.
+func (p *Project) Model(name string) *Model {
+	for _, m := range p.Models {
+		if m.Name == name {
+			return m
+		}
+	}
+	return nil
+}

@@ -1,0 +1,133 @@
+package project
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/millrace/millrace/internal/duration"
+)
+
+// State is what a project was when it was last applied: as much of it as a change can break.
+type State struct {
+	Project string                 `json:"project"`
+	Topics  map[string]TopicState  `json:"topics"`
+	Sources map[string]SourceState `json:"sources"`
+	Groups  map[string]GroupState  `json:"groups"`
+	Models  map[string]ModelState  `json:"models"`
+}
+
+// TopicState is an applied topic.
+type TopicState struct {
+	Purpose    string `json:"purpose"`
+	Partitions int32  `json:"partitions"`
+	Compact    bool   `json:"compact"`
+	Retention  string `json:"retention"` // a duration; 0s is for ever
+	Ours       bool   `json:"ours"`      // not the user's
+}
+
+// SourceState is an applied source.
+type SourceState struct {
+	Topic       string `json:"topic"`
+	Format      string `json:"format"`
+	Key         string `json:"key"`
+	Time        string `json:"time"`
+	Partitioner string `json:"partitioner"`
+	Lateness    string `json:"lateness"`
+	Future      string `json:"future"`
+	Schema      string `json:"schema"` // the .avsc
+}
+
+// GroupState is an applied feature group.
+type GroupState struct {
+	Version string            `json:"version"`
+	Source  string            `json:"source"`
+	Topic   string            `json:"topic"` // that its worker reads
+	Entity  []string          `json:"entity"`
+	Outputs map[string]string `json:"outputs"` // name to kind
+	Offline string            `json:"offline"`
+	Flush   string            `json:"flush"`
+}
+
+// ModelState is an applied model.
+type ModelState struct {
+	On       string   `json:"on"`
+	Inputs   []string `json:"inputs"`
+	Label    string   `json:"label"`
+	Settings []string `json:"settings"` // train, gates, serve and monitor, one a line
+}
+
+// State is the project as it would be recorded once applied. It is deterministic.
+func (p *Project) State() State {
+	s := State{Project: p.Name, Topics: map[string]TopicState{}, Sources: map[string]SourceState{}, Groups: map[string]GroupState{}, Models: map[string]ModelState{}}
+	users := map[string]bool{}
+	for _, source := range p.Sources {
+		users[source.Topic] = true
+		s.Sources[source.Name] = SourceState{
+			Topic: source.Topic, Format: string(source.Format), Key: source.Key, Time: source.Time, Partitioner: source.Partitioner,
+			Lateness: duration.Format(source.Lateness), Future: duration.Format(source.Future), Schema: source.Schema.Avsc(),
+		}
+	}
+	for _, t := range p.Topology() {
+		s.Topics[t.Name] = TopicState{Purpose: t.Purpose, Partitions: t.Partitions, Compact: t.Compact, Retention: duration.Format(t.Retention), Ours: !users[t.Name]}
+	}
+	for _, g := range p.Groups {
+		s.Groups[g.Name] = g.state()
+	}
+	for _, m := range p.Models {
+		s.Models[m.Name] = m.state()
+	}
+	return s
+}
+
+func (g *Group) state() GroupState {
+	outputs := map[string]string{}
+	for _, out := range g.Outputs {
+		outputs[out.Name] = out.Kind.String()
+	}
+	offline := "every " + duration.Format(g.Offline.Every)
+	if g.Offline.EveryEvent {
+		offline = "every event"
+	}
+	return GroupState{
+		Version: g.Version, Source: g.Source.Name, Topic: g.KeyedTopic, Entity: g.Definition.Entity, Outputs: outputs,
+		Offline: offline, Flush: duration.Format(g.Flush),
+	}
+}
+
+func (m *Model) state() ModelState {
+	s := ModelState{
+		On:    m.On.Name,
+		Label: fmt.Sprintf("%s of %s by %s within %s", m.Label.Value.Source(), m.Label.Source.Name, m.Label.Join, duration.Format(m.Label.Within)),
+	}
+	for _, in := range m.Inputs {
+		s.Inputs = append(s.Inputs, m.describe(in))
+	}
+	t, v, w := m.Train, m.Serve, m.Monitor
+	s.Settings = []string{
+		"train " + fmt.Sprint(strings.Join(t.Candidates, ","), " by ", t.Metric, ", window ", duration.Format(t.Window), ", holdout ", duration.Format(t.Holdout),
+			", first after ", duration.Format(t.FirstAfter), ", rows ", t.MaxRows, ", seed ", t.Seed),
+		"serve within " + duration.Format(v.Timeout) + fmt.Sprint(", fallback ", v.Fallback, ", otherwise ", v.Otherwise, " ", v.Default, ", missing ", v.MissingAllowed,
+			", required ", strings.Join(v.Required, ",")),
+		"monitor by " + duration.Format(w.Window) + fmt.Sprint(", rows ", w.MinRows, ", columns ", w.MinColumns, ", ", w.Features, " and ", w.Prediction, ", after ", w.After, " of ", w.Of,
+			", cooldown ", duration.Format(w.Cooldown), ", without ", strings.Join(w.Exclude, ",")),
+	}
+	for _, g := range m.Gates {
+		s.Settings = append(s.Settings, "gate "+g.String())
+	}
+	return s
+}
+
+// describe is an input with all that its value depends on.
+func (m *Model) describe(in Input) string {
+	switch {
+	case in.Expr != nil:
+		return in.Name + " = " + in.Expr.Source()
+	case in.Group == nil:
+		return in.Name
+	}
+	var columns []string
+	for _, c := range in.Entity {
+		columns = append(columns, m.On.Schema.Columns[c].Name)
+	}
+	return in.Name + " by " + strings.Join(columns, ",")
+}

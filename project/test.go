@@ -1,0 +1,132 @@
+package project
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/millrace/millrace/features"
+	"github.com/millrace/millrace/features/script"
+	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/schemas"
+)
+
+// TestFolder is where a project's feature tests are, and TestExtension the end of their names (see features/script).
+const (
+	TestFolder    = "tests"
+	TestExtension = ".txtar"
+)
+
+// TestResult is the outcome of one feature test.
+type TestResult struct {
+	File string // relative to the project's folder
+	Err  error  // every expectation that failed; nil when all held
+}
+
+// Test runs a project's feature tests on the pure engine, each from nothing. The error is that of a test that could not be read; a
+// project without tests has no results.
+func Test(ctx context.Context, p *Project) ([]TestResult, error) {
+	files, err := os.ReadDir(filepath.Join(p.Dir, TestFolder)) // sorted by name
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, failure.Wrap(failure.Internal, p.Dir, "looking for feature tests", err)
+	}
+	var results []TestResult
+	for _, file := range files {
+		if filepath.Ext(file.Name()) != TestExtension || file.IsDir() {
+			continue
+		}
+		name := filepath.Join(TestFolder, file.Name())
+		text, err := os.ReadFile(filepath.Join(p.Dir, name))
+		if err != nil {
+			return nil, failure.Wrap(failure.Internal, name, "reading a feature test", err)
+		}
+		target, err := newEngine(p)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, TestResult{File: name, Err: script.Run(ctx, target, name, text)})
+	}
+	return results, ctx.Err()
+}
+
+// engine is the project's groups on the pure engine: the target of feature tests.
+type engine struct {
+	decoders map[*Source]schemas.Decoder
+	project  *Project
+	entities map[*Group]map[string]*features.Entity
+	offset   int64
+}
+
+func newEngine(p *Project) (*engine, error) {
+	e := &engine{project: p, decoders: map[*Source]schemas.Decoder{}, entities: map[*Group]map[string]*features.Entity{}}
+	for _, s := range p.Sources {
+		d, err := schemas.NewDecoder(s.Schema, schemas.JSON, nil)
+		if err != nil {
+			return nil, err
+		}
+		e.decoders[s] = d
+	}
+	for _, g := range p.Groups {
+		e.entities[g] = map[string]*features.Entity{}
+	}
+	return e, nil
+}
+
+// Apply folds one record into every group of its source.
+func (e *engine) Apply(ctx context.Context, source string, record []byte) error {
+	s := e.project.Source(source)
+	if s == nil {
+		return failure.New(failure.NotFound, source, "there is no such source")
+	}
+	row, err := e.decoders[s].Decode(ctx, record, nil)
+	if err != nil {
+		return err
+	}
+	e.offset++
+	for _, g := range e.project.Groups {
+		if g.Source != s {
+			continue
+		}
+		key, err := g.Key(row)
+		if err != nil {
+			return err
+		}
+		entity := e.entities[g][key]
+		if entity == nil {
+			entity = g.NewEntity()
+			e.entities[g][key] = entity
+		}
+		if _, err := g.Add(entity, row, row[s.TimeIndex()].Int(), e.offset); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Read is every output of a group for one entity as of a time.
+func (e *engine) Read(_ context.Context, group string, entity map[string]string, at int64) (map[string]features.Result, error) {
+	g := e.project.Group(group)
+	if g == nil {
+		return nil, failure.New(failure.NotFound, group, "there is no such feature group")
+	}
+	key, err := g.KeyOf(entity)
+	if err != nil {
+		return nil, err
+	}
+	results := map[string]features.Result{}
+	for i, r := range g.Read(e.entities[g][key], at, nil) {
+		results[g.Outputs[i].Name] = r
+	}
+	return results, nil
+}
+
+// EntityColumns are the columns that name an entity of a group.
+func (e *engine) EntityColumns(group string) ([]string, error) {
+	g := e.project.Group(group)
+	if g == nil {
+		return nil, failure.New(failure.NotFound, group, "there is no such feature group")
+	}
+	return g.Definition.Entity, nil
+}
