@@ -1,0 +1,59 @@
+package streams
+
+import (
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sr"
+
+	"github.com/millrace/millrace/internal/failure"
+)
+
+// NewClient makes a Kafka client. It does not connect yet. Producing is idempotent, keyed records go where Kafka's default partitioner
+// puts them, and a record is tried until it is in or the client is closed: opts can say otherwise.
+func NewClient(c Config, opts ...kgo.Opt) (*kgo.Client, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	id := c.ClientID
+	if id == "" {
+		id = "millrace"
+	}
+	all := []kgo.Opt{
+		kgo.SeedBrokers(c.Brokers...),
+		kgo.ClientID(id),
+		kgo.DisableClientMetrics(), // what a broker wants to know of us is not for the embedded one, and ours are on /metrics
+		kgo.ProducerBatchCompression(codecs[c.Compression]),
+		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),
+		kgo.UnknownTopicRetries(-1),
+	}
+	if c.TLS.Enabled {
+		t, err := c.TLS.config()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, kgo.DialTLSConfig(t))
+	}
+	if mechanism, _ := c.SASL.mechanism(); mechanism != nil {
+		all = append(all, kgo.SASL(mechanism))
+	}
+	client, err := kgo.NewClient(append(all, opts...)...)
+	if err != nil {
+		return nil, failure.Wrap(failure.Internal, "kafka", "making a client", err)
+	}
+	return client, nil
+}
+
+// NewRegistry makes the client of the schema registry; nil when there is none.
+func NewRegistry(c Config) (*sr.Client, error) {
+	if c.Registry.URL == "" {
+		return nil, nil
+	}
+	opts := []sr.ClientOpt{sr.URLs(c.Registry.URL)}
+	if c.Registry.Username != "" {
+		opts = append(opts, sr.BasicAuth(c.Registry.Username, c.Registry.Password))
+	}
+	client, err := sr.NewClient(opts...)
+	if err != nil {
+		return nil, failure.Wrap(failure.BadProject, c.Registry.URL, "making a schema registry client", err)
+	}
+	return client, nil
+}

@@ -1,0 +1,73 @@
+package ingest
+
+import "github.com/millrace/millrace/features"
+
+// cached is an entity of the partition, decoded. It is in the ring of its cache.
+type cached struct {
+	key    string
+	entity *features.Entity
+	bytes  int64 // of the entity when it was last written
+	dirty  bool  // has events that no flush has taken
+	flying bool  // is in the flush on its way: Redis does not have it yet
+
+	newer, older *cached
+}
+
+// cache holds the entities of one partition that were used last. What Redis does not have yet stays, whatever the limits.
+type cache struct {
+	entities    map[string]*cached
+	ring        cached // ring.older is the newest, ring.newer the oldest
+	bytes       int64
+	maxEntities int
+	maxBytes    int64
+}
+
+func newCache(maxEntities int, maxBytes int64) *cache {
+	c := &cache{entities: map[string]*cached{}, maxEntities: maxEntities, maxBytes: maxBytes}
+	c.ring.newer, c.ring.older = &c.ring, &c.ring
+	return c
+}
+
+// get is the entity of that key, nil when it is not held; it becomes the newest.
+func (c *cache) get(key string) *cached {
+	e := c.entities[key]
+	if e != nil && c.ring.older != e {
+		e.unlink()
+		c.link(e)
+	}
+	return e
+}
+
+// add makes a place for an entity, as the newest; its state is still to come.
+func (c *cache) add(key string) *cached {
+	e := &cached{key: key}
+	c.entities[key] = e
+	c.link(e)
+	return e
+}
+
+// sized notes how large an entity is now.
+func (c *cache) sized(e *cached, bytes int64) {
+	c.bytes += bytes - e.bytes
+	e.bytes = bytes
+}
+
+// trim lets go of the oldest entities until the limits hold, leaving those that Redis does not have.
+func (c *cache) trim() {
+	for e := c.ring.newer; e != &c.ring && (len(c.entities) > c.maxEntities || c.bytes > c.maxBytes); {
+		next := e.newer
+		if !e.dirty && !e.flying {
+			e.unlink()
+			delete(c.entities, e.key)
+			c.bytes -= e.bytes
+		}
+		e = next
+	}
+}
+
+func (c *cache) link(e *cached) {
+	e.newer, e.older = &c.ring, c.ring.older
+	e.older.newer, c.ring.older = e, e
+}
+
+func (e *cached) unlink() { e.newer.older, e.older.newer = e.older, e.newer }

@@ -1,0 +1,414 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/millrace/millrace/features/online"
+)
+
+// Every test here disturbs the stage in one way while it works off the same kind of events, and ends in rig.check: states in Redis equal to the
+// bit to those of the engine alone, every bad record a dead letter with its bytes, every good one and every feature row in the
+// files once.
+
+func TestUndisturbed(t *testing.T) {
+	r := newRig(t)
+	r.produce(r.trips(1, 3000))
+	g := r.run(r.stage())
+	r.caughtUp()
+	var status []PartitionStatus
+	r.await("the status to say so", func() bool {
+		status = g.Status()
+		return !slices.ContainsFunc(status, func(s PartitionStatus) bool { return s.Next != s.End })
+	})
+	g.stop(t)
+	r.check()
+	if _, copies := r.letters(); copies != 0 {
+		t.Errorf("%d dead letters were written twice", copies)
+	}
+	if len(status) != 4*sourcePartitions {
+		t.Errorf("status has %d partitions", len(status))
+	}
+	for _, s := range status {
+		if s.Next != s.End || s.End == 0 || s.Newest == 0 {
+			t.Errorf("status of what is caught up: %+v", s)
+		}
+	}
+	if left := g.Status(); len(left) != 0 {
+		t.Errorf("status of a stage that was stopped: %+v", left)
+	}
+}
+
+func TestRestarts(t *testing.T) {
+	r := newRig(t)
+	for round := range uint64(4) {
+		r.produce(r.trips(round, 400))
+		g := r.run(r.stage())
+		r.await("some to be re-keyed", func() bool { return r.rekeyed() >= r.total()-200 })
+		g.stop(t)
+	}
+	g := r.run(r.stage())
+	r.caughtUp()
+	g.stop(t)
+	r.check()
+}
+
+// TestRekeyedTwice has the rekeyer forget how far it was, so that it writes everything again.
+func TestRekeyedTwice(t *testing.T) {
+	r := newRig(t)
+	r.produce(r.trips(2, 1500))
+	g := r.run(r.stage())
+	r.caughtUp()
+	g.stop(t)
+	before := r.ends(r.project.Groups[0].KeyedTopic)
+
+	r.forget(SourceGroup(r.project, r.project.Sources[0]))
+	r.produce(r.trips(3, 300))
+	g = r.run(r.stage())
+	r.caughtUp()
+	g.stop(t)
+	var twice int64
+	for p, end := range r.ends(r.project.Groups[0].KeyedTopic) {
+		twice += end - before[p]
+	}
+	if twice < 1500 {
+		t.Fatalf("only %d records were added to the keyed topic: nothing was written twice", twice)
+	}
+	r.check()
+}
+
+// forget deletes what a consumer group has committed.
+func (r *rig) forget(group string) {
+	r.t.Helper()
+	r.await("the group to be deleted", func() bool { // a member that has just left may still count
+		deleted, err := r.admin.DeleteGroups(r.t.Context(), group)
+		return err == nil && deleted.Error() == nil
+	})
+}
+
+// TestReplay has everything read again from the start of the log, by Kafka's offsets, while Redis says that it is done.
+func TestReplay(t *testing.T) {
+	r := newRig(t)
+	r.produce(r.trips(4, 1000))
+	g := r.run(r.stage())
+	r.caughtUp()
+	g.stop(t)
+	for _, each := range r.project.Groups {
+		r.forget(GroupGroup(r.project, each))
+	}
+	r.forget(SourceGroup(r.project, r.project.Sources[0]))
+	g = r.run(r.stage())
+	r.caughtUp()
+	g.stop(t)
+	r.check()
+}
+
+// TestTwoOwners runs two stages that know nothing of each other (their consumer groups differ) on the same Redis and the same keyed
+// topics: every partition has two owners, each a zombie to the other, and everything is re-keyed twice, interleaved.
+func TestTwoOwners(t *testing.T) {
+	r := newRig(t)
+	r.produce(r.trips(5, 1500))
+	other := *r.project
+	other.Name += "-zombie"
+	first := r.run(r.stage())
+	second := r.run(r.stage(func(_ *Config, d *Deps) { d.Project = &other }))
+	r.await("the zombie to have re-keyed too", func() bool {
+		for _, s := range second.Status() {
+			if s.Kind == kindSource && s.Next < int64(len(r.produced[s.Partition])) {
+				return false
+			}
+		}
+		return len(second.Status()) > 0
+	})
+	r.caughtUp()
+	second.stop(t)
+	first.stop(t)
+	g := r.run(r.stage())
+	r.caughtUp()
+	g.stop(t)
+	r.check()
+}
+
+// TestRedisEmptied loses everything in the middle of the work, twice.
+func TestRedisEmptied(t *testing.T) {
+	r := newRig(t)
+	r.produce(r.trips(6, 2500))
+	g := r.run(r.stage())
+	for _, share := range []int64{3, 2} {
+		r.await("some of the work to be done", func() bool { return r.applied(r.project.Groups[0]) > 2500/share })
+		if err := r.redis.FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.caughtUp()
+	r.produce(r.trips(7, 200)) // afterwards it goes on as ever
+	r.caughtUp()
+	g.stop(t)
+	r.check()
+	if n := counterSum(t, g.Stage, "millrace_ingest_restarts_total"); n == 0 {
+		t.Error("no worker noticed")
+	}
+}
+
+// applied is how many keyed records of a group are in Redis.
+func (r *rig) applied(g interface{ Output(string) int }) (n int64) {
+	for _, each := range r.project.Groups {
+		if each != g {
+			continue
+		}
+		for p := range int32(sourcePartitions) {
+			at, _, err := r.position(each, p)
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			n += at.Next
+		}
+	}
+	return n
+}
+
+// TestRedisFailover puts Redis back to what it was some time ago, as when a replica that lags becomes the master.
+func TestRedisFailover(t *testing.T) {
+	r := newRig(t)
+	r.produce(r.trips(8, 2500))
+	g := r.run(r.stage())
+	r.await("a third to be done", func() bool { return r.applied(r.project.Groups[0]) > 800 })
+	old := r.dump()
+	r.await("two thirds to be done", func() bool { return r.applied(r.project.Groups[0]) > 1600 })
+	r.restore(old)
+	r.caughtUp()
+	g.stop(t)
+	r.check()
+}
+
+// dump is all strings in Redis, of one instant.
+func (r *rig) dump() map[string]string {
+	r.t.Helper()
+	script := redis.NewScript(`local all = {} for _, k in ipairs(redis.call('KEYS', 'mr:{*')) do all[#all+1] = k all[#all+1] = redis.call('GET', k) end return all`)
+	flat, err := script.Run(r.t.Context(), r.redis, nil).StringSlice()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	all := map[string]string{}
+	for i := 0; i < len(flat); i += 2 {
+		all[flat[i]] = flat[i+1]
+	}
+	return all
+}
+
+// restore makes the dump all there is, at once.
+func (r *rig) restore(all map[string]string) {
+	r.t.Helper()
+	_, err := r.redis.TxPipelined(r.t.Context(), func(p redis.Pipeliner) error {
+		p.FlushAll(r.t.Context())
+		for k, v := range all {
+			p.Set(r.t.Context(), k, v, 0)
+		}
+		return nil
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+var errKilled = errors.New("killed by the test")
+
+// TestKilledAtEveryStep lets the process die between any two things that it does, early and late, and goes on with another.
+func TestKilledAtEveryStep(t *testing.T) {
+	for _, step := range []string{
+		"source: after produce", "source: after acknowledgement", "source: before offline commit", "source: after offline commit",
+		"group: after apply", "group: before flush", "group: after dead letters", "group: after write",
+		"group: before offline commit", "group: after offline commit",
+	} {
+		t.Run(step, func(t *testing.T) {
+			r := newRig(t)
+			r.produce(r.trips(9, 900))
+			for _, n := range []int{1, 2, 5} {
+				s := r.stage()
+				s.crash = once(step, n, errKilled)
+				g := r.run(s)
+				r.await("the process to die, or everything to be done", func() bool {
+					select {
+					case <-g.ended:
+						return true
+					default:
+						return r.rekeyed() >= r.total() && r.atEnd()
+					}
+				})
+				g.cancel()
+				<-g.ended
+				if n == 1 && !errors.Is(g.err, errKilled) {
+					t.Fatalf("the process did not die: %v", g.err)
+				}
+			}
+			g := r.run(r.stage())
+			r.caughtUp()
+			g.stop(t)
+			r.check()
+		})
+	}
+}
+
+// TestKilledOften lets it die at random steps, many times, with events coming in between.
+func TestKilledOften(t *testing.T) {
+	r := newRig(t)
+	random := rand.New(rand.NewPCG(11, 12))
+	for round := range uint64(12) {
+		r.produce(r.trips(20+round, 150))
+		s := r.stage()
+		left := int64(random.IntN(120))
+		var steps atomic.Int64
+		s.crash = func(string) error {
+			if steps.Add(1) > left {
+				return errKilled
+			}
+			return nil
+		}
+		g := r.run(s)
+		select {
+		case <-g.ended:
+		case <-time.After(time.Second): // caught up before it died
+			g.cancel()
+		}
+	}
+	g := r.run(r.stage())
+	r.caughtUp()
+	g.stop(t)
+	r.check()
+}
+
+// TestRebalance has a second worker come in the middle and the first one go.
+func TestRebalance(t *testing.T) {
+	r := newRig(t)
+	first := r.run(r.stage())
+	r.produce(r.trips(30, 1000))
+	r.await("the first to be at work", func() bool { return r.applied(r.project.Groups[0]) > 100 })
+	second := r.run(r.stage(func(_ *Config, d *Deps) { d.Redis = r.connect(d.Redis.(*redis.Client).Options().Addr) }))
+	r.await("the second to have a share", func() bool { return len(second.Status()) >= 4 })
+	for round := range uint64(3) {
+		r.produce(r.trips(31+round, 300))
+	}
+	if n := len(first.Status()); n > 2*4 {
+		t.Errorf("the first kept %d of %d partitions", n, 4*sourcePartitions)
+	}
+	first.stop(t)
+	r.produce(r.trips(40, 300))
+	r.await("the second to have all", func() bool { return len(second.Status()) == 4*sourcePartitions })
+	r.caughtUp()
+	second.stop(t)
+	r.check()
+}
+
+// broken makes Redis fail: every command, or only what writes.
+type broken struct {
+	on     atomic.Bool
+	before bool // fail before the command gets to Redis; else after it was done
+}
+
+func (b *broken) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (b *broken) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if !b.on.Load() || cmd.Name() != "evalsha" {
+			return next(ctx, cmd)
+		}
+		if !b.before {
+			_ = next(ctx, cmd)
+		}
+		err := fmt.Errorf("the test broke %s", cmd.Name())
+		cmd.SetErr(err)
+		return err
+	}
+}
+func (b *broken) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// TestWritesFail has writes to Redis fail for a while: before they got there, and after, when only the answer is lost.
+func TestWritesFail(t *testing.T) {
+	for name, before := range map[string]bool{"unsent": true, "unanswered": false} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.produce(r.trips(50, 800))
+			fault := &broken{before: before}
+			client := r.connect(r.redis.(*redis.Client).Options().Addr)
+			client.AddHook(fault)
+			fault.on.Store(true)
+			g := r.run(r.stage(func(_ *Config, d *Deps) { d.Redis = client }))
+			r.await("workers to have started over", func() bool { return counterSum(t, g.Stage, "millrace_ingest_restarts_total") > 20 })
+			if before && r.applied(r.project.Groups[0]) != 0 {
+				t.Error("the position moved without a write")
+			}
+			fault.on.Store(false)
+			r.caughtUp()
+			g.stop(t)
+			r.check()
+		})
+	}
+}
+
+// TestKeyedByAnotherEntity refuses a keyed topic that was filled for another entity.
+func TestKeyedByAnotherEntity(t *testing.T) {
+	r := newRig(t)
+	r.produce(r.trips(60, 50))
+	g := r.run(r.stage())
+	r.caughtUp()
+	g.stop(t)
+	changed := *r.project
+	cities, riders := *r.project.Groups[0], *r.project.Groups[1]
+	riders.KeyedTopic = cities.KeyedTopic
+	changed.Groups = append(changed.Groups[:0:0], &cities, &riders)
+	if err := r.redis.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	g = r.run(r.stage(func(_ *Config, d *Deps) { d.Project, d.OfflineDir = &changed, "" }))
+	<-g.ended
+	if g.err == nil {
+		t.Error("it ran")
+	}
+}
+
+// TestTopicWentBack refuses a topic that ends before the position.
+func TestTopicWentBack(t *testing.T) {
+	r := newRig(t)
+	r.produce(r.trips(61, 50))
+	cities := r.project.Groups[0]
+	if _, err := online.NewWriter(r.redis, cities.Name, cities.Version).Commit(t.Context(), 0, nil, online.Position{Next: 1000}, nil, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	g := r.run(r.stage())
+	select {
+	case <-g.ended:
+	case <-time.After(patience):
+		t.Fatal("it did not notice")
+	}
+	if g.err == nil {
+		t.Error("it ended without an error")
+	}
+}
+
+func counterSum(t *testing.T, s *Stage, name string) (sum float64) {
+	t.Helper()
+	families, err := s.deps.Registerer.(interface {
+		Gather() ([]*dto.MetricFamily, error)
+	}).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			for _, m := range f.GetMetric() {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
+}

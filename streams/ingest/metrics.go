@@ -1,0 +1,123 @@
+package ingest
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// The outcomes of a record, as the label "outcome" names them.
+const (
+	outcomeApplied   = "applied"   // source: checked and passed on; group: added to its entity
+	outcomeFiltered  = "filtered"  // not for this group
+	outcomeDuplicate = "duplicate" // re-keyed twice
+	outcomeDead      = "dead"      // on the dead-letter topic
+	outcomeSkipped   = "skipped"   // read directly from a source, whose own worker writes the dead letter
+)
+
+// The kinds of workers, as the label "kind" names them.
+const (
+	kindSource = "source"
+	kindGroup  = "group"
+)
+
+type metrics struct {
+	records       *prometheus.CounterVec
+	dead          *prometheus.CounterVec
+	late          *prometheus.CounterVec
+	restarts      *prometheus.CounterVec
+	skipped       *prometheus.CounterVec
+	flushSeconds  *prometheus.HistogramVec
+	flushEntities *prometheus.HistogramVec
+	flushBytes    *prometheus.CounterVec
+	readable      *prometheus.HistogramVec
+	eventReadable *prometheus.HistogramVec
+	cacheLookups  *prometheus.CounterVec
+	offlineRows   *prometheus.CounterVec
+	offlineWrites *prometheus.HistogramVec
+}
+
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	seconds := prometheus.ExponentialBuckets(0.0005, 2, 16) // half a millisecond to 16 s
+	m := &metrics{
+		records:       counter("records_total", "Records by what became of them.", "kind", "name", "outcome"),
+		dead:          counter("dead_letters_total", "Dead letters written, by class.", "kind", "name", "class"),
+		late:          counter("late_total", "Events older than everything their group keeps.", "group"),
+		restarts:      counter("restarts_total", "Times a partition's worker started over from its stored position, by the kind of the failure.", "kind", "name", "reason"),
+		skipped:       counter("skipped_offsets_total", "Offsets that the topic did not have (any more): retention, transaction markers, compaction.", "kind", "name"),
+		flushSeconds:  histogram("flush_seconds", "Time of one write of states and position to Redis.", seconds, "group"),
+		flushEntities: histogram("flush_entities", "Entities of one write.", prometheus.ExponentialBuckets(1, 4, 9), "group"),
+		flushBytes:    counter("flush_bytes_total", "Bytes of states written to Redis.", "group"),
+		readable:      histogram("poll_to_readable_seconds", "From the fetch of the first event of a write until it can be read in Redis.", seconds, "group"),
+		eventReadable: histogram("event_to_readable_seconds", "From the event time of the newest event of a write until it can be read in Redis; wall clock only.", prometheus.ExponentialBuckets(0.005, 2, 18), "group"),
+		cacheLookups:  counter("cache_lookups_total", "Entities looked for in the cache: hit or miss.", "group", "result"),
+		offlineRows:   counter("offline_rows_total", "Rows appended for the offline files.", "kind", "name"),
+		offlineWrites: histogram("offline_commit_seconds", "Time of one commit of offline rows.", seconds, "kind", "name"),
+	}
+	for _, c := range []prometheus.Collector{
+		m.records, m.dead, m.late, m.restarts, m.skipped, m.flushSeconds, m.flushEntities, m.flushBytes, m.readable, m.eventReadable,
+		m.cacheLookups, m.offlineRows, m.offlineWrites,
+	} {
+		if err := r.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func counter(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "millrace", Subsystem: "ingest", Name: name, Help: help}, labels)
+}
+
+func histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "millrace", Subsystem: "ingest", Name: name, Help: help, Buckets: buckets}, labels)
+}
+
+// tally is the counters of one source or group, looked up once.
+type tally struct {
+	applied, filtered, duplicate, dead, skipped prometheus.Counter
+	letters                                     *prometheus.CounterVec // by class
+	offlineRows                                 prometheus.Counter
+	offlineWrite                                prometheus.Observer
+}
+
+func (m *metrics) tally(kind, name string) tally {
+	outcome := func(o string) prometheus.Counter { return m.records.WithLabelValues(kind, name, o) }
+	return tally{
+		applied: outcome(outcomeApplied), filtered: outcome(outcomeFiltered), duplicate: outcome(outcomeDuplicate),
+		dead: outcome(outcomeDead), skipped: outcome(outcomeSkipped),
+		letters:      m.dead.MustCurryWith(prometheus.Labels{"kind": kind, "name": name}),
+		offlineRows:  m.offlineRows.WithLabelValues(kind, name),
+		offlineWrite: m.offlineWrites.WithLabelValues(kind, name),
+	}
+}
+
+// What a scrape asks of the partitions themselves.
+var (
+	lagDesc    = prometheus.NewDesc("millrace_ingest_lag_records", "Records between a partition's end and what is done, over the partitions of this process.", []string{"kind", "name"}, nil)
+	newestDesc = prometheus.NewDesc("millrace_ingest_newest_event_time_seconds", "Newest event time applied, over the partitions of this process.", []string{"kind", "name"}, nil)
+	ownedDesc  = prometheus.NewDesc("millrace_ingest_partitions", "Partitions that this process works on.", []string{"kind", "name"}, nil)
+)
+
+// Describe makes the stage a prometheus.Collector.
+func (s *Stage) Describe(to chan<- *prometheus.Desc) {
+	to <- lagDesc
+	to <- newestDesc
+	to <- ownedDesc
+}
+
+// Collect gives lag, newest event time and number of partitions of each source and group.
+func (s *Stage) Collect(to chan<- prometheus.Metric) {
+	type owner struct{ kind, name string }
+	type sums struct{ lag, newest, owned float64 }
+	all := map[owner]sums{}
+	for _, p := range s.Status() {
+		o := owner{p.Kind, p.Name}
+		sum := all[o]
+		sum.lag += float64(max(p.End-p.Next, 0))
+		sum.newest = max(sum.newest, float64(p.Newest)/1000)
+		sum.owned++
+		all[o] = sum
+	}
+	for o, sum := range all {
+		to <- prometheus.MustNewConstMetric(lagDesc, prometheus.GaugeValue, sum.lag, o.kind, o.name)
+		to <- prometheus.MustNewConstMetric(newestDesc, prometheus.GaugeValue, sum.newest, o.kind, o.name)
+		to <- prometheus.MustNewConstMetric(ownedDesc, prometheus.GaugeValue, sum.owned, o.kind, o.name)
+	}
+}
