@@ -1,0 +1,145 @@
+package training
+
+import (
+	"context"
+	"math"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/millrace/millrace/features/profile"
+	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/project"
+	"github.com/millrace/millrace/registry/model"
+)
+
+// Metrics is how well a model did on held-out rows.
+type Metrics struct {
+	Rows             int64
+	PositiveRate     float64
+	AUC              float64 // area under the receiver operating characteristic; NaN unless both classes occur
+	LogLoss          float64 // nats per row
+	Brier            float64 // mean squared error of the probability (Brier 1950)
+	CalibrationError float64 // expected, over 10 equally filled bins of scores
+}
+
+// Names of numbers that are not project.Metric constants.
+const (
+	metricPositiveRate = "positive_rate"
+	metricTrainRows    = "train_rows"
+	metricAblation     = "auc_without_stream_features"
+)
+
+// Values is the metrics by the names that gates use. A number that could not be had is left out.
+func (m Metrics) Values() map[string]float64 {
+	values := map[string]float64{
+		project.MetricRows: float64(m.Rows), metricPositiveRate: m.PositiveRate, project.MetricAUC: m.AUC,
+		project.MetricLogLoss: m.LogLoss, project.MetricBrier: m.Brier, project.MetricCalibrationError: m.CalibrationError,
+	}
+	for name, v := range values {
+		if math.IsNaN(v) {
+			delete(values, name)
+		}
+	}
+	return values
+}
+
+// Evaluate measures scores (probabilities) against labels (0 or 1).
+func Evaluate(scores, labels []float64) Metrics {
+	auc, ok := profile.AUC(scores, labels)
+	if !ok {
+		auc = math.NaN()
+	}
+	return Metrics{
+		Rows: int64(len(labels)), PositiveRate: sum(labels) / float64(len(labels)), AUC: auc,
+		LogLoss: logLoss(scores, labels), Brier: brier(scores, labels),
+		CalibrationError: profile.CalibrationError(scores, labels, profile.CalibrationBins),
+	}
+}
+
+// logLoss takes no probability for certain: one wrong certainty would make the mean infinite.
+func logLoss(scores, labels []float64) float64 {
+	const certain = 1e-15
+	total := 0.0
+	for i, p := range scores {
+		p = min(max(p, certain), 1-certain)
+		total -= labels[i]*math.Log(p) + (1-labels[i])*math.Log1p(-p)
+	}
+	return total / float64(len(labels))
+}
+
+func brier(scores, labels []float64) float64 {
+	total := 0.0
+	for i, p := range scores {
+		total += (p - labels[i]) * (p - labels[i])
+	}
+	return total / float64(len(labels))
+}
+
+// scoreRows gives each row its score, with all processors. columns says which of the part's columns the model's inputs
+// are, in order.
+func scoreRows(ctx context.Context, m model.Model, p Part, columns []int) ([]float64, error) {
+	const block = 1024
+	scores := make([]float64, len(p.Labels))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for from := 0; from < len(scores); from += block {
+		g.Go(func() error {
+			row := make([]float64, len(columns))
+			for r := from; r < min(from+block, len(scores)); r++ {
+				for i, c := range columns {
+					row[i] = p.Columns[c][r]
+				}
+				scores[r] = m.Predict(row)
+			}
+			return ctx.Err()
+		})
+	}
+	return scores, g.Wait()
+}
+
+// match finds a model's inputs among the names of a dataset.
+func match(m model.Model, names []string) ([]int, error) {
+	index := map[string]int{}
+	for i, n := range names {
+		index[n] = i
+	}
+	columns := make([]int, len(m.Inputs()))
+	for i, n := range m.Inputs() {
+		c, ok := index[n]
+		if !ok {
+			return nil, failure.New(failure.Refused, n, "the model reads an input that the project no longer has")
+		}
+		columns[i] = c
+	}
+	return columns, nil
+}
+
+// judge scores the rows of a part with a model and measures it.
+func judge(ctx context.Context, m model.Model, names []string, p Part) (scores []float64, metrics Metrics, err error) {
+	columns, err := match(m, names)
+	if err != nil {
+		return nil, Metrics{}, err
+	}
+	if scores, err = scoreRows(ctx, m, p, columns); err != nil {
+		return nil, Metrics{}, err
+	}
+	return scores, Evaluate(scores, p.Labels), nil
+}
+
+// higherIsBetter says which way a metric is good.
+func higherIsBetter(metric string) bool { return metric == project.MetricAUC }
+
+// gain is by how much a is better than b on a metric: positive when it is. NaN when either is not known.
+func gain(metric string, a, b Metrics) float64 {
+	x, okX := a.Values()[metric]
+	y, okY := b.Values()[metric]
+	switch {
+	case !okX || !okY:
+		return math.NaN()
+	case higherIsBetter(metric):
+		return x - y
+	default:
+		return y - x
+	}
+}
