@@ -1,0 +1,182 @@
+package serving
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/millrace/millrace/internal/clock"
+	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/project"
+	"github.com/millrace/millrace/registry"
+)
+
+// deployment is one model of the project as it is served: which versions answer now, and the change from one to the next.
+//
+// Requests take the line-up once, by one atomic load, and finish with it, so that a swap neither waits for them nor disturbs them. Only
+// look writes it, under mu.
+type deployment struct {
+	model    *project.Model
+	plan     *plan
+	registry *registry.Registry
+	warmUp   int
+	clock    clock.Clock
+	log      *slog.Logger
+	metrics  *metrics
+	http     *modelMetrics
+	stream   *modelMetrics
+	reader   *requestReader
+	fillers  sync.Pool // of *filler
+
+	live atomic.Pointer[lineUp] // never nil
+
+	mu    sync.Mutex
+	fault atomic.Pointer[fault]
+	first chan struct{} // closed when there is a champion
+}
+
+// lineUp is the versions that may answer. It does not change.
+type lineUp struct {
+	champion *scorer // nil before the first
+	previous *scorer // the champion before it; nil when there is none that can be served
+	since    int64   // wall time of the swap
+}
+
+// fault is the champion of the registry that does not serve.
+type fault struct {
+	digest string
+	err    error
+}
+
+func newDeployment(m *project.Model, p *plan, r *registry.Registry, warmUp int, c clock.Clock, log *slog.Logger, mt *metrics) (*deployment, error) {
+	reader, err := newRequestReader(m.On.Schema)
+	if err != nil {
+		return nil, err
+	}
+	d := &deployment{
+		model: m, plan: p, registry: r, warmUp: warmUp, clock: c, log: log, metrics: mt, reader: reader,
+		http: mt.of(m.Name, sourceHTTP, p.inputs), stream: mt.of(m.Name, sourceStream, p.inputs), first: make(chan struct{}),
+	}
+	d.fillers.New = func() any { return newFiller(p) }
+	d.live.Store(&lineUp{})
+	mt.version.WithLabelValues(m.Name).Set(0)
+	return d, nil
+}
+
+// look brings the line-up to what the registry's champion alias says. A version that fails its checks changes nothing: who answers
+// now goes on, and the error says what is wrong with the other.
+func (d *deployment) look(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	history, err := d.registry.History(d.model.Name)
+	if err != nil {
+		return err
+	}
+	digest, before := champions(history)
+	now := d.live.Load()
+	if digest == "" || now.champion != nil && now.champion.digest == digest {
+		d.fault.Store(nil)
+		return nil
+	}
+	// What is wrong with an artefact stays wrong: it is not loaded at every look. An artefact that could not be read is.
+	if f := d.fault.Load(); f != nil && f.digest == digest && !failure.Of(f.err).Retry() {
+		return nil
+	}
+	champion, err := d.scorer(history, digest)
+	if err != nil {
+		d.fault.Store(&fault{digest, err})
+		if !failure.Of(err).Retry() {
+			d.metrics.swaps.WithLabelValues(d.model.Name, "refused").Inc()
+		}
+		return err
+	}
+	d.swap(champion, d.predecessor(history, before))
+	return nil
+}
+
+func (d *deployment) swap(champion, previous *scorer) {
+	d.live.Store(&lineUp{champion: champion, previous: previous, since: d.clock().UnixMilli()})
+	d.fault.Store(nil)
+	d.metrics.swaps.WithLabelValues(d.model.Name, "swapped").Inc()
+	d.metrics.version.WithLabelValues(d.model.Name).Set(float64(champion.version))
+	d.log.Info("champion is live", "model", d.model.Name, "version", champion.version, "digest", champion.digest)
+	select {
+	case <-d.first:
+	default:
+		close(d.first)
+	}
+}
+
+// predecessor is the champion before, nil when it cannot be served: then there is one rung less, which is no reason not to swap.
+func (d *deployment) predecessor(history []registry.Entry, digest string) *scorer {
+	if digest == "" || d.model.Serve.Fallback != project.FallbackPrevious {
+		return nil
+	}
+	s, err := d.scorer(history, digest)
+	if err != nil {
+		d.log.Warn("the previous champion cannot stand in", "model", d.model.Name, "digest", digest, "error", err)
+		return nil
+	}
+	return s
+}
+
+// scorer takes a version that is loaded already from the line-up, and another from the registry.
+func (d *deployment) scorer(history []registry.Entry, digest string) (*scorer, error) {
+	now := d.live.Load()
+	for _, s := range []*scorer{now.champion, now.previous} {
+		if s != nil && s.digest == digest {
+			return s, nil
+		}
+	}
+	version := 0
+	for _, e := range history {
+		if e.Kind == registry.EntryVersion && e.Digest == digest {
+			version = e.Version
+		}
+	}
+	return loadScorer(d.registry, d.plan, digest, version, d.warmUp)
+}
+
+// champions reads from a model's history what the alias names now and what it named before. A move that was rolled back has not
+// happened: the version rolled back from must not stand in for anybody.
+func champions(history []registry.Entry) (now, before string) {
+	var stack []string
+	for _, e := range history {
+		switch {
+		case e.Alias != registry.Champion:
+		case e.Kind == registry.EntryRolledBack && len(stack) > 1:
+			stack = stack[:len(stack)-1]
+		default:
+			stack = append(stack, e.Digest)
+		}
+	}
+	if len(stack) > 0 {
+		now = stack[len(stack)-1]
+	}
+	if len(stack) > 1 {
+		before = stack[len(stack)-2]
+	}
+	return now, before
+}
+
+// awaitChampion waits for the first champion; nil when ctx ended first.
+func (d *deployment) awaitChampion(ctx context.Context) *scorer {
+	select {
+	case <-d.first:
+		return d.live.Load().champion
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// faultText says why the registry's champion is not the one that answers; empty when it is.
+func (d *deployment) faultText() string {
+	if f := d.fault.Load(); f != nil {
+		return f.digest + ": " + f.err.Error()
+	}
+	return ""
+}

@@ -1,0 +1,74 @@
+package serving
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/millrace/millrace/features/online"
+	"github.com/millrace/millrace/internal/clock"
+	"github.com/millrace/millrace/internal/failure"
+)
+
+// fetcher reads entity states and keeps the deadline whatever Redis does: a read that does not come back is left behind. Those left
+// behind are bounded by slots; with none free, a request waits for one until its deadline.
+type fetcher struct {
+	reader  *online.Reader
+	slots   chan struct{}
+	clock   clock.Clock
+	metrics *metrics
+}
+
+func newFetcher(reader *online.Reader, slots int, c clock.Clock, m *metrics) *fetcher {
+	return &fetcher{reader: reader, slots: make(chan struct{}, slots), clock: c, metrics: m}
+}
+
+// get reads refs in one round trip, or says why not by the end of ctx. The refs must not be changed afterwards unless err is nil:
+// a read left behind may still be looking at them.
+func (f *fetcher) get(ctx context.Context, refs []online.Ref) ([]online.Entry, error) {
+	if len(refs) == 0 {
+		return []online.Entry{}, nil
+	}
+	select {
+	case f.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, failure.New(failure.Overloaded, "features", "%d reads are on their way already", cap(f.slots))
+	}
+	type answer struct {
+		entries []online.Entry
+		err     error
+		took    time.Duration
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		defer func() { <-f.slots }()
+		start := f.clock()
+		entries, err := f.reader.Get(ctx, refs)
+		answered <- answer{entries, err, f.clock().Sub(start)}
+	}()
+	select {
+	case a := <-answered:
+		f.metrics.readSeconds.Observe(a.took.Seconds())
+		if errors.Is(a.err, os.ErrDeadlineExceeded) { // the connection's, which it has from ctx
+			return nil, failure.Wrap(failure.Deadline, "redis", "reading features", a.err)
+		}
+		return a.entries, a.err
+	case <-ctx.Done():
+		return nil, failure.Wrap(failure.Deadline, "redis", "reading features", context.Cause(ctx))
+	}
+}
+
+// reasonOf says in the ladder's words why a read failed.
+func reasonOf(err error) reason {
+	switch failure.Of(err) {
+	case failure.Deadline:
+		return reasonDeadline
+	case failure.Overloaded:
+		return reasonOverloaded
+	case failure.Corrupt:
+		return reasonCorrupt
+	default:
+		return reasonUnavailable
+	}
+}

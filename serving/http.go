@@ -1,0 +1,207 @@
+package serving
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/millrace/millrace/internal/failure"
+)
+
+// HeaderTimeout is the request header with the milliseconds that the client has; the model's declared timeout caps it.
+const HeaderTimeout = "Millrace-Timeout-Ms"
+
+const statusTooLarge = http.StatusRequestEntityTooLarge
+
+// bodyTimeout is how long a client may take to send its body.
+const bodyTimeout = 5 * time.Second
+
+// routes lays out the API. Paths are split by hand where a segment may hold an escaped slash or ends in ":score", neither of which
+// net/http's patterns can say.
+func (s *Stage) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/v1/models", s.measured("models", get(s.listModels)))
+	mux.HandleFunc("/v1/models/{rest...}", s.model)
+	mux.HandleFunc("/v1/features/{rest...}", s.measured("features", get(s.features)))
+	mux.HandleFunc("/healthz", s.measured("healthz", get(s.health)))
+	mux.HandleFunc("/readyz", s.measured("readyz", get(s.ready)))
+	mux.HandleFunc("/", s.measured("other", func(w http.ResponseWriter, r *http.Request) {
+		absent("path", "there is nothing at %s", r.URL.Path).write(w)
+	}))
+	return mux
+}
+
+// model routes /v1/models/{model}, /v1/models/{model}:score and /v1/models/{model}/predictions/{join_key}.
+func (s *Stage) model(w http.ResponseWriter, r *http.Request) {
+	path, ok := segments(r, "/v1/models/")
+	route, handle := "other", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		absent("path", "there is nothing at %s", r.URL.Path).write(w)
+	})
+	if ok {
+		name, scored := strings.CutSuffix(path[0], ":score")
+		switch {
+		case len(path) == 1 && scored:
+			route, handle = "score", only(http.MethodPost, s.withModel(name, s.score))
+		case len(path) == 1:
+			route, handle = "model", get(s.withModel(name, s.describeModel))
+		case len(path) == 3 && path[1] == "predictions":
+			route, handle = "prediction", get(s.withModel(name, func(w http.ResponseWriter, r *http.Request, d *deployment) {
+				s.prediction(w, d, path[2])
+			}))
+		}
+	}
+	s.measured(route, handle)(w, r)
+}
+
+func (s *Stage) withModel(name string, handle func(http.ResponseWriter, *http.Request, *deployment)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		d, ok := s.models[name]
+		if !ok {
+			absent("model", "the project has no model %q", name).write(w)
+			return
+		}
+		handle(w, r, d)
+	}
+}
+
+// segments is the unescaped parts of the path behind a prefix; not ok when it cannot be unescaped or one is empty.
+func segments(r *http.Request, prefix string) ([]string, bool) {
+	parts := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), prefix), "/")
+	for i, p := range parts {
+		var err error
+		if parts[i], err = url.PathUnescape(p); err != nil || parts[i] == "" {
+			return nil, false
+		}
+	}
+	return parts, true
+}
+
+func get(handle http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead {
+			handle(w, r)
+			return
+		}
+		only(http.MethodGet, handle)(w, r)
+	}
+}
+
+func only(method string, handle http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != method {
+			w.Header().Set("Allow", method)
+			p := badRequest(codeMethod, "", "%s is not for %s", r.URL.Path, r.Method)
+			p.Status = http.StatusMethodNotAllowed
+			p.write(w)
+			return
+		}
+		handle(w, r)
+	}
+}
+
+// measured counts and times what a route answers.
+func (s *Stage) measured(route string, handle http.HandlerFunc) http.HandlerFunc {
+	seconds := s.metrics.requestSeconds.WithLabelValues(route)
+	return func(w http.ResponseWriter, r *http.Request) {
+		start := s.deps.Clock()
+		seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+		handle(seen, r)
+		seconds.Observe(s.deps.Clock().Sub(start).Seconds())
+		s.metrics.requests.WithLabelValues(route, strconv.Itoa(seen.status)).Inc()
+	}
+}
+
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// timeout is what the client gives, at most what is declared.
+func timeout(r *http.Request, declared time.Duration) (time.Duration, *problem) {
+	text := r.Header.Get(HeaderTimeout)
+	if text == "" {
+		return declared, nil
+	}
+	ms, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || ms <= 0 {
+		return 0, badRequest(codeType, HeaderTimeout, "%q is not a number of milliseconds above 0", text)
+	}
+	if ms >= declared.Milliseconds() {
+		return declared, nil
+	}
+	return time.Duration(ms) * time.Millisecond, nil
+}
+
+// readBody reads at most MaxBody bytes, for at most bodyTimeout.
+func (s *Stage) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *problem) {
+	control := http.NewResponseController(w)
+	// A deadline in the past breaks the read off. (Writers of tests have no connection to break.)
+	late := time.AfterFunc(bodyTimeout, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.cfg.MaxBody))
+	if !late.Stop() {
+		_ = control.SetReadDeadline(time.Time{})
+	}
+	var large *http.MaxBytesError
+	switch {
+	case err == nil:
+		return body, nil
+	case errors.As(err, &large):
+		p := badRequest(codeBodyTooLarge, "", "the body has more than %d bytes", s.cfg.MaxBody)
+		p.Status = statusTooLarge
+		return nil, p
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		p := badRequest(codeBodyTimeout, "", "the body did not come within %s", bodyTimeout)
+		p.Status = http.StatusRequestTimeout
+		return nil, p
+	default:
+		return nil, badRequest(codeMalformed, "", "the body broke off: %v", err)
+	}
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		problemOf(err).write(w)
+		return
+	}
+	writeBody(w, append(b, '\n'))
+}
+
+func writeBody(w http.ResponseWriter, b []byte) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	_, _ = w.Write(b) // a client that is gone
+}
+
+func (s *Stage) health(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, map[string]string{"status": "ok"})
+}
+
+func (s *Stage) ready(w http.ResponseWriter, _ *http.Request) {
+	if err := s.Ready(); err != nil {
+		problemOf(err).write(w)
+		return
+	}
+	writeJSON(w, map[string]string{"status": "ready"})
+}
+
+// deadlineOf is the context of a request that has so long.
+func deadlineOf(r *http.Request, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(r.Context(), d, failure.New(failure.Deadline, "", "the %s that the request had are over", d))
+}

@@ -1,0 +1,216 @@
+package serving
+
+import (
+	"net/http"
+
+	"github.com/millrace/millrace/features"
+	"github.com/millrace/millrace/features/online"
+	"github.com/millrace/millrace/internal/duration"
+	"github.com/millrace/millrace/project"
+)
+
+// modelView is a model as GET /v1/models shows it. Version and Digest are the champion's; State is "live", or "waiting" without one.
+type modelView struct {
+	Name        string       `json:"name"`
+	On          string       `json:"on"`
+	State       string       `json:"state"`
+	Version     int          `json:"version,omitempty"`
+	Digest      string       `json:"digest,omitempty"`
+	Kind        string       `json:"kind,omitempty"`
+	Since       string       `json:"since,omitempty"`      // wall time of the swap
+	DataUntil   string       `json:"data_until,omitempty"` // event time up to which it was trained
+	Previous    *versionView `json:"previous,omitempty"`   // who stands in for the champion
+	Fault       string       `json:"fault,omitempty"`      // why the registry's champion is not the one that answers
+	TimeoutMs   int64        `json:"timeout_ms"`
+	Fallback    string       `json:"fallback"`
+	Otherwise   string       `json:"otherwise"`
+	Inputs      []inputView  `json:"inputs,omitempty"`
+	RequestForm []columnView `json:"request,omitempty"`
+}
+
+type versionView struct {
+	Version int    `json:"version"`
+	Digest  string `json:"digest"`
+	Kind    string `json:"kind"`
+}
+
+type inputView struct {
+	Name     string `json:"name"`
+	Source   string `json:"source"`
+	Required bool   `json:"required"`
+}
+
+// columnView is a field of a scoring request.
+type columnView struct {
+	Name     string `json:"name"`
+	Kind     string `json:"kind"`
+	Nullable bool   `json:"nullable"`
+}
+
+func (s *Stage) listModels(w http.ResponseWriter, _ *http.Request) {
+	views := make([]modelView, len(s.deps.Project.Models))
+	for i, m := range s.deps.Project.Models {
+		views[i] = s.view(s.models[m.Name])
+	}
+	writeJSON(w, map[string]any{"models": views})
+}
+
+func (s *Stage) describeModel(w http.ResponseWriter, _ *http.Request, d *deployment) {
+	v := s.view(d)
+	for _, in := range d.plan.inputs {
+		v.Inputs = append(v.Inputs, inputView{in.name, in.source, in.needed})
+	}
+	for _, c := range d.model.On.Schema.Columns {
+		v.RequestForm = append(v.RequestForm, columnView{c.Name, c.Kind.String(), c.Nullable})
+	}
+	writeJSON(w, v)
+}
+
+func (s *Stage) view(d *deployment) modelView {
+	m, line := d.model, d.live.Load()
+	v := modelView{
+		Name: m.Name, On: m.On.Name, State: "waiting", Fault: d.faultText(),
+		TimeoutMs: s.declared(m).Milliseconds(), Fallback: m.Serve.Fallback, Otherwise: m.Serve.Otherwise,
+	}
+	if c := line.champion; c != nil {
+		v.State, v.Version, v.Digest, v.Kind, v.Since = "live", c.version, c.digest, c.model.Kind(), formatTime(line.since)
+		if c.dataUntil != noTime {
+			v.DataUntil = formatTime(c.dataUntil)
+		}
+	}
+	if p := line.previous; p != nil {
+		v.Previous = &versionView{p.version, p.digest, p.model.Kind()}
+	}
+	return v
+}
+
+func formatTime(ms int64) string { return milli(ms).Format(timeFormat) }
+
+// prediction answers GET /v1/models/{model}/predictions/{join_key}: the last one that this process made, over HTTP or from the topic.
+func (s *Stage) prediction(w http.ResponseWriter, d *deployment, joinKey string) {
+	p := s.recent.get(d.model.Name, joinKey)
+	if p == nil {
+		absent("join_key", "none of the last %d predictions here is for %q", s.cfg.Recent, joinKey).write(w)
+		return
+	}
+	writeBody(w, append(appendPrediction(nil, p), '\n'))
+}
+
+// entityView is the features of one entity.
+type entityView struct {
+	Group    string            `json:"group"`
+	Version  string            `json:"version"`
+	Entity   map[string]string `json:"entity"`
+	At       string            `json:"at"`
+	Newest   *string           `json:"newest"` // newest event of the entity
+	Position positionView      `json:"position"`
+	Features []featureView     `json:"features"`
+}
+
+// positionView is how far the entity's partition was applied when it was read.
+type positionView struct {
+	Partition int32   `json:"partition"`
+	Next      int64   `json:"next"`
+	Newest    *string `json:"newest"`
+}
+
+type featureView struct {
+	Name        string `json:"name"`
+	Value       any    `json:"value"`
+	Status      string `json:"status"`
+	Window      string `json:"window"`
+	TailErrorMs int64  `json:"tail_error_ms"` // the window begins up to so much earlier
+}
+
+// features answers GET /v1/features/{group}/{entity…}: one segment for each entity column, "at" as query parameter.
+func (s *Stage) features(w http.ResponseWriter, r *http.Request) {
+	g, number, values, p := s.entity(r)
+	if p != nil {
+		p.write(w)
+		return
+	}
+	at := int64(noTime)
+	if text := r.URL.Query().Get(fieldAt); text != "" {
+		if at, p = parseAt(fieldAt, text); p != nil {
+			p.write(w)
+			return
+		}
+	}
+	allowed, p := timeout(r, s.cfg.MaxTimeout)
+	if p != nil {
+		p.write(w)
+		return
+	}
+	key, err := g.KeyOf(values)
+	if err != nil {
+		problemOf(err).write(w)
+		return
+	}
+	ctx, cancel := deadlineOf(r, allowed)
+	defer cancel()
+	entries, err := s.fetch.get(ctx, []online.Ref{{Group: number, Key: key}})
+	if err != nil {
+		problemOf(err).write(w)
+		return
+	}
+	view, err := s.entityView(g, &entries[0], at)
+	if err != nil {
+		problemOf(err).write(w)
+		return
+	}
+	view.Entity = values
+	writeJSON(w, view)
+}
+
+func (s *Stage) entity(r *http.Request) (*project.Group, int, map[string]string, *problem) {
+	path, ok := segments(r, "/v1/features/")
+	if !ok {
+		return nil, 0, nil, absent("path", "there is nothing at %s", r.URL.Path)
+	}
+	number, ok := s.groups[path[0]]
+	if !ok {
+		return nil, 0, nil, absent("group", "the project has no feature group %q", path[0])
+	}
+	g := s.deps.Project.Groups[number]
+	if len(path)-1 != len(g.Entity) {
+		return nil, 0, nil, badRequest(codeMissing, "entity", "%d parts behind the group, its entity has %d: %v", len(path)-1, len(g.Entity), g.Entity)
+	}
+	values := make(map[string]string, len(g.Entity))
+	for i, c := range g.Entity {
+		values[c] = path[i+1]
+	}
+	return g, number, values, nil
+}
+
+func (s *Stage) entityView(g *project.Group, e *online.Entry, at int64) (entityView, error) {
+	var state *features.Entity
+	v := entityView{Group: g.Name, Version: g.Version, Position: positionView{Partition: e.Partition, Next: e.Position.Next, Newest: known(e.Position.Newest)}}
+	if e.State != nil {
+		var err error
+		if state, err = g.Decode(e.State); err != nil {
+			return v, err
+		}
+		v.Newest = known(state.Newest())
+	}
+	if at == noTime {
+		at, _ = s.now(e.Position.Newest)
+	}
+	v.At = formatTime(at)
+	for i, r := range g.Read(state, at, nil) {
+		o := g.Outputs[i]
+		f := featureView{Name: o.Name, Value: r.Value.Any(), Status: statusOf(r.Status).String(), Window: "lifetime", TailErrorMs: o.TailError.Milliseconds()}
+		if o.Window > 0 {
+			f.Window = duration.Format(o.Window)
+		}
+		v.Features = append(v.Features, f)
+	}
+	return v, nil
+}
+
+func known(ms int64) *string {
+	if ms == 0 {
+		return nil
+	}
+	text := formatTime(ms)
+	return &text
+}

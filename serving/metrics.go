@@ -1,0 +1,113 @@
+package serving
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/millrace/millrace/schemas"
+)
+
+// metrics is what the stage counts. Label values come from closed lists and from the project: models, inputs, routes, rungs, reasons.
+type metrics struct {
+	requests       *prometheus.CounterVec   // route, status
+	requestSeconds *prometheus.HistogramVec // route
+	readSeconds    prometheus.Histogram
+	predictions    *prometheus.CounterVec // model, source, rung
+	refusals       *prometheus.CounterVec // model, reason
+	missing        *prometheus.CounterVec // model, input, status
+	swaps          *prometheus.CounterVec // model, result
+	version        *prometheus.GaugeVec   // model
+
+	logDropped *prometheus.CounterVec // reason
+	logWritten prometheus.Counter
+	logQueue   prometheus.Gauge
+
+	streamLag     *prometheus.GaugeVec     // model
+	streamTime    *prometheus.GaugeVec     // model
+	streamBad     *prometheus.CounterVec   // model
+	streamAborted *prometheus.CounterVec   // model
+	batchSeconds  *prometheus.HistogramVec // model
+	waitSeconds   *prometheus.HistogramVec // model
+	waitGivenUp   *prometheus.CounterVec   // model
+}
+
+// The label values of predictions_total's source.
+const (
+	sourceHTTP   = "http"
+	sourceStream = "stream"
+)
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	quick := []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1}
+	slow := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "millrace", Subsystem: "serving", Name: name, Help: help}, labels)
+		r.MustRegister(c)
+		return c
+	}
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "millrace", Subsystem: "serving", Name: name, Help: help}, labels)
+		r.MustRegister(g)
+		return g
+	}
+	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "millrace", Subsystem: "serving", Name: name, Help: help, Buckets: buckets}, labels)
+		r.MustRegister(h)
+		return h
+	}
+	return &metrics{
+		requests:       counter("requests_total", "HTTP requests by route and status.", "route", "status"),
+		requestSeconds: histogram("request_seconds", "Time to answer an HTTP request.", quick, "route"),
+		readSeconds:    histogram("feature_read_seconds", "Time of a read of entity states from Redis.", quick).WithLabelValues().(prometheus.Histogram),
+		predictions:    counter("predictions_total", "Rows answered, by where they came from and the rung of the fallback ladder that answered.", "model", "source", "rung"),
+		refusals:       counter("refusals_total", "Rows that no rung answered, by reason.", "model", "reason"),
+		missing:        counter("missing_features_total", "Inputs that were not present when a row was scored, by status.", "model", "input", "status"),
+		swaps:          counter("swaps_total", "Champions that went live (swapped) or did not pass their checks (refused).", "model", "result"),
+		version:        gauge("champion_version", "Version of the champion that answers; 0 without one.", "model"),
+		logDropped:     counter("log_dropped_total", "HTTP answers that were not written to the predictions topic, by reason.", "reason"),
+		logWritten:     counter("log_written_total", "HTTP answers written to the predictions topic.").WithLabelValues(),
+		logQueue:       gauge("log_queue", "HTTP answers waiting to be written to the predictions topic.").WithLabelValues(),
+		streamLag:      gauge("stream_lag_records", "Records of the model's topic not yet scored, on the partitions of this process.", "model"),
+		streamTime:     gauge("stream_event_time_seconds", "Newest event time scored from the model's topic, Unix time.", "model"),
+		streamBad:      counter("stream_bad_records_total", "Records of the model's topic that could not be decoded and were passed over.", "model"),
+		streamAborted:  counter("stream_aborted_batches_total", "Batches whose transaction was aborted, to be scored again.", "model"),
+		batchSeconds:   histogram("stream_batch_seconds", "Time to score and commit a batch of records, waiting included.", slow, "model"),
+		waitSeconds:    histogram("stream_wait_seconds", "Time a batch waited for its feature groups to reach its event time.", slow, "model"),
+		waitGivenUp:    counter("stream_waits_given_up_total", "Batches scored although a feature group had not reached their event time.", "model"),
+	}
+}
+
+// modelMetrics is the counters of one model and source, resolved once: looking a label up costs more than a forest does per tree.
+type modelMetrics struct {
+	metrics *metrics
+	model   string
+	rungs   map[string]prometheus.Counter
+	missing [][statuses]prometheus.Counter // by input and status; present is nil
+}
+
+func (m *metrics) of(model, source string, inputs []plannedInput) *modelMetrics {
+	c := &modelMetrics{metrics: m, model: model, rungs: map[string]prometheus.Counter{}, missing: make([][statuses]prometheus.Counter, len(inputs))}
+	for _, rung := range []string{schemas.RungPrimary, schemas.RungPrevious, schemas.RungDefault, schemas.RungRefused} {
+		c.rungs[rung] = m.predictions.WithLabelValues(model, source, rung)
+	}
+	for i, in := range inputs {
+		for s := present + 1; s < statuses; s++ {
+			if s.possible(in) {
+				c.missing[i][s] = m.missing.WithLabelValues(model, in.name, s.String())
+			}
+		}
+	}
+	return c
+}
+
+// count counts one row that was answered.
+func (c *modelMetrics) count(v *verdict, status []inputStatus) {
+	c.rungs[v.rung].Inc()
+	if v.rung == schemas.RungRefused {
+		c.metrics.refusals.WithLabelValues(c.model, string(v.reason)).Inc()
+	}
+	for i, s := range status {
+		if s != present {
+			c.missing[i][s].Inc()
+		}
+	}
+}

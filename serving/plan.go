@@ -1,0 +1,120 @@
+package serving
+
+import (
+	"slices"
+
+	"github.com/millrace/millrace/features"
+	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/project"
+	"github.com/millrace/millrace/registry/model"
+	"github.com/millrace/millrace/schemas"
+)
+
+// plan is the way from a row of the model's source to the model's inputs, worked out once: which entities to read, which of their
+// outputs go where, which columns and expressions fill the rest. It is made from the project alone; models of several versions, with
+// other inputs in another order, share it and pick their rows out of it (scorer.order).
+type plan struct {
+	model   *project.Model
+	inputs  []plannedInput // as the project lists them
+	groups  []plannedGroup // each once
+	joinKey int            // column that labels are joined by; -1 without
+	time    int            // column of the event time; -1 without
+}
+
+type plannedInput struct {
+	name   string
+	source string               // as a model's signature writes it
+	group  int                  // in plan.groups, -1 when it is of the row itself
+	column int                  // of the row; -1 when it is an expression
+	expr   *features.Expression // nil when it is a column
+	needed bool                 // without it no model that uses it may answer
+}
+
+type plannedGroup struct {
+	group    *project.Group
+	reader   int   // the fetcher's number of the group
+	entity   []int // columns of the row, one for each of the group's entity columns
+	outputs  []int // of the group
+	inputs   []int // where each of outputs goes
+	declared int   // all outputs of the group
+}
+
+func compilePlan(m *project.Model, groups []*project.Group) (*plan, error) {
+	p := &plan{model: m, joinKey: m.On.Schema.Index(m.Label.Join), time: m.On.TimeIndex()}
+	place := map[*project.Group]int{}
+	for i, in := range m.Inputs {
+		planned := plannedInput{name: in.Name, group: -1, column: in.Column, expr: in.Expr, needed: in.Required || slices.Contains(m.Serve.Required, in.Name)}
+		kind := schemas.Float
+		switch {
+		case in.Group != nil:
+			n, seen := place[in.Group]
+			if !seen {
+				n = len(p.groups)
+				place[in.Group] = n
+				p.groups = append(p.groups, plannedGroup{group: in.Group, reader: slices.Index(groups, in.Group), entity: in.Entity, declared: len(in.Group.Outputs)})
+			}
+			g := &p.groups[n]
+			g.outputs, g.inputs = append(g.outputs, in.Output), append(g.inputs, i)
+			o := in.Group.Outputs[in.Output]
+			planned.group, kind, planned.source = n, o.Kind, in.Group.Name+"@"+in.Group.Version+"/"+o.Name
+		case in.Expr != nil:
+			kind, planned.source = in.Expr.Kind(), in.Expr.Source()
+		default:
+			c := m.On.Schema.Columns[in.Column]
+			kind, planned.source = c.Kind, c.Name
+		}
+		if !kind.Numeric() && kind != schemas.Time {
+			return nil, failure.New(failure.BadProject, in.Name, "is %s, and a model's input must be a number", kind)
+		}
+		p.inputs = append(p.inputs, planned)
+	}
+	return p, nil
+}
+
+// order finds a model's inputs among the plan's. An input that the project does not have, or that meant something else when the
+// model was trained, is Refused: its numbers would be filled with others.
+func (p *plan) order(signature []model.SignatureInput) ([]int, error) {
+	order := make([]int, len(signature))
+	for i, in := range signature {
+		order[i] = slices.IndexFunc(p.inputs, func(x plannedInput) bool { return x.name == in.Name })
+		if order[i] < 0 {
+			return nil, failure.New(failure.Refused, in.Name, "the model needs an input that the project does not have").
+				WithHint("train again, or restore the input in the project file")
+		}
+		if now := p.inputs[order[i]].source; in.Source != "" && in.Source != now {
+			return nil, failure.New(failure.Refused, in.Name, "the model was trained with %s, the project now has %s", in.Source, now).
+				WithHint("train again, or restore the definition")
+		}
+	}
+	return order, nil
+}
+
+// entities names the row's entities: the group's entity columns and their text.
+func (p *plan) entities(row schemas.Row) map[string]string {
+	named := make(map[string]string, len(p.groups))
+	for _, g := range p.groups {
+		for i, c := range g.entity {
+			named[g.group.Entity[i]] = row[c].Text()
+		}
+	}
+	return named
+}
+
+// request is the row as the prediction keeps it: the columns that are not null, as text.
+func (p *plan) request(row schemas.Row) map[string]string {
+	columns := make(map[string]string, len(row))
+	for i, v := range row {
+		if !v.IsNull() {
+			columns[p.model.On.Schema.Columns[i].Name] = v.Text()
+		}
+	}
+	return columns
+}
+
+// labelKey is the text that the row's label will be joined by.
+func (p *plan) labelKey(row schemas.Row) string {
+	if p.joinKey < 0 {
+		return ""
+	}
+	return row[p.joinKey].Text()
+}

@@ -1,0 +1,183 @@
+package serving
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/valyala/fastjson"
+
+	"github.com/millrace/millrace/schemas"
+)
+
+// The names of a request's own fields. A schema with a column of such a name keeps it: the field is then the column's.
+const (
+	fieldRows = "rows"
+	fieldAt   = "at"
+)
+
+// requestReader reads the body of a scoring request:
+//
+//	{"rows": [{<columns of the model's source>, "at": …}, …], "at": …}    or a single such row
+//
+// Rows are read by the JSON decoder of the source's schema, the one that records of a JSON topic go through: unknown, missing, ill-typed
+// and out-of-range fields are refused by name. "at", RFC 3339 or Unix milliseconds, is the time the features are to be as of.
+type requestReader struct {
+	decoder  schemas.Decoder
+	columns  int
+	ownsRows bool // the schema has a field "rows"
+	ownsAt   bool // and one "at"
+	parsers  fastjson.ParserPool
+}
+
+func newRequestReader(s *schemas.Schema) (*requestReader, error) {
+	decoder, err := schemas.NewDecoder(s, schemas.JSON, nil)
+	if err != nil {
+		return nil, err
+	}
+	r := &requestReader{decoder: decoder, columns: len(s.Columns)}
+	for _, c := range s.Columns {
+		top, _, _ := strings.Cut(c.Name, ".")
+		r.ownsRows = r.ownsRows || top == fieldRows
+		r.ownsAt = r.ownsAt || top == fieldAt
+	}
+	return r, nil
+}
+
+// read gives the rows of a body, at most limit.
+func (r *requestReader) read(ctx context.Context, body []byte, limit int) ([]question, *problem) {
+	parser := r.parsers.Get()
+	defer r.parsers.Put(parser)
+	tree, err := parser.ParseBytes(body)
+	if err == nil {
+		err = fastjson.ValidateBytes(body) // the parser alone lets control characters, NaN and 01 pass
+	}
+	if err != nil {
+		return nil, badRequest(codeMalformed, "", "the body is not JSON: %v", err)
+	}
+	if tree.Type() != fastjson.TypeObject {
+		return nil, badRequest(codeType, "", "the body is %s where an object must be", tree.Type())
+	}
+	if r.ownsRows || tree.Get(fieldRows) == nil {
+		q, p := r.row(ctx, tree, "", noTime)
+		return []question{q}, p
+	}
+	return r.rows(ctx, tree, limit)
+}
+
+func (r *requestReader) rows(ctx context.Context, tree *fastjson.Value, limit int) ([]question, *problem) {
+	at, p := envelope(tree)
+	if p != nil {
+		return nil, p
+	}
+	list := tree.Get(fieldRows)
+	rows, err := list.Array()
+	switch {
+	case err != nil:
+		return nil, badRequest(codeType, fieldRows, "%s where an array must be", list.Type())
+	case len(rows) == 0:
+		return nil, badRequest(codeNoRows, fieldRows, "there is no row to score")
+	case len(rows) > limit:
+		p := badRequest(codeTooManyRows, fieldRows, "%d rows, at most %d", len(rows), limit)
+		p.Status = statusTooLarge
+		return nil, p
+	}
+	questions := make([]question, len(rows))
+	for i, row := range rows {
+		if questions[i], p = r.row(ctx, row, rowPath(i), at); p != nil {
+			return nil, p
+		}
+	}
+	return questions, nil
+}
+
+// envelope checks what stands beside "rows".
+func envelope(tree *fastjson.Value) (at int64, p *problem) {
+	at = noTime
+	seen := map[string]bool{}
+	tree.GetObject().Visit(func(key []byte, v *fastjson.Value) {
+		name := string(key)
+		switch {
+		case p != nil:
+		case seen[name]:
+			p = badRequest(codeMalformed, name, "the field is there twice")
+		case name == fieldAt:
+			at, p = readAt(fieldAt, v)
+		case name != fieldRows:
+			p = badRequest(codeUnknown, name, "a request has no such field beside %q", fieldRows)
+		}
+		seen[name] = true
+	})
+	return at, p
+}
+
+func rowPath(i int) string { return fieldRows + "[" + strconv.Itoa(i) + "]" }
+
+// row reads one row; path is where it stands in the body.
+func (r *requestReader) row(ctx context.Context, tree *fastjson.Value, path string, at int64) (question, *problem) {
+	object, err := tree.Object()
+	if err != nil {
+		return question{}, badRequest(codeType, path, "%s where an object must be", tree.Type())
+	}
+	if v := object.Get(fieldAt); v != nil && !r.ownsAt {
+		var p *problem
+		if at, p = readAt(within(path, fieldAt), v); p != nil {
+			return question{}, p
+		}
+		object.Del(fieldAt)
+	}
+	row, err := r.decoder.Decode(ctx, tree.MarshalTo(nil), make(schemas.Row, 0, r.columns))
+	var fault *schemas.RecordError
+	switch {
+	case errors.As(err, &fault):
+		code := classCodes[fault.Class]
+		if code == "" {
+			code = fault.Class
+		}
+		return question{}, badRequest(code, within(path, fault.Path), "%s", fault.Reason)
+	case err != nil:
+		return question{}, problemOf(err)
+	}
+	return question{row: row, at: at}, nil
+}
+
+func within(path, field string) string {
+	switch {
+	case path == "":
+		return field
+	case field == "":
+		return path
+	default:
+		return path + "." + field
+	}
+}
+
+func readAt(field string, v *fastjson.Value) (int64, *problem) {
+	switch v.Type() {
+	case fastjson.TypeString:
+		text, _ := v.StringBytes()
+		return parseAt(field, string(text))
+	case fastjson.TypeNumber:
+		return parseAt(field, v.String())
+	default:
+		return 0, badRequest(codeType, field, "%s where RFC 3339 text or Unix milliseconds must be", v.Type())
+	}
+}
+
+// parseAt reads a time as a request writes it.
+func parseAt(field, text string) (int64, *problem) {
+	ms, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		t, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil {
+			return 0, badRequest(codeType, field, "%q is neither RFC 3339 nor Unix milliseconds", text)
+		}
+		ms = t.UnixMilli()
+	}
+	if ms < schemas.MinTime || ms > schemas.MaxTime {
+		return 0, badRequest(codeRange, field, "%q is outside the years 1 to 9999", text)
+	}
+	return ms, nil
+}

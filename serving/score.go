@@ -1,0 +1,182 @@
+package serving
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/millrace/millrace/features/online"
+	"github.com/millrace/millrace/project"
+	"github.com/millrace/millrace/schemas"
+)
+
+// score answers POST /v1/models/{model}:score. The time that the request has runs from here.
+//
+// 200 means that at least one row has a score; each row says by which rung. When every row was refused, the status is that of the first
+// refusal and the rows are in the problem's "predictions".
+func (s *Stage) score(w http.ResponseWriter, r *http.Request, d *deployment) {
+	start := s.deps.Clock()
+	allowed, p := timeout(r, s.declared(d.model))
+	if p != nil {
+		p.write(w)
+		return
+	}
+	ctx, cancel := deadlineOf(r, allowed)
+	defer cancel()
+	body, p := s.readBody(w, r)
+	if p != nil {
+		p.write(w)
+		return
+	}
+	questions, p := d.reader.read(ctx, body, s.cfg.MaxRows)
+	if p != nil {
+		p.write(w)
+		return
+	}
+	predictions, why, p := s.answer(ctx, d, questions, start, allowed)
+	if p != nil {
+		p.write(w)
+		return
+	}
+	s.keep(predictions)
+	writePredictions(w, predictions, why)
+}
+
+// declared is the model's timeout.
+func (s *Stage) declared(m *project.Model) time.Duration {
+	if m.Serve.Timeout > 0 {
+		return m.Serve.Timeout
+	}
+	return s.cfg.MaxTimeout
+}
+
+// answer scores the rows of one request. why is the first refusal's reason if every row was refused.
+func (s *Stage) answer(ctx context.Context, d *deployment, questions []question, start time.Time, allowed time.Duration) ([]*schemas.Prediction, reason, *problem) {
+	f := d.fillers.Get().(*filler)
+	var p *problem
+	f.prepare(questions, func(row int, column string, err error) {
+		if p == nil {
+			p = problemOf(err)
+			p.Status, p.Field = http.StatusBadRequest, column
+			if len(questions) > 1 {
+				p.Field = within(rowPath(row), column)
+			}
+		}
+	})
+	if p != nil {
+		d.fillers.Put(f)
+		return nil, "", p
+	}
+	entries, err := s.readFor(ctx, f, allowed)
+	if err == nil {
+		f.read(entries)
+		defer d.fillers.Put(f)
+	} else { // a read left behind may still look at the filler's refs: it is not used again
+		f.fail(reasonOf(err))
+	}
+	s.chooseTimes(d.plan, f, questions)
+	predictions, why := s.judge(ctx, d, f, questions, start)
+	return predictions, why, nil
+}
+
+// readFor reads the features, leaving a tenth of the request's time, at most 5 ms, to score and to answer.
+func (s *Stage) readFor(ctx context.Context, f *filler, allowed time.Duration) ([]online.Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, allowed-min(allowed/10, 5*time.Millisecond))
+	defer cancel()
+	return s.fetch.get(ctx, f.refs)
+}
+
+// judge takes each row down the ladder. Rows whose turn comes after the deadline find their features unread.
+func (s *Stage) judge(ctx context.Context, d *deployment, f *filler, questions []question, start time.Time) ([]*schemas.Prediction, reason) {
+	line := d.live.Load()
+	predictions := make([]*schemas.Prediction, len(questions))
+	var in filled
+	var w scoring
+	why, refused := reasonNone, 0
+	for i, q := range questions {
+		if ctx.Err() != nil {
+			f.fail(reasonDeadline)
+		}
+		f.fill(i, q, &in)
+		v := line.decide(d.plan, &in, &w)
+		d.http.count(&v, in.status)
+		if v.refused() {
+			if refused++; why == reasonNone {
+				why = v.reason
+			}
+		}
+		id := d.model.Name + "/http/" + s.cfg.Instance + "-" + strconv.FormatUint(s.requests.Add(1), 10)
+		predictions[i] = d.compose(asked{id: id, source: sourceHTTP, start: start, now: s.deps.Clock()}, q, &in, &v, line)
+	}
+	if refused < len(questions) {
+		why = reasonNone
+	}
+	return predictions, why
+}
+
+// chooseTimes gives the rows that name no time the time it is now. Under clock: event, before any event, that is the row's own.
+func (s *Stage) chooseTimes(p *plan, f *filler, questions []question) {
+	now, known := s.now(f.newest())
+	for i := range questions {
+		q := &questions[i]
+		switch {
+		case q.at != noTime:
+		case !known && p.time >= 0 && !q.row[p.time].IsNull():
+			q.at = q.row[p.time].Int()
+		default:
+			q.at = now
+		}
+	}
+}
+
+// now is the machine's time or, for a project that runs by event time, just after the newest event seen, so that it counts. It is not
+// known while there has been no event; the machine's time then has to do.
+func (s *Stage) now(newest int64) (ms int64, known bool) {
+	if s.deps.Project.Clock != project.ClockEvent {
+		return s.deps.Clock().UnixMilli(), true
+	}
+	if t := s.seen(newest); t > 0 {
+		return t + 1, true
+	}
+	return s.deps.Clock().UnixMilli(), false
+}
+
+// seen takes note of an event time and gives the newest so far.
+func (s *Stage) seen(t int64) int64 {
+	for {
+		newest := s.newest.Load()
+		if t <= newest {
+			return newest
+		}
+		if s.newest.CompareAndSwap(newest, t) {
+			return t
+		}
+	}
+}
+
+// keep hands answers to the prediction log and to those who will ask by name.
+func (s *Stage) keep(predictions []*schemas.Prediction) {
+	s.recent.put(predictions...)
+	if len(s.deps.Kafka.Brokers) == 0 {
+		return
+	}
+	for _, p := range predictions {
+		s.log.put(p)
+	}
+}
+
+func writePredictions(w http.ResponseWriter, predictions []*schemas.Prediction, why reason) {
+	list := appendPredictions(make([]byte, 0, 1024*len(predictions)), predictions)
+	if why == reasonNone {
+		b := append([]byte(`{"predictions":`), list...)
+		writeBody(w, append(b, "}\n"...))
+		return
+	}
+	kind := why.kind()
+	p := &problem{Status: kind.Status(), Code: string(why), Detail: "no row could be answered: " + predictions[0].Reason, Predictions: list}
+	if kind.Retry() {
+		p.Hint = "try again"
+	}
+	p.write(w)
+}

@@ -1,0 +1,128 @@
+package serving
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/registry"
+	"github.com/millrace/millrace/registry/model"
+	"github.com/millrace/millrace/schemas"
+)
+
+// topReasons is how many contributions an answer carries.
+const topReasons = 5
+
+// scorer is one version of a model, checked and ready. It does not change and is shared by goroutines.
+type scorer struct {
+	digest    string
+	version   int
+	model     model.Model
+	order     []int // for each input of the model its place in the plan
+	names     []string
+	dataUntil int64 // event time up to which it was trained, noTime when its manifest does not say
+}
+
+// scoring is the working memory of one goroutine.
+type scoring struct {
+	row           []float64
+	contributions []float64
+}
+
+// loadScorer reads a model artefact and refuses it unless its digest, its signature and its golden rows hold; then scores the golden
+// rows warmUp times over, so that the first request does not pay for cold memory.
+func loadScorer(r *registry.Registry, p *plan, digest string, version, warmUp int) (*scorer, error) {
+	manifest, content, err := r.Read(digest)
+	if err != nil {
+		return nil, fmt.Errorf("reading model: %w", err)
+	}
+	if manifest.Kind != registry.KindModel || manifest.MediaType != model.MediaBundle {
+		return nil, failure.New(failure.Corrupt, digest, "is a %s of type %q, not a model bundle", manifest.Kind, manifest.MediaType)
+	}
+	bundle, err := model.DecodeBundle(content)
+	if err != nil {
+		return nil, fmt.Errorf("decoding model: %w", err)
+	}
+	m, err := bundle.Check()
+	if err != nil {
+		return nil, fmt.Errorf("checking model: %w", err)
+	}
+	order, err := p.order(bundle.Signature)
+	if err != nil {
+		return nil, fmt.Errorf("matching the model's inputs: %w", err)
+	}
+	s := &scorer{digest: digest, version: version, model: m, order: order, names: m.Inputs(), dataUntil: dataUntil(manifest)}
+	s.warm(bundle.Golden, len(p.inputs), warmUp)
+	return s, nil
+}
+
+// warm scores golden rows by the very path that requests take.
+func (s *scorer) warm(golden [][]float64, inputs, times int) {
+	var w scoring
+	values := make([]float64, inputs)
+	for range times {
+		for _, row := range golden {
+			for i, place := range s.order {
+				values[place] = row[i]
+			}
+			s.score(values, &w)
+		}
+	}
+}
+
+// dataUntil reads the annotation of that name: RFC 3339 or Unix milliseconds.
+func dataUntil(m registry.Manifest) int64 {
+	text := m.Annotations["data_until"]
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return t.UnixMilli()
+	}
+	if ms, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return ms
+	}
+	return noTime
+}
+
+// score scores a row of the plan's inputs. ok is false when the model gives no finite number.
+func (s *scorer) score(values []float64, w *scoring) (v verdict, ok bool) {
+	if cap(w.row) < len(s.order) {
+		w.row, w.contributions = make([]float64, len(s.order)), make([]float64, len(s.order))
+	}
+	row, contributions := w.row[:len(s.order)], w.contributions[:len(s.order)]
+	for i, place := range s.order {
+		row[i] = values[place]
+	}
+	v.scorer, v.score = s, s.model.Predict(row)
+	if math.IsNaN(v.score) || math.IsInf(v.score, 0) {
+		return v, false
+	}
+	_, v.method = s.model.Explain(row, contributions)
+	v.reasons = s.strongest(contributions)
+	return v, true
+}
+
+// strongest is the contributions of largest size, largest first; of equals the earlier input. Inputs that moved nothing are no reason.
+func (s *scorer) strongest(contributions []float64) []schemas.Contribution {
+	var top [topReasons]int
+	n := 0
+	for i, c := range contributions {
+		size := math.Abs(c)
+		if !(size > 0) || n == topReasons && size <= math.Abs(contributions[top[n-1]]) {
+			continue
+		}
+		if n < topReasons {
+			n++
+		}
+		at := n - 1
+		for ; at > 0 && math.Abs(contributions[top[at-1]]) < size; at-- {
+			top[at] = top[at-1]
+		}
+		top[at] = i
+	}
+	reasons := make([]schemas.Contribution, n)
+	for i, input := range top[:n] {
+		reasons[i] = schemas.Contribution{Input: s.names[input], Value: contributions[input]}
+	}
+	return reasons
+}

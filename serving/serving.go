@@ -1,0 +1,141 @@
+package serving
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/millrace/millrace/features/online"
+	"github.com/millrace/millrace/internal/clock"
+	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/project"
+	"github.com/millrace/millrace/registry"
+	"github.com/millrace/millrace/streams"
+)
+
+// Deps is what the stage works with. None may be nil except where it says so.
+type Deps struct {
+	Project    *project.Project
+	Registry   *registry.Registry
+	Redis      redis.UniversalClient
+	Kafka      streams.Config // without brokers the stage answers HTTP only, logs no answer and looks for models in the registry alone
+	Clock      clock.Clock
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Stage is the serving role: the HTTP API and, for every model, a scorer of the topic it is on.
+type Stage struct {
+	cfg      Config
+	deps     Deps
+	metrics  *metrics
+	fetch    *fetcher
+	models   map[string]*deployment
+	groups   map[string]int // index in project.Groups, which is the fetcher's
+	log      *predictionLog
+	recent   *recent
+	handler  http.Handler
+	requests atomic.Uint64 // numbers the HTTP answers
+	newest   atomic.Int64  // newest event time seen in any position: now, under clock: event
+}
+
+// New compiles the fill plans of the project's models. Nothing is connected, and no model is loaded, before Run.
+func New(cfg Config, deps Deps) (*Stage, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Instance == "" {
+		var b [6]byte
+		rand.Read(b[:]) // never fails (crypto/rand)
+		cfg.Instance = hex.EncodeToString(b[:])
+	}
+	s := &Stage{
+		cfg: cfg, deps: deps, metrics: newMetrics(deps.Registerer), recent: newRecent(cfg.Recent),
+		models: map[string]*deployment{}, groups: map[string]int{},
+	}
+	refs := make([]online.GroupRef, len(deps.Project.Groups))
+	for i, g := range deps.Project.Groups {
+		refs[i] = online.GroupRef{Group: g.Group, Partitions: partitionsOf(deps.Project, g)}
+		s.groups[g.Name] = i
+	}
+	s.fetch = newFetcher(online.NewReader(deps.Redis, refs...), cfg.MaxReads, deps.Clock, s.metrics)
+	for _, m := range deps.Project.Models {
+		plan, err := compilePlan(m, deps.Project.Groups)
+		if err != nil {
+			return nil, fmt.Errorf("planning model %s: %w", m.Name, err)
+		}
+		if s.models[m.Name], err = newDeployment(m, plan, deps.Registry, cfg.WarmUp, deps.Clock, deps.Log, s.metrics); err != nil {
+			return nil, fmt.Errorf("deploying model %s: %w", m.Name, err)
+		}
+	}
+	s.log = newPredictionLog(cfg.LogQueue, s.metrics)
+	s.handler = s.routes()
+	return s, nil
+}
+
+// partitionsOf is the partition count of the topic that a group is computed from.
+func partitionsOf(p *project.Project, g *project.Group) int32 {
+	if g.Direct {
+		return g.Source.Partitions
+	}
+	return p.Partitions
+}
+
+// Handler is the HTTP API. It may be served before and after Run; until Run has loaded a champion it says that there is none.
+func (s *Stage) Handler() http.Handler { return s.handler }
+
+// Ready is nil when every model has a champion whose golden rows reproduce. Otherwise it says which has none, and why.
+func (s *Stage) Ready() error {
+	for _, m := range s.deps.Project.Models {
+		d := s.models[m.Name]
+		if d.live.Load().champion == nil {
+			e := failure.New(failure.Unavailable, m.Name, "the model has no champion that can be served")
+			if fault := d.faultText(); fault != "" {
+				return e.WithHint("%s", fault)
+			}
+			return e.WithHint("it goes live when training promotes one")
+		}
+	}
+	return nil
+}
+
+// Run follows the registry, writes the prediction log and scores the topics until ctx ends; nil then.
+func (s *Stage) Run(ctx context.Context) error {
+	s.lookAll(ctx)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.lookRegularly(ctx) })
+	if len(s.deps.Kafka.Brokers) == 0 {
+		return g.Wait()
+	}
+	g.Go(func() error { return s.followTopic(ctx) })
+	g.Go(func() error { return s.writeLog(ctx) })
+	for _, m := range s.deps.Project.Models {
+		scorer, err := newStreamScorer(s, s.models[m.Name])
+		if err != nil {
+			return fmt.Errorf("making the stream scorer of %s: %w", m.Name, err)
+		}
+		g.Go(func() error { return scorer.run(ctx) })
+	}
+	return g.Wait()
+}
+
+// sleep waits for d or the end of ctx; it tells whether ctx still goes on.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,318 @@
+package serving
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/project"
+	"github.com/millrace/millrace/schemas"
+	"github.com/millrace/millrace/streams"
+)
+
+// streamScorer scores every record of the topic that a model is on. Predictions and the offsets of the records they answer are written
+// in one Kafka transaction: after a crash anywhere, a record has been scored for good or it is scored again, and readers of committed
+// records see one prediction of it.
+//
+// A batch that cannot be scored (Redis or the schema registry is away) is aborted and polled again, for as long as it takes: a late
+// prediction is worth more than a refusal that can never be taken back.
+type streamScorer struct {
+	stage   *Stage
+	d       *deployment
+	decoder schemas.Decoder
+	group   string
+	topic   string
+	event   bool // features as of the event's time, not of now
+	filler  *filler
+	work    scoring
+	in      filled
+	values  []schemas.Value // of the batch's rows
+	lag     *streamLag
+}
+
+func newStreamScorer(s *Stage, d *deployment) (*streamScorer, error) {
+	registry, err := streams.NewRegistry(s.deps.Kafka)
+	if err != nil {
+		return nil, err
+	}
+	decoder, err := schemas.NewDecoder(d.model.On.Schema, d.model.On.Format, registry)
+	if err != nil {
+		return nil, err
+	}
+	return &streamScorer{
+		stage: s, d: d, decoder: decoder, topic: d.model.On.Topic, group: s.deps.Project.Name + ".score." + d.model.Name,
+		event: s.deps.Project.Clock == project.ClockEvent, filler: newFiller(d.plan),
+		lag: newStreamLag(s.metrics.streamLag.WithLabelValues(d.model.Name)),
+	}, nil
+}
+
+// run waits for a champion, then scores until ctx ends. What ends a session early (Kafka away, a fenced transaction) is logged when it
+// changes, and followed by another.
+func (s *streamScorer) run(ctx context.Context) error {
+	champion := s.d.awaitChampion(ctx)
+	last := ""
+	for ctx.Err() == nil {
+		err := s.session(ctx, champion.dataUntil)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil && err.Error() != last {
+			last = err.Error()
+			s.stage.deps.Log.Warn("scoring the topic was interrupted", "model", s.d.model.Name, "topic", s.topic, "error", err)
+		}
+		sleep(ctx, s.stage.cfg.Backoff)
+	}
+	return nil
+}
+
+// session is one membership of the consumer group.
+func (s *streamScorer) session(ctx context.Context, from int64) error {
+	base, err := streams.NewClient(s.stage.deps.Kafka)
+	if err != nil {
+		return err
+	}
+	defer base.Close()
+	admin := kadm.NewClient(base)
+	if err := s.pin(ctx, admin, from); err != nil {
+		return err
+	}
+	cfg := s.stage.cfg
+	start := kgo.NewOffset().AtEnd()
+	if from != noTime {
+		start = kgo.NewOffset().AfterMilli(from)
+	}
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	session, err := kgo.NewGroupTransactSession(append(base.Opts(),
+		kgo.WithContext(life),
+		kgo.ConsumerGroup(s.group),
+		kgo.ConsumeTopics(s.topic),
+		kgo.ConsumeResetOffset(start),
+		kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.TransactionalID(s.group+"."+cfg.Instance),
+		kgo.TransactionTimeout(cfg.TransactionFor),
+		kgo.SessionTimeout(cfg.SessionTimeout),
+		kgo.HeartbeatInterval(min(cfg.SessionTimeout/5, 3*time.Second)),
+		kgo.OnPartitionsRevoked(s.lag.forget),
+		kgo.OnPartitionsLost(s.lag.forget),
+	)...)
+	if err != nil {
+		return failure.Wrap(failure.Internal, s.topic, "joining the group", err)
+	}
+	defer leave(session, end)
+	frontier := newFrontier(s, admin)
+	for {
+		fetches := session.PollRecords(ctx, cfg.Poll)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if fetches.NumRecords() > 0 {
+			if err := s.batch(ctx, session, frontier, fetches); err != nil {
+				return err
+			}
+		} else if errs := fetches.Errors(); len(errs) > 0 { // the client goes on trying
+			return failure.Wrap(failure.Unavailable, s.topic, "reading the topic", errs[0].Err)
+		}
+	}
+}
+
+// leaveTimeout is how long leaving the group may take.
+const leaveTimeout = 3 * time.Second
+
+// leave closes a session. While the group waits for a member that is gone, leaving would wait with it, for that member's session timeout:
+// the end of the client's life cuts it short.
+func leave(session *kgo.GroupTransactSession, end context.CancelFunc) {
+	late := time.AfterFunc(leaveTimeout, end)
+	defer late.Stop()
+	session.CloseAllowingRebalance()
+}
+
+// pin commits where the group starts, for partitions that it has never committed: the first record that the champion was not trained
+// on. Were it left to the first batch, a crash before that and another champion would move the start.
+func (s *streamScorer) pin(ctx context.Context, admin *kadm.Client, from int64) error {
+	committed, err := admin.FetchOffsetsForTopics(ctx, s.group, s.topic)
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
+		return failure.Wrap(failure.Unavailable, s.group, "reading committed offsets", err)
+	}
+	list := func() (kadm.ListedOffsets, error) { return admin.ListEndOffsets(ctx, s.topic) }
+	if from != noTime {
+		list = func() (kadm.ListedOffsets, error) { return admin.ListOffsetsAfterMilli(ctx, from, s.topic) }
+	}
+	starts, err := list()
+	if err == nil {
+		err = starts.Error()
+	}
+	if err != nil {
+		return failure.Wrap(failure.Unavailable, s.topic, "looking for the first record to score", err)
+	}
+	offsets := kadm.Offsets{}
+	starts.Each(func(o kadm.ListedOffset) {
+		if c, ok := committed.Lookup(o.Topic, o.Partition); !ok || c.At < 0 {
+			offsets.AddOffset(o.Topic, o.Partition, o.Offset, -1)
+		}
+	})
+	if len(offsets) == 0 {
+		return nil
+	}
+	answer, err := admin.CommitOffsets(ctx, s.group, offsets)
+	if err == nil {
+		err = answer.Error()
+	}
+	// A group with members refuses: one of them has pinned it.
+	if err != nil && !errors.Is(err, kerr.UnknownMemberID) && !errors.Is(err, kerr.IllegalGeneration) && !errors.Is(err, kerr.RebalanceInProgress) {
+		return failure.Wrap(failure.Unavailable, s.group, "committing where to start", err)
+	}
+	return nil
+}
+
+// batch scores what one poll gave, in one transaction. The error is of the session: it must be given up.
+func (s *streamScorer) batch(ctx context.Context, session *kgo.GroupTransactSession, frontier *frontier, fetches kgo.Fetches) error {
+	start := s.stage.deps.Clock()
+	if err := session.Begin(); err != nil {
+		return failure.Wrap(failure.Unavailable, s.group, "beginning a transaction", err)
+	}
+	// The end of the stage must not leave the transaction open, or partitions would wait for its timeout.
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.stage.cfg.TransactionFor)
+	defer cancel()
+	scored, err := s.score(ctx, frontier, fetches, start)
+	if err == nil {
+		err = s.produce(ending, session, scored.predictions)
+	}
+	committed, failed := session.End(ending, kgo.TransactionEndTry(err == nil))
+	if failed != nil {
+		return failure.Wrap(failure.Unavailable, s.group, "ending the transaction", failed)
+	}
+	if !committed {
+		s.stage.metrics.streamAborted.WithLabelValues(s.d.model.Name).Inc()
+		if err != nil && ctx.Err() == nil {
+			s.stage.deps.Log.Warn("a batch was not scored and is tried again", "model", s.d.model.Name, "error", err)
+			sleep(ctx, s.stage.cfg.Backoff)
+		}
+		return nil
+	}
+	s.committed(scored, fetches)
+	s.stage.metrics.batchSeconds.WithLabelValues(s.d.model.Name).Observe(s.stage.deps.Clock().Sub(start).Seconds())
+	return nil
+}
+
+func (s *streamScorer) produce(ctx context.Context, session *kgo.GroupTransactSession, predictions []*schemas.Prediction) error {
+	topic := s.stage.deps.Project.Own().Predictions.Name
+	first := kgo.AbortingFirstErrPromise(session.Client())
+	for _, p := range predictions {
+		record, err := predictionRecord(topic, p)
+		if err != nil {
+			return fmt.Errorf("encoding prediction %s: %w", p.ID, err)
+		}
+		session.Produce(ctx, record, first.Promise())
+	}
+	if err := first.Err(); err != nil {
+		return failure.Wrap(failure.Unavailable, topic, "writing predictions", err)
+	}
+	return nil
+}
+
+// scoredBatch is what becomes true when the transaction commits.
+type scoredBatch struct {
+	predictions []*schemas.Prediction
+	verdicts    []verdict
+	status      [][]inputStatus
+	bad         int
+	newest      int64 // event time
+}
+
+// committed counts and keeps what is now on the topic.
+func (s *streamScorer) committed(b *scoredBatch, fetches kgo.Fetches) {
+	m, name := s.stage.metrics, s.d.model.Name
+	for i := range b.verdicts {
+		s.d.stream.count(&b.verdicts[i], b.status[i])
+	}
+	m.streamBad.WithLabelValues(name).Add(float64(b.bad))
+	if b.newest != noTime {
+		m.streamTime.WithLabelValues(name).Set(float64(b.newest) / 1000)
+	}
+	s.stage.recent.put(b.predictions...)
+	s.lag.scored(fetches)
+}
+
+// score makes the predictions of a batch. Its errors are of things that pass: the batch is to be tried again.
+func (s *streamScorer) score(ctx context.Context, frontier *frontier, fetches kgo.Fetches, start time.Time) (*scoredBatch, error) {
+	batch := &scoredBatch{newest: noTime}
+	records, questions, err := s.decode(ctx, fetches, start, batch)
+	if err != nil {
+		return nil, err
+	}
+	f := s.filler
+	unnamed := map[int]bool{}
+	f.prepare(questions, func(row int, _ string, _ error) { unnamed[row] = true })
+	entries, err := frontier.read(ctx, f.refs, batch.newest)
+	switch {
+	case err == nil:
+		f.read(entries)
+	case failure.Of(err).Retry():
+		s.filler = newFiller(s.d.plan) // a read left behind may still look at the old one's refs
+		return nil, err
+	default:
+		f.fail(reasonOf(err))
+	}
+	s.stage.seen(f.newest())
+	line := s.d.live.Load()
+	for i, q := range questions {
+		if unnamed[i] {
+			batch.bad++
+			continue
+		}
+		f.fill(i, q, &s.in)
+		v := line.decide(s.d.plan, &s.in, &s.work)
+		source := s.topic + "/" + strconv.Itoa(int(records[i].Partition)) + "/" + strconv.FormatInt(records[i].Offset, 10)
+		a := asked{id: s.d.model.Name + "/" + source, source: source, start: start, now: s.stage.deps.Clock()}
+		batch.predictions = append(batch.predictions, s.d.compose(a, q, &s.in, &v, line))
+		batch.verdicts = append(batch.verdicts, v)
+		batch.status = append(batch.status, append([]inputStatus(nil), s.in.status...))
+	}
+	return batch, nil
+}
+
+// decode reads the records into rows, in memory that the next batch uses again, and chooses the time of each. Records that can never be
+// decoded are counted and passed over.
+func (s *streamScorer) decode(ctx context.Context, fetches kgo.Fetches, start time.Time, batch *scoredBatch) ([]*kgo.Record, []question, error) {
+	width, n := len(s.d.model.On.Schema.Columns), fetches.NumRecords()
+	if len(s.values) < n*width {
+		s.values = make([]schemas.Value, n*width)
+	}
+	records, questions := make([]*kgo.Record, 0, n), make([]question, 0, n)
+	var failed error
+	fetches.EachRecord(func(r *kgo.Record) {
+		if failed != nil {
+			return
+		}
+		i := len(questions) * width
+		row, err := s.decoder.Decode(ctx, r.Value, schemas.Row(s.values[i:i:i+width]))
+		switch {
+		case err == nil:
+		case failure.Of(err) == failure.BadRecord:
+			batch.bad++
+			return
+		default:
+			failed = fmt.Errorf("decoding record: %w", err)
+			return
+		}
+		at := r.Timestamp.UnixMilli()
+		if t := s.d.plan.time; t >= 0 && !row[t].IsNull() {
+			at = row[t].Int()
+		}
+		batch.newest = max(batch.newest, at)
+		if !s.event {
+			at = start.UnixMilli()
+		}
+		records, questions = append(records, r), append(questions, question{row: row, at: at})
+	})
+	return records, questions, failed
+}
