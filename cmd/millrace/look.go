@@ -1,0 +1,379 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/features/offline"
+	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/registry"
+	"github.com/millrace/millrace/schemas"
+	"github.com/millrace/millrace/streams"
+)
+
+// statusCommand prints where everything stands.
+type statusCommand struct {
+	servers `embed:""`
+}
+
+func (c *statusCommand) Run(ctx context.Context, env *environment) error {
+	rt, err := c.open(ctx, env, opening{kafka: true})
+	if err != nil {
+		return err
+	}
+	defer rt.close()
+	client, err := rt.kafkaClient(ctx)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	listed, err := kadm.NewClient(client).ListGroups(ctx)
+	if err != nil {
+		return failure.Wrap(failure.Unavailable, "Kafka", "listing consumer groups", err)
+	}
+	groups := slices.DeleteFunc(listed.Groups(), func(g string) bool { return !strings.HasPrefix(g, rt.project.Name+".") })
+	w := tabwriter.NewWriter(env.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "STAGE\tTOPIC\tPARTITION\tNEXT\tEND\tLAG")
+	if len(groups) > 0 {
+		lags, err := streams.Lag(ctx, client, groups...)
+		if err != nil {
+			return err
+		}
+		for _, l := range lags {
+			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\n", l.Group, l.Topic, l.Partition, max(l.Committed, 0), l.End, l.Lag)
+		}
+	}
+	fmt.Fprintln(w, "\nMODEL\tCHAMPION\tVERSION\tVERSIONS")
+	for _, m := range rt.project.Models {
+		versions, err := rt.registry.Versions(m.Name)
+		if err != nil {
+			return err
+		}
+		digest, number, err := rt.registry.Alias(m.Name, registry.Champion)
+		if err != nil && failure.Of(err) != failure.NotFound {
+			return err
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\n", m.Name, digest, number, len(versions))
+	}
+	return w.Flush()
+}
+
+// stored is the flags of the verbs that read only the registry.
+type stored struct {
+	folder  `embed:""`
+	DataDir string `help:"Data folder of the project (default: .millrace in the project)." env:"MILLRACE_DATA_DIR" type:"path" placeholder:"DIR"`
+}
+
+func (s stored) registry() (*registry.Registry, error) {
+	dir := s.DataDir
+	if dir == "" {
+		p, err := s.load()
+		if err != nil {
+			return nil, err
+		}
+		dir = filepath.Join(p.Dir, ".millrace")
+	}
+	return registry.Open(filepath.Join(dir, "registry"))
+}
+
+// modelsCommand prints the models of the registry.
+type modelsCommand struct {
+	stored `embed:""`
+	Model  string `arg:"" optional:"" help:"Print this model's history."`
+}
+
+func (c *modelsCommand) Run(env *environment) error {
+	r, err := c.registry()
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(env.out, 0, 0, 2, ' ', 0)
+	if c.Model != "" {
+		history, err := r.History(c.Model)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(w, "WHEN\tWHAT\tVERSION\tALIAS\tDIGEST\tNOTE")
+		for _, e := range history {
+			fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\n", time.UnixMilli(e.At).UTC().Format(time.RFC3339), e.Kind, e.Version, e.Alias, e.Digest, e.Note)
+		}
+		return w.Flush()
+	}
+	models, err := r.Models()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(w, "MODEL\tVERSION\tCHAMPION\tADDED\tDIGEST")
+	for _, m := range models {
+		versions, err := r.Versions(m)
+		if err != nil {
+			return err
+		}
+		champion, _, err := r.Alias(m, registry.Champion)
+		if err != nil && failure.Of(err) != failure.NotFound {
+			return err
+		}
+		for _, v := range versions {
+			mark := ""
+			if v.Digest == champion {
+				mark = "champion"
+			}
+			fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", m, v.Number, mark, time.UnixMilli(v.At).UTC().Format(time.RFC3339), v.Digest)
+		}
+	}
+	return w.Flush()
+}
+
+// lineageCommand walks the lineage both ways.
+type lineageCommand struct {
+	stored `embed:""`
+	Digest string `arg:"" help:"Digest of an artefact, a beginning of it, or MODEL for a model's champion."`
+}
+
+func (c *lineageCommand) Run(env *environment) error {
+	r, err := c.registry()
+	if err != nil {
+		return err
+	}
+	digest, _, err := r.Alias(c.Digest, registry.Champion)
+	if err != nil {
+		if digest, err = r.Find(c.Digest); err != nil {
+			return err
+		}
+	}
+	ups, downs, err := r.Lineage(digest)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(env.out, "made of")
+	printTree(env.out, ups, 1)
+	if len(downs.Next) > 0 {
+		fmt.Fprintln(env.out, "used in")
+		for _, n := range downs.Next {
+			printTree(env.out, n, 1)
+		}
+	}
+	return nil
+}
+
+func printTree(out io.Writer, n *registry.Node, depth int) {
+	m := n.Manifest
+	fmt.Fprintf(out, "%s%s %s", strings.Repeat("  ", depth), m.Kind, n.Digest)
+	if n.Role != "" {
+		fmt.Fprintf(out, " as %s", n.Role)
+	}
+	if m.Rows > 0 {
+		fmt.Fprintf(out, ", %d rows", m.Rows)
+	}
+	if m.Code != "" {
+		fmt.Fprintf(out, ", code %s", m.Code)
+	}
+	fmt.Fprintln(out)
+	for _, next := range n.Next {
+		printTree(out, next, depth+1)
+	}
+}
+
+// tailCommand prints one of the project's own topics.
+type tailCommand struct {
+	servers `embed:""`
+	Topic   string `arg:"" enum:"predictions,drift,retrain,models" help:"predictions, drift, retrain or models."`
+	Follow  bool   `short:"f" help:"Go on with what comes, instead of ending where the topic ends now."`
+}
+
+func (c *tailCommand) Run(ctx context.Context, env *environment) error {
+	rt, err := c.open(ctx, env, opening{kafka: true})
+	if err != nil {
+		return err
+	}
+	defer rt.close()
+	topic, decode := rt.own.Predictions.Name, func(b []byte) (any, error) { return schemas.UnmarshalPrediction(b) }
+	switch c.Topic {
+	case "drift":
+		topic, decode = rt.own.Drift.Name, func(b []byte) (any, error) { return schemas.UnmarshalDrift(b) }
+	case "retrain":
+		topic, decode = rt.own.Retrain.Name, func(b []byte) (any, error) { return schemas.UnmarshalRetrain(b) }
+	case "models":
+		topic, decode = rt.own.Models.Name, func(b []byte) (any, error) { return schemas.UnmarshalModelEvent(b) }
+	}
+	enc := json.NewEncoder(env.out)
+	return rt.read(ctx, topic, c.Follow, func(r *kgo.Record) error {
+		event, err := decode(r.Value)
+		if err != nil {
+			return fmt.Errorf("%s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
+		}
+		return enc.Encode(event)
+	})
+}
+
+// read hands out a topic's records from its beginning to its end as of now, or for ever.
+func (rt *runtime) read(ctx context.Context, topic string, follow bool, fn func(*kgo.Record) error) error {
+	// The end of a partition may be the marker of a transaction, which is no record but must be seen to know that the end is reached.
+	client, err := rt.kafkaClient(ctx, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ends, err := kadm.NewClient(client).ListCommittedOffsets(ctx, topic)
+	if err != nil {
+		return failure.Wrap(failure.Unavailable, topic, "asking for the topic's end", err)
+	}
+	starts, err := kadm.NewClient(client).ListStartOffsets(ctx, topic)
+	if err != nil {
+		return failure.Wrap(failure.Unavailable, topic, "asking for the topic's start", err)
+	}
+	left := map[int32]int64{}
+	ends.Each(func(o kadm.ListedOffset) {
+		if start, ok := starts.Lookup(o.Topic, o.Partition); ok && start.Offset < o.Offset {
+			left[o.Partition] = o.Offset
+		}
+	})
+	for follow || len(left) > 0 {
+		fetches := client.PollFetches(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		for _, e := range fetches.Errors() {
+			return failure.Wrap(failure.Unavailable, topic, "reading the topic", e.Err)
+		}
+		for it := fetches.RecordIter(); !it.Done(); {
+			r := it.Next()
+			end, ok := left[r.Partition]
+			if (follow || ok && r.Offset < end) && !r.Attrs.IsControl() {
+				if err := fn(r); err != nil {
+					return err
+				}
+			}
+			if r.Offset >= end-1 {
+				delete(left, r.Partition)
+			}
+		}
+	}
+	return nil
+}
+
+// deadLettersCommand lists refused records, or gives them another chance.
+type deadLettersCommand struct {
+	List   deadLettersList   `cmd:"" help:"List them, oldest first."`
+	Replay deadLettersReplay `cmd:"" help:"Produce the original records to their topics again, after the cause has been mended."`
+}
+
+type deadLettersList struct {
+	servers `embed:""`
+	JSON    bool `name:"json" help:"Print JSON lines, with the original bytes in base64."`
+}
+
+func (c *deadLettersList) Run(ctx context.Context, env *environment) error {
+	rt, err := c.open(ctx, env, opening{kafka: true})
+	if err != nil {
+		return err
+	}
+	defer rt.close()
+	enc := json.NewEncoder(env.out)
+	return rt.read(ctx, rt.own.DeadLetters.Name, false, func(r *kgo.Record) error {
+		d, err := deadLetter(r)
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			return enc.Encode(d)
+		}
+		fmt.Fprintf(env.out, "%s/%d/%d  %s  %s: %s\n", d.Topic, d.Partition, d.Offset, d.Stage, d.Class, d.Reason)
+		return nil
+	})
+}
+
+type deadLettersReplay struct {
+	servers `embed:""`
+	Class   []string `help:"Only those of these classes." placeholder:"CLASS"`
+	Topic   []string `help:"Only those of these topics." placeholder:"TOPIC"`
+}
+
+func (c *deadLettersReplay) Run(ctx context.Context, env *environment) error {
+	rt, err := c.open(ctx, env, opening{kafka: true})
+	if err != nil {
+		return err
+	}
+	defer rt.close()
+	client, err := rt.kafkaClient(ctx)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	n := 0
+	err = rt.read(ctx, rt.own.DeadLetters.Name, false, func(r *kgo.Record) error {
+		d, err := deadLetter(r)
+		if err != nil {
+			return err
+		}
+		if len(c.Class) > 0 && !slices.Contains(c.Class, d.Class) || len(c.Topic) > 0 && !slices.Contains(c.Topic, d.Topic) {
+			return nil
+		}
+		again := &kgo.Record{Topic: d.Topic, Key: d.Key, Value: d.Value, Timestamp: time.UnixMilli(d.Timestamp)}
+		if err := client.ProduceSync(ctx, again).FirstErr(); err != nil {
+			return failure.Wrap(failure.Unavailable, d.Topic, "producing the record again", err)
+		}
+		n++
+		return nil
+	})
+	fmt.Fprintf(env.out, "%d records produced again\n", n)
+	return err
+}
+
+func deadLetter(r *kgo.Record) (schemas.DeadLetter, error) {
+	headers := make([]schemas.Header, len(r.Headers))
+	for i, h := range r.Headers {
+		headers[i] = schemas.Header(h)
+	}
+	return schemas.ParseDeadLetter(r.Key, r.Value, headers)
+}
+
+// exportCommand writes an offline table as Parquet.
+type exportCommand struct {
+	stored `embed:""`
+	Table  string    `arg:"" help:"events/SOURCE or features/GROUP."`
+	Out    string    `arg:"" help:"Parquet file to write." type:"path"`
+	From   time.Time `help:"First event time, RFC 3339."`
+	Until  time.Time `help:"Event time to stop before, RFC 3339."`
+}
+
+func (c *exportCommand) Run(ctx context.Context, env *environment) error {
+	p, err := c.load()
+	if err != nil {
+		return err
+	}
+	dir := c.DataDir
+	if dir == "" {
+		dir = filepath.Join(p.Dir, ".millrace")
+	}
+	root := filepath.Join(dir, "offline")
+	kind, name, _ := strings.Cut(c.Table, "/")
+	var table *offline.Table
+	switch {
+	case kind == "events" && p.Source(name) != nil:
+		table, err = offline.EventsTable(root, name, p.Source(name).Schema)
+	case kind == "features" && p.Group(name) != nil:
+		table, err = offline.FeaturesTable(root, p.Group(name).Group)
+	default:
+		return failure.New(failure.NotFound, c.Table, "there is no such table").WithHint("name events/SOURCE or features/GROUP of the project")
+	}
+	if err != nil {
+		return err
+	}
+	if err := offline.ExportParquet(ctx, table, offline.ScanOptions{From: millis(c.From), Until: millis(c.Until)}, c.Out); err != nil {
+		return err
+	}
+	fmt.Fprintln(env.out, c.Out)
+	return nil
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/project"
+)
+
+// stateFile is the file in the data folder that says what was applied last.
+const stateFile = "applied.json"
+
+// validateCommand checks a project.
+type validateCommand struct {
+	folder `embed:""`
+}
+
+func (c *validateCommand) Run(env *environment) error {
+	p, err := c.load()
+	if err != nil {
+		return err
+	}
+	outputs := 0
+	for _, g := range p.Groups {
+		outputs += len(g.Outputs)
+	}
+	fmt.Fprintf(env.out, "%s is right: %d sources, %d feature groups with %d features, %d models\n", p.Name, len(p.Sources), len(p.Groups), outputs, len(p.Models))
+	return nil
+}
+
+// planCommand tells what would change.
+type planCommand struct {
+	folder  `embed:""`
+	DataDir string `help:"Data folder of the project (default: .millrace in the project)." env:"MILLRACE_DATA_DIR" type:"path" placeholder:"DIR"`
+}
+
+func (c *planCommand) Run(env *environment) error {
+	p, err := c.load()
+	if err != nil {
+		return err
+	}
+	dir := c.DataDir
+	if dir == "" {
+		dir = filepath.Join(p.Dir, ".millrace")
+	}
+	changes, err := planned(p, dir)
+	if err != nil {
+		return err
+	}
+	printChanges(env, changes)
+	if changes.Breaking() {
+		return exitStatus(2)
+	}
+	return nil
+}
+
+// planned compares the project with what was applied last in a data folder.
+func planned(p *project.Project, dataDir string) (project.Changes, error) {
+	var previous project.State
+	path := filepath.Join(dataDir, stateFile)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return project.Plan(p, previous), nil
+	}
+	if err != nil {
+		return nil, failure.Wrap(failure.Unavailable, path, "reading what was applied", err)
+	}
+	if err := json.Unmarshal(text, &previous); err != nil {
+		return nil, failure.Wrap(failure.Corrupt, path, "reading what was applied", err).WithHint("remove the file to plan from nothing")
+	}
+	return project.Plan(p, previous), nil
+}
+
+func printChanges(env *environment, changes project.Changes) {
+	if len(changes) == 0 {
+		fmt.Fprintln(env.out, "nothing to change")
+		return
+	}
+	w := tabwriter.NewWriter(env.out, 0, 0, 2, ' ', 0)
+	for _, c := range changes {
+		mark := ""
+		if c.Breaking {
+			mark = "BREAKING"
+		}
+		fmt.Fprintf(w, "%s\t%s %s\t%s\t%s\n", c.Kind, c.Object, c.Name, c.What, mark)
+		if c.Hint != "" {
+			fmt.Fprintf(w, "\t\t%s\t\n", c.Hint)
+		}
+	}
+	_ = w.Flush()
+}
+
+// applyCommand creates topics and records the project as applied.
+type applyCommand struct {
+	servers `embed:""`
+	Break   bool `help:"Apply also what would break a consumer."`
+}
+
+func (c *applyCommand) Run(ctx context.Context, env *environment) error {
+	rt, err := c.open(ctx, env, opening{kafka: true})
+	if err != nil {
+		return err
+	}
+	defer rt.close()
+	changes, err := planned(rt.project, rt.dataDir)
+	if err != nil {
+		return err
+	}
+	printChanges(env, changes)
+	if changes.Breaking() && !c.Break {
+		fmt.Fprintln(env.err, "nothing applied: a consumer would break; --break applies it all the same")
+		return exitStatus(2)
+	}
+	if err := rt.ensureTopics(ctx); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(rt.project.State(), "", "  ")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(rt.dataDir, stateFile)
+	if err := os.WriteFile(path+".tmp", append(text, '\n'), 0o644); err != nil {
+		return failure.Wrap(failure.Unavailable, path, "recording what is applied", err)
+	}
+	return os.Rename(path+".tmp", path)
+}
+
+// testCommand runs the project's feature tests.
+type testCommand struct {
+	folder `embed:""`
+}
+
+func (c *testCommand) Run(ctx context.Context, env *environment) error {
+	p, err := c.load()
+	if err != nil {
+		return err
+	}
+	failed := 0
+	results, err := project.Test(ctx, p)
+	if err != nil {
+		return err
+	}
+	for _, r := range results {
+		if r.Err == nil {
+			fmt.Fprintf(env.out, "ok    %s\n", r.File)
+			continue
+		}
+		failed++
+		fmt.Fprintf(env.out, "FAIL  %s\n      %s\n", r.File, strings.ReplaceAll(r.Err.Error(), "\n", "\n      "))
+	}
+	if failed > 0 {
+		fmt.Fprintf(env.out, "%d of %d failed\n", failed, len(results))
+		return exitStatus(1)
+	}
+	fmt.Fprintf(env.out, "%d passed\n", len(results))
+	return nil
+}
+
+// topicsCommand prints the topology.
+type topicsCommand struct {
+	folder `embed:""`
+	JSON   bool `name:"json" help:"Print JSON."`
+}
+
+func (c *topicsCommand) Run(env *environment) error {
+	p, err := c.load()
+	if err != nil {
+		return err
+	}
+	topics := p.Topology()
+	if c.JSON {
+		enc := json.NewEncoder(env.out)
+		enc.SetIndent("", "  ")
+		return enc.Encode(topics)
+	}
+	w := tabwriter.NewWriter(env.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "TOPIC\tPARTITIONS\tKEPT\tKEY\tVALUE\tWRITTEN BY\tREAD BY\tPURPOSE")
+	for _, t := range topics {
+		kept := "for ever"
+		if t.Compact {
+			kept = "newest of a key"
+		} else if t.Retention > 0 {
+			kept = days(t.Retention)
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", t.Name, t.Partitions, kept, t.Key, t.Value,
+			strings.Join(t.Producers, ", "), strings.Join(t.Consumers, ", "), t.Purpose)
+	}
+	return w.Flush()
+}

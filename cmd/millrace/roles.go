@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/millrace/millrace/console"
+	"github.com/millrace/millrace/internal/clock"
+	"github.com/millrace/millrace/monitor"
+	"github.com/millrace/millrace/serving"
+	"github.com/millrace/millrace/streams/ingest"
+)
+
+// role is a stage that can run alone or beside the others.
+type role string
+
+const (
+	roleStream  role = "stream"
+	roleServe   role = "serve"
+	roleMonitor role = "monitor"
+	roleTrain   role = "train"
+	roleConsole role = "console"
+)
+
+// allRoles in the order in which they are started: who reads comes after who writes.
+var allRoles = []role{roleStream, roleTrain, roleServe, roleMonitor, roleConsole}
+
+// upCommand is all roles in one process.
+type upCommand struct {
+	servers `embed:""`
+}
+
+func (c *upCommand) Run(ctx context.Context, env *environment) error {
+	return c.runRoles(ctx, env, opening{kafka: true, redis: true, embed: true}, "up", allRoles)
+}
+
+type streamCommand struct {
+	servers `embed:""`
+}
+
+func (c *streamCommand) Run(ctx context.Context, env *environment) error {
+	return c.runRoles(ctx, env, opening{kafka: true, redis: true}, "stream", []role{roleStream})
+}
+
+type serveCommand struct {
+	servers `embed:""`
+}
+
+func (c *serveCommand) Run(ctx context.Context, env *environment) error {
+	return c.runRoles(ctx, env, opening{kafka: true, redis: true}, "serve", []role{roleServe})
+}
+
+type monitorCommand struct {
+	servers `embed:""`
+}
+
+func (c *monitorCommand) Run(ctx context.Context, env *environment) error {
+	return c.runRoles(ctx, env, opening{kafka: true, redis: true}, "monitor", []role{roleMonitor})
+}
+
+type consoleCommand struct {
+	servers `embed:""`
+}
+
+func (c *consoleCommand) Run(ctx context.Context, env *environment) error {
+	return c.runRoles(ctx, env, opening{kafka: true, redis: true}, "console", []role{roleConsole})
+}
+
+// runRoles is a role command from the flags to the end.
+func (s servers) runRoles(ctx context.Context, env *environment, need opening, name string, roles []role) error {
+	rt, err := s.open(ctx, env, need)
+	if err != nil {
+		return err
+	}
+	defer rt.close()
+	if err := s.listen(ctx, rt); err != nil {
+		return err
+	}
+	rt.announce(env, name)
+	return rt.run(ctx, roles)
+}
+
+// run creates the topics and runs roles until ctx ends or one of them fails.
+func (rt *runtime) run(ctx context.Context, roles []role) error {
+	if err := rt.ensureTopics(ctx); err != nil {
+		return err
+	}
+	stages, ctx := errgroup.WithContext(ctx)
+	for _, r := range roles {
+		run, err := rt.stage(r)
+		if err != nil {
+			return fmt.Errorf("starting %s: %w", r, err)
+		}
+		stages.Go(func() error {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("%s: %w", r, err)
+			}
+			return nil
+		})
+	}
+	rt.mux.Handle("GET /metrics", promhttp.HandlerFor(rt.metrics, promhttp.HandlerOpts{}))
+	stages.Go(func() error { return rt.serveHTTP(ctx) })
+	return stages.Wait()
+}
+
+// stage makes a role and puts what it answers on the endpoint.
+func (rt *runtime) stage(r role) (run func(context.Context) error, err error) {
+	log := rt.log.With("role", string(r))
+	switch r {
+	case roleStream:
+		s, err := ingest.New(ingest.Default(), ingest.Deps{
+			Project: rt.project, Kafka: rt.kafka, Redis: rt.redis, OfflineDir: rt.offlineDir(),
+			Clock: clock.System, Log: log, Registerer: rt.registerer,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return s.Run, nil
+	case roleServe:
+		s, err := serving.New(serving.Default(), serving.Deps{
+			Project: rt.project, Kafka: rt.kafka, Redis: rt.redis, Registry: rt.registry,
+			Clock: clock.System, Log: log, Registerer: rt.registerer,
+		})
+		if err != nil {
+			return nil, err
+		}
+		rt.mux.Handle("/", s.Handler())
+		return s.Run, nil
+	case roleMonitor:
+		s, err := monitor.New(monitor.Default(), monitor.Deps{
+			Project: rt.project, Kafka: rt.kafka, Baselines: monitor.RegistryBaselines{Registry: rt.registry},
+			Clock: clock.System, Log: log, Registerer: rt.registerer,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return s.Run, nil
+	case roleTrain:
+		s, err := rt.training(log)
+		if err != nil {
+			return nil, err
+		}
+		return s.Run, nil
+	default:
+		c, err := console.New(console.Default(), console.Deps{
+			Project: rt.project, Registry: rt.registry, Clock: clock.System, Log: log,
+			NewClient: func(ctx context.Context, opts ...kgo.Opt) (*kgo.Client, error) { return rt.kafkaClient(ctx, opts...) },
+		})
+		if err != nil {
+			return nil, err
+		}
+		rt.mux.Handle("/console/", c.Handler())
+		rt.mux.Handle("/console", c.Handler())
+		return c.Run, nil
+	}
+}
+
+// shutdownTimeout is how long requests under way are given at the end.
+const shutdownTimeout = 5 * time.Second
+
+// serveHTTP serves the endpoint until ctx ends.
+func (rt *runtime) serveHTTP(ctx context.Context) error {
+	server := &http.Server{
+		Handler: rt.mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute,
+		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+	}
+	stopped := make(chan error, 1)
+	go func() {
+		<-ctx.Done()
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		defer cancel()
+		stopped <- server.Shutdown(limited)
+	}()
+	if err := server.Serve(rt.listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return <-stopped
+}
