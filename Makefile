@@ -1,0 +1,42 @@
+.DEFAULT_GOAL := help
+GO ?= go
+PKGS := ./...
+
+help: ## what can be made
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+build: ## the program, at bin/millrace
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/millrace ./cmd/millrace
+
+test: ## every test, embedded: needs only Go
+	$(GO) test $(PKGS)
+
+race: ## the tests of everything concurrent, under the race detector
+	$(GO) test -race ./internal/... ./schemas/... ./features/... ./streams/... ./serving/... ./monitor/... ./training/... ./registry/... ./console/...
+
+e2e: ## the end-to-end suite; servers from MILLRACE_TEST_KAFKA and MILLRACE_TEST_REDIS, embedded without them
+	$(GO) test -count=1 -timeout 20m ./e2e/...
+
+bench: build ## flights on real Kafka and Redis (MILLRACE_TEST_KAFKA, MILLRACE_TEST_REDIS): throughput, freshness, scoring latency
+	$(GO) run ./bench/flights -millrace bin/millrace
+
+bench-forest: ## the built-in forest beside LightGBM (PyPI) on the full flights file, FLIGHTS=path/to/flights-3m.parquet
+	bench/forest/run.sh $(FLIGHTS)
+
+lint: ## vet, gofmt and golangci-lint
+	$(GO) vet $(PKGS)
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt would change these files: run gofmt -w on them"; exit 1; }
+	golangci-lint run
+
+docs: ## checks that docs name only what exists
+	$(GO) test ./docs/...
+
+up: build ## all roles in one process on the flights project
+	bin/millrace up --project examples/flights
+
+demo: ## the whole loop on real flights, in about two minutes
+	$(GO) run ./cmd/millrace demo
+
+check: build test race lint ## what CI runs, without servers
+
+.PHONY: help build test race e2e bench bench-forest lint docs up demo check
