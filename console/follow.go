@@ -31,7 +31,7 @@ func newTail(cfg Config, own schemas.OwnSet) tail {
 // the newest.
 func (c *Console) follow(ctx context.Context) error {
 	own := c.deps.Project.Own()
-	history, err := c.deps.NewClient(ctx,
+	history, err := c.deps.NewClient(ctx, kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumeTopics(own.Drift.Name, own.Retrain.Name, own.Models.Name, own.DeadLetters.Name),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
@@ -62,9 +62,15 @@ func (c *Console) poll(ctx context.Context, client *kgo.Client) {
 			c.deps.Log.Warn("following a topic for the console", "topic", e.Topic, "err", e.Err)
 		}
 		c.tail.mu.Lock()
-		fetches.EachRecord(func(r *kgo.Record) {
-			if err := c.tail.take(r); err != nil {
-				c.deps.Log.Warn("reading an event for the console", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset, "err", err)
+		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+			records := p.Records
+			if p.Topic == c.tail.own.Predictions.Name && len(records) > 0 { // only the newest is shown, and they are many
+				records = records[len(records)-1:]
+			}
+			for _, r := range records {
+				if err := c.tail.take(r); err != nil {
+					c.deps.Log.Warn("reading an event for the console", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset, "err", err)
+				}
 			}
 		})
 		c.tail.mu.Unlock()

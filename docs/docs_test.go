@@ -1,5 +1,4 @@
 package docs
-package docs
 
 import (
 	"go/ast"

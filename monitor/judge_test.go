@@ -151,7 +151,7 @@ func falseAlarms(shape stream, repetitions, chunks, n, windows int) [3]int {
 // twenty times, and drift is confirmed in at most one window of two hundred. Levels that wander over weeks, of which the baseline
 // saw a few turns only, are the hard case: there it is one in eight and one in thirty.
 func TestStreamsWithoutChangeStayQuiet(t *testing.T) {
-	const chunks, rows, windows = 20, 100, 4
+	const chunks, rows, windows = 14, 100, 4
 	for _, c := range []struct {
 		name            string
 		shape           stream
@@ -159,10 +159,10 @@ func TestStreamsWithoutChangeStayQuiet(t *testing.T) {
 		over, confirmed float64
 	}{
 		{"independent rows", stream{columns: 20}, 300, 0.05, 0.005},
-		{"rows with autocorrelation 0.9", stream{columns: 20, rho: 0.9}, 100, 0.05, 0.005},
-		{"rows with autocorrelation 0.99", stream{columns: 20, rho: 0.99}, 60, 0.05, 0.005},
-		{"levels that differ from window to window", stream{columns: 20, spread: 0.3}, 300, 0.05, 0.005},
-		{"levels that wander over windows", stream{columns: 20, spread: 0.3, wander: 0.7}, 100, 0.125, 0.033},
+		{"rows with autocorrelation 0.9", stream{columns: 20, rho: 0.9}, 80, 0.05, 0.005},
+		{"rows with autocorrelation 0.99", stream{columns: 20, rho: 0.99}, 40, 0.05, 0.005},
+		{"levels that differ from window to window", stream{columns: 20, spread: 0.3}, 150, 0.05, 0.005},
+		{"levels that wander over windows", stream{columns: 20, spread: 0.3, wander: 0.7}, 60, 0.125, 0.033},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := falseAlarms(c.shape, c.repetitions, chunks, rows, windows)
@@ -179,7 +179,7 @@ func TestStreamsWithoutChangeStayQuiet(t *testing.T) {
 
 // TestHalfASigmaInOneOfTwentyColumnsIsFoundInTwoWindows measures detection.
 func TestHalfASigmaInOneOfTwentyColumnsIsFoundInTwoWindows(t *testing.T) {
-	const repetitions, rows = 40, 500
+	const repetitions, rows = 24, 500
 	got := repeat(repetitions, func(seed uint64) [3]int {
 		s := newStream(seed+1000, 20)
 		b := s.baseline(20, rows)

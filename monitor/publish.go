@@ -175,7 +175,8 @@ func plain(listed kadm.ListedOffsets) map[string]map[int32]int64 {
 	return out
 }
 
-// publish writes verdicts in one transaction, but for what was published before. When it fails nothing is visible, and the session
+// publish writes verdicts in one transaction, but for what was published before: a window that was closed is not judged again, and this
+// holds should that ever fail. When it fails nothing is visible, and the session
 // has to start anew from what is.
 func (s *session) publish(ctx context.Context, verdicts []Verdict) error {
 	records, err := s.records(verdicts)
@@ -213,7 +214,7 @@ func (s *session) records(verdicts []Verdict) (records []*kgo.Record, err error)
 			}
 			records = append(records, &kgo.Record{Topic: own.Drift.Name, Key: []byte(e.Model), Value: value})
 		}
-		if v.Retrain == nil {
+		if v.Retrain == nil || s.known.has(v.Retrain.ID) {
 			continue
 		}
 		request := *v.Retrain

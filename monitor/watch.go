@@ -33,8 +33,8 @@ type watch struct {
 	within   int64
 	baseline func(digest string) (*version, error)
 
-	read        *reading // of predictions
-	fromStream  bool     // predictions of the stream scorer were seen: then those of HTTP clients do not move event time
+	read        *reading // of the stream scorer's predictions
+	asked       *reading // of those that HTTP clients asked for
 	versions    map[string]*version
 	current     string        // digest of the version that is judged
 	windows     []*openWindow // by start, then in order of appearance
@@ -49,18 +49,18 @@ func newWatch(m *project.Model, c Config, p Policy, known *published) *watch {
 	span := m.Monitor.Window.Milliseconds()
 	return &watch{
 		model: m, config: c, policy: p, span: span, lateness: int64(c.LatenessShare * float64(span)), within: m.Label.Within.Milliseconds(),
-		read: newReading(), versions: map[string]*version{}, early: newEarlyLabels(), closedUntil: known.closedUntil(m.Name),
+		read: newReading(), asked: newReading(), versions: map[string]*version{}, early: newEarlyLabels(), closedUntil: known.closedUntil(m.Name),
 		known: known, lastRetrain: known.lastRetrain(m.Name),
 	}
 }
 
 // prediction counts an answer into its window.
 func (w *watch) prediction(p *schemas.Prediction, from origin, now time.Time) (outcome string, err error) {
-	if p.Source != sourceHTTP {
-		w.fromStream = true
-	}
-	if p.Source != sourceHTTP || !w.fromStream {
+	switch {
+	case p.Source != sourceHTTP:
 		w.read.observe(from.partition, p.At, now)
+	case p.At <= p.ScoredAt:
+		w.asked.observe(from.partition, p.At, now)
 	}
 	if p.Digest == "" { // refused before a model was live
 		return outcomeUnknown, nil
@@ -79,8 +79,18 @@ func (w *watch) prediction(p *schemas.Prediction, from origin, now time.Time) (o
 	return outcomeCounted, nil
 }
 
-// sourceHTTP is the source of predictions that a client asked for, at whatever time it liked.
+// sourceHTTP is the source of predictions that a client asked for.
 const sourceHTTP = "http"
+
+// passed is the event time up to which predictions have come. Clients ask as of whatever time they like, so their predictions tell the
+// time only where there are no others, and not when they are of the future.
+func (w *watch) passed(predictions *progress, now time.Time) int64 {
+	if len(w.read.newest) == 0 && !predictions.behind() {
+		w.read.watermark = max(w.read.watermark, w.asked.advance(predictions, now))
+		return w.read.watermark
+	}
+	return w.read.advance(predictions, now)
+}
 
 func (w *watch) await(window *openWindow, p *schemas.Prediction) {
 	if !answered(p) || p.JoinKey == "" {
@@ -173,7 +183,7 @@ func (w *watch) crowded() bool { return w.early.size() >= w.config.MaxEarly }
 // advance closes the windows that event time has passed, and reports the performance of those whose labels have come, in order of
 // time. labelled is the event time that labels have passed.
 func (w *watch) advance(predictions *progress, labelled int64, now time.Time) (verdicts []Verdict) {
-	passed := w.read.advance(predictions, now)
+	passed := w.passed(predictions, now)
 	if passed == never {
 		return nil
 	}

@@ -136,9 +136,9 @@ func (l *loader) groupInput(m *Model, item, by value) bool {
 
 // entityOf finds the columns of the model's source that name the group's entity.
 func (l *loader) entityOf(m *Model, g *Group, item, by value) (columns []int, ok bool) {
-	o := l.object(by, "model "+m.Name+": input "+item.text, g.Definition.Entity...)
+	o := l.object(by, "model "+m.Name+": input "+item.text, g.Entity...)
 	ok = true
-	for _, entity := range g.Definition.Entity {
+	for _, entity := range g.Entity {
 		at, name := item, entity
 		if o.has(entity) {
 			at, name = o.get(entity), o.textOr(entity, entity)

@@ -26,7 +26,7 @@ func Load(dir string) (*Project, error) {
 	if err != nil {
 		return nil, failure.Wrap(failure.NotFound, dir, "opening the project folder", err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	src, err := root.ReadFile(FileName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, failure.Wrap(failure.NotFound, dir, "reading the project file", err).WithHint("a project is a folder with a %s", FileName)

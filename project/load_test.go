@@ -50,7 +50,7 @@ func TestFlights(t *testing.T) {
 	}
 	for group, entity := range map[string]string{"origin_delays": "origin", "destination_delays": "destination"} {
 		g := p.Group(group)
-		if g.Direct || g.KeyedTopic != group+".keyed" || !slices.Equal(g.Definition.Entity, []string{entity}) || len(g.Outputs) != 29 || g.Offline.Every != time.Hour || g.Lateness != 2*time.Hour {
+		if g.Direct || g.KeyedTopic != group+".keyed" || !slices.Equal(g.Entity, []string{entity}) || len(g.Outputs) != 29 || g.Offline.Every != time.Hour || g.Lateness != 2*time.Hour {
 			t.Errorf("group %s: %+v", group, g)
 		}
 	}
@@ -86,7 +86,7 @@ func TestInputsResolve(t *testing.T) {
 		switch {
 		case in.Group != nil:
 			column := m.On.Schema.Columns[in.Entity[0]].Name
-			if in.Name != in.Group.Name+"."+in.Group.Outputs[in.Output].Name || column != in.Group.Definition.Entity[0] || in.Column != -1 || in.Expr != nil {
+			if in.Name != in.Group.Name+"."+in.Group.Outputs[in.Output].Name || column != in.Group.Entity[0] || in.Column != -1 || in.Expr != nil {
 				t.Errorf("input %+v, by column %s", in, column)
 			}
 		case in.Expr != nil:

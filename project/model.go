@@ -176,7 +176,8 @@ func (l *loader) monitor(model object, m *Model, complete bool) Monitor {
 
 // inputNames is a list of the model's inputs; "group.*" is all of a group's.
 func (l *loader) inputNames(o object, key string, m *Model, complete bool) []string {
-	var all, out []string
+	var out []string
+	all := make([]string, 0, len(m.Inputs))
 	for _, in := range m.Inputs {
 		all = append(all, in.Name)
 	}

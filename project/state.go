@@ -89,7 +89,7 @@ func (g *Group) state() GroupState {
 		offline = "every event"
 	}
 	return GroupState{
-		Version: g.Version, Source: g.Source.Name, Topic: g.KeyedTopic, Entity: g.Definition.Entity, Outputs: outputs,
+		Version: g.Version, Source: g.Source.Name, Topic: g.KeyedTopic, Entity: g.Entity, Outputs: outputs,
 		Offline: offline, Flush: duration.Format(g.Flush),
 	}
 }

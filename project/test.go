@@ -128,5 +128,5 @@ func (e *engine) EntityColumns(group string) ([]string, error) {
 	if g == nil {
 		return nil, failure.New(failure.NotFound, group, "there is no such feature group")
 	}
-	return g.Definition.Entity, nil
+	return g.Entity, nil
 }

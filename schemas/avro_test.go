@@ -147,7 +147,7 @@ var shortTypes = strings.NewReplacer(`{"type":"long"}`, `"long"`)
 
 func TestAvroAgreesWithGoavro(t *testing.T) {
 	g := &randomRecord{r: rand.New(rand.NewPCG(1, 2))}
-	for range 300 {
+	for range 150 {
 		tree := g.schema(0)
 		text, err := json.Marshal(tree)
 		if err != nil {

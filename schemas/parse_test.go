@@ -105,7 +105,7 @@ func TestParseRefuses(t *testing.T) {
 
 func TestNearest(t *testing.T) {
 	names := []string{"origin", "destination", "delay", "distance"}
-	for name, want := range map[string]string{"orgin": "origin", "dealy": "delay", "Delay": "delay", "destinaton": "destination", "weather": "", "": "", "x": ""} {
+	for name, want := range map[string]string{"orgiin": "origin", "dealy": "delay", "Delay": "delay", "destinatiom": "destination", "weather": "", "": "", "x": ""} {
 		if got := Nearest(name, names); got != want {
 			t.Errorf("Nearest(%q) = %q, want %q", name, got, want)
 		}

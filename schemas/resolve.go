@@ -1,6 +1,9 @@
 package schemas
 
-import "slices"
+import (
+	"errors"
+	"slices"
+)
 
 // program decodes what was written with one schema into rows of another (Avro specification, "Schema Resolution"): the writer's
 // fields in their order, each to a column or to nothing. Nested records are laid out flat, as they are in the bytes.
@@ -99,7 +102,8 @@ func (r resolver) union(w *node, want field, path string) ([]step, error) {
 	readable := false
 	for _, b := range w.branches {
 		steps, err := r.branch(b, want, path)
-		failed, _ := err.(*RecordError)
+		var failed *RecordError
+		errors.As(err, &failed) // every error of a resolver is one
 		st.branches = append(st.branches, branch{steps: steps, failure: failed})
 		readable = readable || err == nil
 	}

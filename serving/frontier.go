@@ -151,10 +151,18 @@ func (f *frontier) rekeyed(ctx context.Context, source *project.Source) bool {
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return false
 	}
+	starts, err := f.admin.ListStartOffsets(ctx, source.Topic)
+	if err != nil {
+		return false
+	}
 	all := true
-	listed.Each(func(o kadm.ListedOffset) {
-		c, ok := committed.Lookup(o.Topic, o.Partition)
-		all = all && (o.Offset == 0 || ok && c.Err == nil && c.At >= o.Offset)
+	listed.Each(func(end kadm.ListedOffset) {
+		c, ok := committed.Lookup(end.Topic, end.Partition)
+		done := ok && c.Err == nil && c.At >= end.Offset
+		if start, ok := starts.Lookup(end.Topic, end.Partition); ok && start.Offset == end.Offset {
+			done = true // there is nothing in it, and so nothing was ever committed
+		}
+		all = all && done
 	})
 	return all
 }

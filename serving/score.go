@@ -167,14 +167,18 @@ func (s *Stage) keep(predictions []*schemas.Prediction) {
 }
 
 func writePredictions(w http.ResponseWriter, predictions []*schemas.Prediction, why reason) {
-	list := appendPredictions(make([]byte, 0, 1024*len(predictions)), predictions)
+	const opening = `{"predictions":`
+	size := len(opening) + 16
+	for _, p := range predictions {
+		size += 768 + 160*len(p.Inputs)
+	}
+	b := appendPredictions(append(make([]byte, 0, size), opening...), predictions)
 	if why == reasonNone {
-		b := append([]byte(`{"predictions":`), list...)
 		writeBody(w, append(b, "}\n"...))
 		return
 	}
 	kind := why.kind()
-	p := &problem{Status: kind.Status(), Code: string(why), Detail: "no row could be answered: " + predictions[0].Reason, Predictions: list}
+	p := &problem{Status: kind.Status(), Code: string(why), Detail: "no row could be answered: " + predictions[0].Reason, Predictions: b[len(opening):]}
 	if kind.Retry() {
 		p.Hint = "try again"
 	}

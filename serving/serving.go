@@ -110,20 +110,21 @@ func (s *Stage) Ready() error {
 
 // Run follows the registry, writes the prediction log and scores the topics until ctx ends; nil then.
 func (s *Stage) Run(ctx context.Context) error {
+	parts := []func(context.Context) error{s.lookRegularly}
+	if len(s.deps.Kafka.Brokers) > 0 {
+		parts = append(parts, s.followTopic, s.writeLog)
+		for _, m := range s.deps.Project.Models {
+			scorer, err := newStreamScorer(s, s.models[m.Name])
+			if err != nil {
+				return fmt.Errorf("making the stream scorer of %s: %w", m.Name, err)
+			}
+			parts = append(parts, scorer.run)
+		}
+	}
 	s.lookAll(ctx)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.lookRegularly(ctx) })
-	if len(s.deps.Kafka.Brokers) == 0 {
-		return g.Wait()
-	}
-	g.Go(func() error { return s.followTopic(ctx) })
-	g.Go(func() error { return s.writeLog(ctx) })
-	for _, m := range s.deps.Project.Models {
-		scorer, err := newStreamScorer(s, s.models[m.Name])
-		if err != nil {
-			return fmt.Errorf("making the stream scorer of %s: %w", m.Name, err)
-		}
-		g.Go(func() error { return scorer.run(ctx) })
+	for _, run := range parts {
+		g.Go(func() error { return run(ctx) })
 	}
 	return g.Wait()
 }

@@ -245,14 +245,12 @@ func TestStreamExactlyOnceAcrossARebalance(t *testing.T) {
 	w.promote(m)
 	w.depart(0, 300, noon, "ATL")
 	stopFirst := w.start()
-	first := w.stage
 	eventually(t, "the first has begun", func() bool { return w.scored() > 0 })
 	w.start()
 	w.depart(300, 300, noon, "ATL")
 	eventually(t, "the second has begun", func() bool { return w.scored() > 0 || w.lagNow() == 0 })
 	stopFirst()
 	w.depart(600, 100, noon, "ATL")
-	_ = first
 	w.caughtUp()
 	exactlyOnce(t, w.predictions(), 0, 700)
 }

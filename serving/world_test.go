@@ -62,12 +62,11 @@ type world struct {
 	metrics  *prometheus.Registry
 	stage    *Stage
 	server   *httptest.Server
-	raw      map[int32][]byte // positions as written
 }
 
 func newWorld(t *testing.T, change ...func(*world)) *world {
 	t.Helper()
-	w := &world{t: t, cfg: Default(), now: noon, redis: miniredis.RunT(t), raw: map[int32][]byte{}}
+	w := &world{t: t, cfg: Default(), now: noon, redis: miniredis.RunT(t)}
 	w.cfg.FollowEvery, w.cfg.SessionTimeout = 5*time.Millisecond, time.Second
 	w.addr = w.redis.Addr()
 	w.project = flightsProject(t)

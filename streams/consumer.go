@@ -35,9 +35,11 @@ type ConsumerConfig struct {
 
 // Consumer is one member of a consumer group, with a worker per assigned partition.
 type Consumer struct {
-	cfg    ConsumerConfig
-	client *kgo.Client
-	failed chan error // the first failure that cannot be tried again
+	kafka     Config
+	cfg       ConsumerConfig
+	client    *kgo.Client
+	connected chan struct{} // closed when client is set: the client joins, and calls back, before it is returned
+	failed    chan error    // the first failure that cannot be tried again
 
 	seekMu sync.Mutex
 	seeks  []*seek
@@ -74,11 +76,42 @@ type seek struct {
 
 // NewConsumer makes a member of the group. It joins in Run.
 func NewConsumer(kafka Config, cfg ConsumerConfig) (*Consumer, error) {
-	c := &Consumer{cfg: cfg, failed: make(chan error, 1), partitions: map[topicPartition]*partition{}, wake: func() {}}
-	client, err := NewClient(kafka,
-		Logger(cfg.Log),
-		kgo.ConsumerGroup(cfg.Group),
-		kgo.ConsumeTopics(cfg.Topics...),
+	if err := kafka.Validate(); err != nil {
+		return nil, err
+	}
+	return &Consumer{
+		kafka: kafka, cfg: cfg, connected: make(chan struct{}), failed: make(chan error, 1),
+		partitions: map[topicPartition]*partition{}, wake: func() {},
+	}, nil
+}
+
+// Run joins the group and consumes until ctx ends (then nil) or a worker fails for good. Before it returns, the workers have written what
+// was pending, and the member has left the group. It can be called once.
+func (c *Consumer) Run(ctx context.Context) error {
+	var err error
+	if c.client, err = NewClient(c.kafka, c.options()...); err != nil {
+		return err
+	}
+	close(c.connected)
+	var committing sync.WaitGroup
+	stop := make(chan struct{})
+	committing.Go(func() { c.commitRegularly(stop) })
+	err = c.poll(ctx)
+	close(stop)
+	committing.Wait()
+	if err != nil {
+		c.Abandon(err) // what is pending is not to be trusted
+	}
+	c.client.CloseAllowingRebalance()
+	c.giveUpAll()
+	return err
+}
+
+func (c *Consumer) options() []kgo.Opt {
+	return []kgo.Opt{
+		Logger(c.cfg.Log),
+		kgo.ConsumerGroup(c.cfg.Group),
+		kgo.ConsumeTopics(c.cfg.Topics...),
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.BlockRebalanceOnPoll(),
 		kgo.DisableAutoCommit(),
@@ -87,34 +120,12 @@ func NewConsumer(kafka Config, cfg ConsumerConfig) (*Consumer, error) {
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { c.giveUp(gone, false) }),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.FetchMaxWait(cfg.FetchMaxWait),
-		kgo.FetchMaxPartitionBytes(cfg.FetchPartitionBytes),
-		kgo.SessionTimeout(cfg.SessionTimeout),
-		kgo.HeartbeatInterval(min(cfg.SessionTimeout/5, 3*time.Second)),
-		kgo.RebalanceTimeout(cfg.SessionTimeout+cfg.StopTimeout),
-	)
-	if err != nil {
-		return nil, err
+		kgo.FetchMaxWait(c.cfg.FetchMaxWait),
+		kgo.FetchMaxPartitionBytes(c.cfg.FetchPartitionBytes),
+		kgo.SessionTimeout(c.cfg.SessionTimeout),
+		kgo.HeartbeatInterval(min(c.cfg.SessionTimeout/5, 3*time.Second)),
+		kgo.RebalanceTimeout(c.cfg.SessionTimeout + c.cfg.StopTimeout),
 	}
-	c.client = client
-	return c, nil
-}
-
-// Run joins the group and consumes until ctx ends (then nil) or a worker fails for good. Before it returns, the workers have written what
-// was pending, and the member has left the group.
-func (c *Consumer) Run(ctx context.Context) error {
-	var committing sync.WaitGroup
-	stop := make(chan struct{})
-	committing.Go(func() { c.commitRegularly(stop) })
-	err := c.poll(ctx)
-	close(stop)
-	committing.Wait()
-	if err != nil {
-		c.Abandon() // what is pending is not to be trusted
-	}
-	c.client.CloseAllowingRebalance()
-	c.giveUpAll()
-	return err
 }
 
 // poll is the only goroutine that takes records from the client and the only one that seeks.
@@ -191,6 +202,7 @@ func (c *Consumer) hand(ctx context.Context, fetches kgo.Fetches) error {
 
 // assigned starts the workers of new partitions and tells the client where each begins. Kafka calls it with the committed offsets.
 func (c *Consumer) assigned(ctx context.Context, committed map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	<-c.connected
 	var starting sync.WaitGroup
 	var mu sync.Mutex
 	begin := make(map[string]map[int32]kgo.Offset, len(committed))
@@ -239,7 +251,7 @@ func (c *Consumer) work(p *partition, err error) {
 		if err == nil {
 			err = p.worker.Run(p.ctx, p.in)
 		}
-		if err == nil || p.ctx.Err() != nil {
+		if err == nil || p.ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			return
 		}
 		if !failure.Of(err).Retry() {
@@ -370,8 +382,10 @@ func (c *Consumer) giveUpAll() {
 	c.giveUp(gone, false)
 }
 
-// Abandon gives everything up as if the process had died: from here on nothing pending is written and nothing is committed.
-func (c *Consumer) Abandon() {
+// Abandon gives everything up as if the process had died: from here on nothing pending is written and nothing is committed. Run ends
+// with err, unless it ends with another already.
+func (c *Consumer) Abandon(err error) {
+	c.fail(err)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.abandoned = true

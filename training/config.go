@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/training/gbdt"
+	"github.com/millrace/millrace/training/logistic"
 )
 
 // Config is how the stage works, whatever the project.
@@ -27,6 +29,8 @@ type Config struct {
 	MaxRequest  int           // bytes of a retrain request
 	IgnoreFirst bool          // do not train first models by itself: requests only
 	Code        string        // version of the program, kept in manifests
+	Forest      gbdt.Params   // of the candidate gbdt; its Seed is the project's
+	Logistic    logistic.Params
 }
 
 // Default is the configuration that suits one machine.
@@ -35,6 +39,7 @@ func Default() Config {
 		Every: time.Second, Patience: 10 * time.Second, Idle: time.Hour, Backoff: time.Second, Attempts: 5, FirstSteps: 4,
 		MinRows: 200, LeakAUC: 0.995, LeakRows: 20_000, GoldenRows: 32, MaxInputs: 2_000,
 		MaxSpine: 2_000_000, MaxLabels: 20_000_000, ChunkRows: 4_096, MaxRequest: 1 << 20, Code: "devel",
+		Forest: gbdt.Default(), Logistic: logistic.Default(),
 	}
 }
 
@@ -62,6 +67,12 @@ func (c Config) Validate() error {
 	positive("MaxRequest", c.MaxRequest > 0, c.MaxRequest)
 	if !(c.LeakAUC > 0.5 && c.LeakAUC <= 1) {
 		faults = append(faults, fmt.Errorf("LeakAUC is %v, it must be above 0.5 and at most 1", c.LeakAUC))
+	}
+	if err := c.Forest.Validate(); err != nil {
+		faults = append(faults, fmt.Errorf("settings of Forest: %w", err))
+	}
+	if err := c.Logistic.Validate(); err != nil {
+		faults = append(faults, fmt.Errorf("settings of Logistic: %w", err))
 	}
 	if len(faults) == 0 {
 		return nil

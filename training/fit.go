@@ -12,22 +12,22 @@ import (
 )
 
 // fitter makes a model of training rows. A further kind of candidate is one more of these and a line in fitters.
-type fitter func(ctx context.Context, names []string, train Part, seed int64) (model.Model, error)
+type fitter func(ctx context.Context, cfg Config, names []string, train Part, seed int64) (model.Model, error)
 
 func fitters() map[string]fitter {
 	return map[string]fitter{project.CandidateLogistic: fitLogistic, project.CandidateGBDT: fitForest}
 }
 
-func fitLogistic(ctx context.Context, names []string, train Part, _ int64) (model.Model, error) {
-	m, err := logistic.Fit(ctx, logistic.Data{Names: names, Columns: train.Columns, Labels: train.Labels}, logistic.Default())
+func fitLogistic(ctx context.Context, cfg Config, names []string, train Part, _ int64) (model.Model, error) {
+	m, err := logistic.Fit(ctx, logistic.Data{Names: names, Columns: train.Columns, Labels: train.Labels}, cfg.Logistic)
 	if err != nil {
 		return nil, err
 	}
 	return m, nil
 }
 
-func fitForest(ctx context.Context, names []string, train Part, seed int64) (model.Model, error) {
-	p := gbdt.Default()
+func fitForest(ctx context.Context, cfg Config, names []string, train Part, seed int64) (model.Model, error) {
+	p := cfg.Forest
 	p.Seed = uint64(seed)
 	m, err := gbdt.Fit(ctx, gbdt.Data{Names: names, Columns: train.Columns, Labels: train.Labels}, p)
 	if err != nil {
@@ -36,12 +36,12 @@ func fitForest(ctx context.Context, names []string, train Part, seed int64) (mod
 	return m, nil
 }
 
-func fit(ctx context.Context, candidate string, names []string, train Part, seed int64) (model.Model, error) {
-	f := fitters()[candidate]
+func (s *Stage) fit(ctx context.Context, candidate string, names []string, train Part, seed int64) (model.Model, error) {
+	f := s.fitters[candidate]
 	if f == nil {
 		return nil, failure.New(failure.BadProject, candidate, "there is no such candidate")
 	}
-	m, err := f(ctx, names, train, seed)
+	m, err := f(ctx, s.cfg, names, train, seed)
 	if err != nil {
 		return nil, fmt.Errorf("fitting %s: %w", candidate, err)
 	}

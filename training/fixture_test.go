@@ -354,6 +354,7 @@ func (w *world) build(t testing.TB) *Dataset {
 
 func testConfig() Config {
 	c := Default()
+	c.Forest.Trees, c.Forest.Leaves = 15, 7 // these tests are not about the forest
 	c.MinRows, c.ChunkRows, c.Code = 100, 100, "test"
 	c.Every, c.Patience, c.Backoff = 10*time.Millisecond, 200*time.Millisecond, 10*time.Millisecond
 	return c

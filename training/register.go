@@ -238,6 +238,7 @@ type comparison struct {
 	Metric     string                        `json:"metric"` // that the best candidate was chosen by
 	Best       string                        `json:"best"`
 	Candidates map[string]map[string]float64 `json:"candidates"`
+	Failed     map[string]string             `json:"failed,omitempty"` // candidates that could not be fitted
 	Ablation   map[string]float64            `json:"without_stream_features"`
 	Champion   map[string]float64            `json:"champion,omitempty"`
 	Note       string                        `json:"note,omitempty"` // why the champion was not measured
@@ -248,7 +249,7 @@ type comparison struct {
 func (s *Stage) registerEvaluation(ctx context.Context, m *project.Model, t *trained, kept registered, old champion, verdicts []Verdict) error {
 	c := comparison{
 		Metric: m.Train.Metric, Best: t.best.name, Candidates: map[string]map[string]float64{},
-		Ablation: t.ablation.Values(), Gates: verdicts, Note: old.incomparable,
+		Failed: t.failed, Ablation: t.ablation.Values(), Gates: verdicts, Note: old.incomparable,
 	}
 	for _, x := range t.candidates {
 		c.Candidates[x.name] = x.metrics.Values()

@@ -40,8 +40,9 @@ type Stage struct {
 	clock      clock.Clock
 	log        *slog.Logger
 	metrics    *metrics
-	producer   *kgo.Client   // nil without brokers
-	busy       chan struct{} // holds one token: one run at a time in a process
+	fitters    map[string]fitter // by candidate
+	producer   *kgo.Client       // nil without brokers
+	busy       chan struct{}     // holds one token: one run at a time in a process
 
 	telling sync.Mutex
 	tell    Progress
@@ -54,7 +55,8 @@ func New(cfg Config, d Deps) (*Stage, error) {
 	}
 	s := &Stage{
 		cfg: cfg, project: d.Project, kafka: d.Kafka, offlineDir: d.OfflineDir, registry: d.Registry, clock: d.Clock,
-		log: d.Log, metrics: newMetrics(d.Registerer), busy: make(chan struct{}, 1), tell: d.Progress,
+		fitters: fitters(),
+		log:     d.Log, metrics: newMetrics(d.Registerer), busy: make(chan struct{}, 1), tell: d.Progress,
 	}
 	if len(d.Kafka.Brokers) > 0 {
 		var err error

@@ -41,6 +41,9 @@ func newKafka(t *testing.T, p *project.Project) *kafka {
 	return k
 }
 
+// patience is how long a test waits for what must come: a minute or two on a crowded machine with the race detector.
+const patience = 3 * time.Minute
+
 func (k *kafka) ask(t *testing.T, value []byte) {
 	t.Helper()
 	if err := k.client.ProduceSync(t.Context(), &kgo.Record{Topic: k.own.Retrain.Name, Value: value}).FirstErr(); err != nil {
@@ -60,7 +63,7 @@ func (k *kafka) retrain(t *testing.T, r schemas.Retrain) {
 // await reads the models topic until an event is there that ok.
 func (k *kafka) await(t *testing.T, what string, ok func(schemas.ModelEvent) bool) schemas.ModelEvent {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for {
 		fetches := k.client.PollFetches(ctx)
@@ -167,7 +170,7 @@ func TestTheRoleMakesTheFirstModelAndAnswersRequestsOnce(t *testing.T) {
 // awaitCommitted waits until the stage's consumer group is done with so many requests.
 func (k *kafka) awaitCommitted(t *testing.T, project string, want int64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for {
 		lags, err := streams.Lag(ctx, k.client, ConsumerGroup(project))
@@ -187,7 +190,7 @@ func (k *kafka) checkDeadLetter(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer reader.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	records := reader.PollFetches(ctx).Records()
 	if len(records) != 1 {

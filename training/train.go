@@ -41,6 +41,7 @@ type trained struct {
 	train      Part
 	held       Part
 	candidates []candidate
+	failed     map[string]string // candidates that could not be fitted, and why
 	best       candidate
 	ablation   Metrics
 }
@@ -116,7 +117,7 @@ func (s *Stage) run(ctx context.Context, m *project.Model, q Request) (schemas.M
 
 // fitAll fits and measures every candidate, then the best kind without the feature groups.
 func (s *Stage) fitAll(ctx context.Context, m *project.Model, data *Dataset) (*trained, error) {
-	t := &trained{data: data}
+	t := &trained{data: data, failed: map[string]string{}}
 	var err error
 	if t.train, t.held, err = Split(s.cfg, data); err != nil {
 		return nil, err
@@ -125,7 +126,12 @@ func (s *Stage) fitAll(ctx context.Context, m *project.Model, data *Dataset) (*t
 	for i, name := range m.Train.Candidates {
 		s.progress("fitting "+name, int64(i), total)
 		c := candidate{name: name}
-		if c.model, err = fit(ctx, name, data.Names, t.train, m.Train.Seed); err != nil {
+		c.model, err = s.fit(ctx, name, data.Names, t.train, m.Train.Seed)
+		if failure.Of(err) == failure.Refused {
+			t.failed[name] = err.Error() // the others may still do
+			continue
+		}
+		if err != nil {
 			return nil, err
 		}
 		if c.scores, c.metrics, err = judge(ctx, c.model, data.Names, t.held); err != nil {
@@ -133,9 +139,12 @@ func (s *Stage) fitAll(ctx context.Context, m *project.Model, data *Dataset) (*t
 		}
 		t.candidates = append(t.candidates, c)
 	}
+	if len(t.candidates) == 0 {
+		return nil, failure.New(failure.Refused, m.Name, "no candidate could be fitted: %v", t.failed)
+	}
 	t.best = best(m.Train.Metric, t.candidates)
 	s.progress("fitting without feature groups", total-1, total)
-	if t.ablation, err = ablate(ctx, m, t); err != nil {
+	if t.ablation, err = s.ablate(ctx, m, t); err != nil {
 		return nil, fmt.Errorf("evaluating without feature groups: %w", err)
 	}
 	s.progress("fitted", total, total)
@@ -157,7 +166,7 @@ func best(metric string, candidates []candidate) candidate {
 }
 
 // ablate measures the best kind of model fitted on the row's own columns alone: what the stream's features are worth.
-func ablate(ctx context.Context, m *project.Model, t *trained) (Metrics, error) {
+func (s *Stage) ablate(ctx context.Context, m *project.Model, t *trained) (Metrics, error) {
 	names, train := withoutGroups(m, t.train)
 	if len(names) == len(m.Inputs) {
 		return t.best.metrics, nil
@@ -166,7 +175,7 @@ func ablate(ctx context.Context, m *project.Model, t *trained) (Metrics, error) 
 	if len(names) == 0 {
 		return Evaluate(make([]float64, len(held.Labels)), held.Labels), nil // nothing to go by: every row scores alike
 	}
-	plain, err := fit(ctx, t.best.name, names, train, m.Train.Seed)
+	plain, err := s.fit(ctx, t.best.name, names, train, m.Train.Seed)
 	if err != nil {
 		return Metrics{}, err
 	}

@@ -2,6 +2,7 @@ package training
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -362,6 +363,26 @@ func TestAConclusionOnAnOldChampionIsTakenBack(t *testing.T) {
 	}
 }
 
+func TestACandidateThatCannotBeFittedIsLeftOut(t *testing.T) {
+	w := newWorld(t, 12, 480)
+	s, r := w.stage(t)
+	s.fitters[project.CandidateLogistic] = func(context.Context, Config, []string, Part, int64) (model.Model, error) {
+		return nil, failure.New(failure.Refused, "logistic", "it does not converge")
+	}
+	mustTrain(t, s, w.request("r1"), schemas.ModelPromoted)
+	all, err := r.Artefacts(registry.KindEvaluation)
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%d evaluations, %v", len(all), err)
+	}
+	if _, b, err := r.Read(all[0].Digest); err != nil || !bytes.Contains(b, []byte("it does not converge")) {
+		t.Errorf("evaluation %s, %v", b, err)
+	}
+	w.model.Train.Candidates = w.model.Train.Candidates[:1]
+	if event := mustTrain(t, s, w.request("r2"), schemas.ModelRefused); !strings.Contains(event.Reason, "no candidate could be fitted") {
+		t.Errorf("reason %q", event.Reason)
+	}
+}
+
 func TestUnknownModel(t *testing.T) {
 	w := newWorld(t, 9, 96)
 	s, _ := w.stage(t)
@@ -382,7 +403,7 @@ func TestConfigTellsEveryFault(t *testing.T) {
 	fields := reflect.TypeFor[Config]()
 	for i := range fields.NumField() {
 		name := fields.Field(i).Name
-		if name != "Code" && name != "IgnoreFirst" && !strings.Contains(err.Error(), name+" is") {
+		if name != "Code" && name != "IgnoreFirst" && !strings.Contains(err.Error(), name+" is") && !strings.Contains(err.Error(), "settings of "+name) {
 			t.Errorf("the fault of %s is not told", name)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -24,7 +25,8 @@ type requester struct {
 	mu       sync.Mutex
 	next     *flights.Flight
 	asked    int64
-	dropped  int64 // answers other than 200 and requests without an answer
+	late     int64 // answered with a refusal: the deadline was too short for this machine just then
+	dropped  int64 // any other answer than a score, or none
 	lastFail string
 	example  string // the body of the newest request
 	flight   string
@@ -74,7 +76,10 @@ func (r *requester) run(ctx context.Context) error {
 		r.mu.Lock()
 		r.asked++
 		r.example, r.flight = string(body), f.ID
-		if err != nil {
+		switch {
+		case errors.Is(err, errLate):
+			r.late++
+		case err != nil:
 			r.dropped++
 			r.lastFail = err.Error()
 		}
@@ -97,11 +102,18 @@ func (r *requester) ask(ctx context.Context, body []byte) error {
 	if err != nil {
 		return err
 	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", resp.Status, answer)
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return nil
+	case http.StatusGatewayTimeout:
+		return errLate
+	default:
+		return fmt.Errorf("%s: %.300s", resp.Status, answer)
 	}
-	return nil
 }
+
+// errLate is the refusal of a request whose deadline passed.
+var errLate = errors.New("refused: the deadline passed")
 
 // awaitDigest waits until the endpoint says that it serves the model of that digest.
 func (r *requester) awaitDigest(ctx context.Context, digest string, patience time.Duration) error {

@@ -30,7 +30,8 @@ type summary struct {
 	Predictions     int64    `json:"predictions"`
 	WindowsJudged   int      `json:"windows_judged"`
 	Requests        int64    `json:"requests"`
-	RequestsDropped int64    `json:"requests_dropped"`
+	RequestsLate    int64    `json:"requests_late"`    // refused at their deadline
+	RequestsDropped int64    `json:"requests_dropped"` // any other answer than a score, or none
 	Seconds         float64  `json:"seconds"`
 	Endpoint        string   `json:"endpoint"`
 	Console         string   `json:"console"`
@@ -78,7 +79,7 @@ func (d *demo) summary() *summary {
 	}
 	if d.requests != nil {
 		d.requests.mu.Lock()
-		s.Requests, s.RequestsDropped = d.requests.asked, d.requests.dropped
+		s.Requests, s.RequestsLate, s.RequestsDropped = d.requests.asked, d.requests.late, d.requests.dropped
 		s.Model = d.requests.model
 		s.curl = fmt.Sprintf("curl -s %s/v1/models/%s:score -d '%s'", s.Endpoint, d.requests.model, d.requests.example)
 		s.named = fmt.Sprintf("curl -s %s/v1/models/%s/predictions/%s", s.Endpoint, d.requests.model, d.requests.flight)
@@ -137,7 +138,7 @@ func (s *summary) print(out io.Writer) {
 	fmt.Fprintf(out, "\nWhat happened in %.0f seconds\n", s.Seconds)
 	line("events", "%d in, %d features kept per pair of airports", s.Events, s.Features)
 	line("first model", "AUC %.3f on held-out flights; %.3f without streaming features", s.AUC, s.AUCWithout)
-	line("predictions", "%d on the predictions topic; %d requests over HTTP, %d dropped", s.Predictions, s.Requests, s.RequestsDropped)
+	line("predictions", "%d on the predictions topic; %d requests over HTTP, %d refused at the deadline, %d dropped", s.Predictions, s.Requests, s.RequestsLate, s.RequestsDropped)
 	line("monitor", "%d windows judged, %d drift events, %d retrain events", s.WindowsJudged, s.DriftEvents, s.RetrainEvents)
 	for _, m := range s.retrained {
 		if m.Kind == schemas.ModelPromoted {

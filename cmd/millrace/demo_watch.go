@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -20,13 +21,15 @@ type watcher struct {
 	mu          sync.Mutex
 	changed     chan struct{} // closed and replaced at every change
 	predictions int64
-	refusals    int64
-	newestAt    int64 // event time of the newest prediction made from the stream
+	newestAt    int64 // event time of the newest prediction seen that was made from the stream
 	drifts      []schemas.Drift
 	windows     int
 	retrains    []schemas.Retrain
 	models      []schemas.ModelEvent
 }
+
+// sourceHTTP is the source of a prediction that was asked for over HTTP.
+const sourceHTTP = "http"
 
 func newWatcher(ctx context.Context, rt *runtime) (*watcher, error) {
 	w := &watcher{topics: rt.own, changed: make(chan struct{})}
@@ -54,9 +57,16 @@ func (w *watcher) run(ctx context.Context) error {
 		}
 		w.mu.Lock()
 		var err error
-		fetches.EachRecord(func(r *kgo.Record) {
-			if err == nil {
-				err = w.take(r)
+		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+			for i, r := range p.Records {
+				// Of the predictions, which are many, only the newest of a partition is looked into.
+				if r.Topic == w.topics.Predictions.Name {
+					w.predictions++
+					if i < len(p.Records)-1 {
+						continue
+					}
+				}
+				err = errors.Join(err, w.take(r))
 			}
 		})
 		close(w.changed)
@@ -74,21 +84,16 @@ func (w *watcher) take(r *kgo.Record) error {
 	switch r.Topic {
 	case w.topics.Predictions.Name:
 		var p schemas.Prediction
-		if p, err = schemas.UnmarshalPrediction(r.Value); err == nil {
-			w.predictions++
-			if p.Refused {
-				w.refusals++
-			}
-			if p.Source != "http" {
-				w.newestAt = max(w.newestAt, p.At)
-			}
+		if p, err = schemas.UnmarshalPrediction(r.Value); err == nil && p.Source != sourceHTTP {
+			w.newestAt = max(w.newestAt, p.At)
 		}
 	case w.topics.Drift.Name:
 		var d schemas.Drift
 		if d, err = schemas.UnmarshalDrift(r.Value); err == nil {
-			if d.Kind == schemas.DriftWindowClosed {
+			switch d.Kind {
+			case schemas.DriftWindowClosed:
 				w.windows++
-			} else {
+			case schemas.DriftSuspected, schemas.DriftConfirmed, schemas.DriftResolved, schemas.DriftQuality:
 				w.drifts = append(w.drifts, d)
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"runtime/pprof"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -46,6 +47,7 @@ type commands struct {
 
 	Version kong.VersionFlag `help:"Print the version."`
 	Verbose bool             `short:"v" help:"Log what is done, not only what needs attention."`
+	Profile string           `help:"Write a CPU profile of the whole run to this file, for go tool pprof." type:"path" placeholder:"FILE"`
 }
 
 func main() {
@@ -89,6 +91,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})),
 	}
 	k.BindTo(ctx, (*context.Context)(nil))
+	stop, err := profile(c.Profile)
+	if err != nil {
+		fmt.Fprintln(stderr, "millrace:", err)
+		return failure.Of(err).ExitCode()
+	}
+	defer stop()
 	if err := k.Run(env); err != nil {
 		var status exitStatus
 		if errors.As(err, &status) {
@@ -98,6 +106,24 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return failure.Of(err).ExitCode()
 	}
 	return 0
+}
+
+// profile starts a CPU profile, unless the file has no name.
+func profile(file string) (stop func(), err error) {
+	if file == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, failure.Wrap(failure.Unavailable, file, "writing a CPU profile", err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, failure.Wrap(failure.Internal, file, "starting a CPU profile", err)
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		f.Close()
+	}, nil
 }
 
 // environment is what every verb is given: where to print and the one logger.

@@ -14,15 +14,11 @@ import (
 //	KEYS  position, rows, entities…
 //	ARGV  expected position, next position, expiry in ms (0 = none), rows mode ("", "append", "replace"), rows, states…
 //
-// It answers 1 when it wrote, or when the stored position is already the next one: the answer to an earlier attempt was lost. It
-// answers 0 when the position is another, and has then written nothing. States go in slices because Lua's unpack is bounded by its
-// C stack (8000) and miniredis' by its registry.
+// It answers 1 when it wrote, and 0 when the position is another; nothing is written then. That the position is already the next one is no
+// excuse: it may be another's write, from which a state was loaded in between, and this writer's states would count events twice.
+// States go in slices because Lua's unpack is bounded by its C stack (8000) and miniredis' by its registry.
 const writeScript = `
-local current = redis.call('GET', KEYS[1]) or ''
-if current ~= ARGV[1] then
-  if current == ARGV[2] then return 1 end
-  return 0
-end
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 local ttl = tonumber(ARGV[3])
 if ttl > 0 then
   for i = 3, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 3], 'PX', ttl) end
@@ -110,28 +106,32 @@ func (w *Writer) LoadRows(ctx context.Context, partition int32) (Loaded, error) 
 
 // States reads the states of entities; one that is not there is nil.
 func (w *Writer) States(ctx context.Context, partition int32, keys []string) ([][]byte, error) {
-	if len(keys) == 0 {
-		return nil, nil
-	}
+	states, _, err := w.StatesAt(ctx, partition, keys)
+	return states, err
+}
+
+// StatesAt is States with the position of the same instant, as stored. An owner to whom it is new has lost the partition: the states are another's.
+func (w *Writer) StatesAt(ctx context.Context, partition int32, keys []string) (states [][]byte, raw []byte, err error) {
 	s := slot(w.owner, partition)
-	full := make([]string, len(keys))
-	for i, k := range keys {
-		full[i] = entityKey(s, k)
+	full := make([]string, 1, 1+len(keys))
+	full[0] = positionKey(s)
+	for _, k := range keys {
+		full = append(full, entityKey(s, k))
 	}
 	values, err := w.client.MGet(ctx, full...).Result()
 	if err != nil {
-		return nil, answering("loading states", err)
+		return nil, nil, answering("loading states", err)
 	}
-	states := make([][]byte, len(values))
-	for i, v := range values {
-		states[i] = bytesOf(v)
+	states = make([][]byte, len(keys))
+	for i := range keys {
+		states[i] = bytesOf(values[i+1])
 	}
-	return states, nil
+	return states, bytesOf(values[0]), nil
 }
 
 // Commit writes states and position of a partition, on the condition that the stored position is still expectedRaw. An error of
-// kind Conflict means that it is not and nothing was written; any other error leaves it open whether the write happened, and the
-// same Commit may be tried again.
+// kind Conflict means that it is not and nothing was written; any other error leaves it open whether the write happened: load the
+// position again.
 func (w *Writer) Commit(ctx context.Context, partition int32, expectedRaw []byte, next Position, keys []string, states [][]byte, ttl time.Duration) (newRaw []byte, err error) {
 	return w.Write(ctx, partition, Batch{Expected: expectedRaw, Next: next, Keys: keys, States: states, TTL: ttl})
 }

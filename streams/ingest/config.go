@@ -51,6 +51,7 @@ func Default() Config {
 		OfflineEvery:   5 * time.Second,
 		OfflineRows:    65_536,
 		OfflineWaiting: 131_072,
+		VerifyEvery:    time.Second,
 		CommitEvery:    500 * time.Millisecond,
 		SessionTimeout: 10 * time.Second,
 		StopTimeout:    10 * time.Second,

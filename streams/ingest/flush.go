@@ -14,6 +14,7 @@ import (
 
 // flight is a write on its way to Redis.
 type flight struct {
+	raw      []byte // the position that Redis has when it has landed
 	next     int64
 	newest   int64
 	events   int // the worker's unflushed when it left, all of which it carries
@@ -50,7 +51,7 @@ func (w *groupWorker) flush(ctx context.Context) error {
 	}
 	w.due, w.rowsInFile = nil, false
 	f := &flight{
-		next: w.next, newest: w.time.newest, events: w.unflushed,
+		raw: b.Next.AppendBinary(nil), next: w.next, newest: w.time.newest, events: w.unflushed,
 		entities: append([]*cached(nil), w.dirty...), polled: w.polled, began: w.deps.Clock(),
 	}
 	var size int

@@ -189,9 +189,13 @@ func (w *groupWorker) verify(ctx context.Context) error {
 	}
 	_, raw, err := w.store.Load(ctx, w.partition)
 	if err == nil && !bytes.Equal(raw, w.raw) {
-		return failure.New(failure.Conflict, w.group.Name, "the position of partition %d is not the one written last", w.partition)
+		return w.lost()
 	}
 	return err
+}
+
+func (w *groupWorker) lost() error {
+	return failure.New(failure.Conflict, w.group.Name, "the position of partition %d in Redis is not the one written last", w.partition)
 }
 
 // flushEvery is how long to wait after a flush that took so long: so that writing takes at most a fifth of the time when everything is
@@ -330,9 +334,12 @@ func (w *groupWorker) load(ctx context.Context) error {
 	for i, e := range w.missing {
 		keys[i] = e.key
 	}
-	states, err := w.store.States(ctx, w.partition, keys)
+	states, raw, err := w.store.StatesAt(ctx, w.partition, keys)
 	if err != nil {
 		return err
+	}
+	if !bytes.Equal(raw, w.raw) && (w.flight == nil || !bytes.Equal(raw, w.flight.raw)) {
+		return w.lost() // what was read is another's; adding to it would count events twice
 	}
 	for i, e := range w.missing {
 		if states[i] == nil {

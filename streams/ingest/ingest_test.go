@@ -6,14 +6,15 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/millrace/millrace/features/online"
+	"github.com/millrace/millrace/internal/failure"
 )
 
 // Every test here disturbs the stage in one way while it works off the same kind of events, and ends in rig.check: states in Redis equal to the
@@ -56,10 +57,7 @@ func TestRestarts(t *testing.T) {
 		r.await("some to be re-keyed", func() bool { return r.rekeyed() >= r.total()-200 })
 		g.stop(t)
 	}
-	g := r.run(r.stage())
-	r.caughtUp()
-	g.stop(t)
-	r.check()
+	r.finish()
 }
 
 // TestRekeyedTwice has the rekeyer forget how far it was, so that it writes everything again.
@@ -106,10 +104,7 @@ func TestReplay(t *testing.T) {
 		r.forget(GroupGroup(r.project, each))
 	}
 	r.forget(SourceGroup(r.project, r.project.Sources[0]))
-	g = r.run(r.stage())
-	r.caughtUp()
-	g.stop(t)
-	r.check()
+	r.finish()
 }
 
 // TestTwoOwners runs two stages that know nothing of each other (their consumer groups differ) on the same Redis and the same keyed
@@ -132,10 +127,7 @@ func TestTwoOwners(t *testing.T) {
 	r.caughtUp()
 	second.stop(t)
 	first.stop(t)
-	g := r.run(r.stage())
-	r.caughtUp()
-	g.stop(t)
-	r.check()
+	r.finish()
 }
 
 // TestRedisEmptied loses everything in the middle of the work, twice.
@@ -236,24 +228,14 @@ func TestKilledAtEveryStep(t *testing.T) {
 				s := r.stage()
 				s.crash = once(step, n, errKilled)
 				g := r.run(s)
-				r.await("the process to die, or everything to be done", func() bool {
-					select {
-					case <-g.ended:
-						return true
-					default:
-						return r.rekeyed() >= r.total() && r.atEnd()
-					}
-				})
+				r.await("the process to die, or everything to be done", func() bool { return g.dead() || r.rekeyed() >= r.total() && r.atEnd() })
 				g.cancel()
 				<-g.ended
 				if n == 1 && !errors.Is(g.err, errKilled) {
 					t.Fatalf("the process did not die: %v", g.err)
 				}
 			}
-			g := r.run(r.stage())
-			r.caughtUp()
-			g.stop(t)
-			r.check()
+			r.finish()
 		})
 	}
 }
@@ -274,16 +256,11 @@ func TestKilledOften(t *testing.T) {
 			return nil
 		}
 		g := r.run(s)
-		select {
-		case <-g.ended:
-		case <-time.After(time.Second): // caught up before it died
-			g.cancel()
-		}
+		r.await("the process to die, or everything to be done", func() bool { return g.dead() || r.rekeyed() >= r.total() && r.atEnd() })
+		g.cancel()
+		<-g.ended
 	}
-	g := r.run(r.stage())
-	r.caughtUp()
-	g.stop(t)
-	r.check()
+	r.finish()
 }
 
 // TestRebalance has a second worker come in the middle and the first one go.
@@ -370,9 +347,9 @@ func TestKeyedByAnotherEntity(t *testing.T) {
 		t.Fatal(err)
 	}
 	g = r.run(r.stage(func(_ *Config, d *Deps) { d.Project, d.OfflineDir = &changed, "" }))
-	<-g.ended
-	if g.err == nil {
-		t.Error("it ran")
+	r.await("it to notice", g.dead)
+	if failure.Of(g.err) != failure.BadProject || !strings.Contains(g.err.Error(), "another entity") {
+		t.Errorf("ended with %v", g.err)
 	}
 }
 
@@ -385,13 +362,9 @@ func TestTopicWentBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := r.run(r.stage())
-	select {
-	case <-g.ended:
-	case <-time.After(patience):
-		t.Fatal("it did not notice")
-	}
-	if g.err == nil {
-		t.Error("it ended without an error")
+	r.await("it to notice", g.dead)
+	if failure.Of(g.err) != failure.Corrupt {
+		t.Errorf("ended with %v, want Corrupt", g.err)
 	}
 }
 

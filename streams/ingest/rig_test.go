@@ -287,6 +287,16 @@ func (g *running) stop(t *testing.T) {
 	}
 }
 
+// dead reports whether it has ended.
+func (g *running) dead() bool {
+	select {
+	case <-g.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 const patience = 20 * time.Second
 
 // await waits until ok.
@@ -306,6 +316,16 @@ func (r *rig) caughtUp() {
 	r.t.Helper()
 	r.await("the source to be re-keyed", func() bool { return r.rekeyed() >= r.total() })
 	r.await("Redis to be at the end", r.atEnd)
+}
+
+// finish has an undisturbed stage do what is left, and checks.
+func (r *rig) finish() {
+	r.t.Helper()
+	g := r.run(r.stage())
+	r.await("it to have all partitions", func() bool { return len(g.Status()) == 4*sourcePartitions })
+	r.caughtUp()
+	g.stop(r.t)
+	r.check()
 }
 
 func (r *rig) atEnd() bool {

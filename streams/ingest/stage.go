@@ -244,7 +244,7 @@ func (s *Stage) at(step string) error {
 	err := s.crash(step)
 	if err != nil {
 		for _, c := range s.members {
-			c.Abandon()
+			c.Abandon(err)
 		}
 	}
 	return err

@@ -14,8 +14,9 @@ type Params struct {
 	Tolerance  float64 // stop when no partial derivative of the mean loss is larger
 }
 
-// Default is a light penalty and a close fit.
-func Default() Params { return Params{L2: 1, Iterations: 200, Tolerance: 1e-6} }
+// Default is a light penalty and a close fit: on the flights of January 2001 (bench/forest) a hundred times smaller tolerance takes
+// three times the CPU and changes the held-out log loss by 3e-6.
+func Default() Params { return Params{L2: 1, Iterations: 200, Tolerance: 1e-5} }
 
 // Validate names every setting that is out of its bounds. The error is of kind BadProject.
 func (p Params) Validate() error {
