@@ -20,8 +20,8 @@ e2e: ## the end-to-end suite; servers from MILLRACE_TEST_KAFKA and MILLRACE_TEST
 bench: build ## flights on real Kafka and Redis (MILLRACE_TEST_KAFKA, MILLRACE_TEST_REDIS): throughput, freshness, scoring latency
 	$(GO) run ./bench/flights -millrace bin/millrace
 
-bench-forest: ## the built-in forest beside LightGBM (PyPI) on the full flights file, FLIGHTS=path/to/flights-3m.parquet
-	bench/forest/run.sh $(FLIGHTS)
+bench-forest: ## the built-in forest beside LightGBM (pip install lightgbm numpy pandas pyarrow scikit-learn), FLIGHTS=path to flights-3m.parquet, fetched with npm without it
+	python3 bench/forest/compare.py $(FLIGHTS)
 
 lint: ## vet, gofmt and golangci-lint
 	$(GO) vet $(PKGS)

@@ -15,7 +15,10 @@ import (
 // named matches `path/file.go:Func` and `path/file.go:Type.Method` in a document.
 var named = regexp.MustCompile("`([a-z0-9_/]+\\.go):([A-Za-z0-9_.]+)`")
 
-// TestNamesExist fails when a document names a function, method, type or test that is gone.
+// filed matches `path/file.go` alone.
+var filed = regexp.MustCompile("`([a-z0-9_]+/[a-z0-9_/]+\\.(?:go|yaml|md|json|avsc))`")
+
+// TestNamesExist fails when a document names a function, method, type, test or file that is gone.
 func TestNamesExist(t *testing.T) {
 	documents, err := filepath.Glob("*.md")
 	if err != nil {
@@ -30,6 +33,11 @@ func TestNamesExist(t *testing.T) {
 		text, err := os.ReadFile(doc)
 		if err != nil {
 			t.Fatal(err)
+		}
+		for _, m := range filed.FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(filepath.Join("..", m[1])); err != nil {
+				t.Errorf("%s names %s, which is not there", doc, m[1])
+			}
 		}
 		for _, m := range named.FindAllStringSubmatch(string(text), -1) {
 			names++

@@ -52,6 +52,14 @@ func (o oracle) check(group, entity string, at int64, got map[string]*float64) [
 	all := o[group][entity]
 	end := sort.Search(len(all), func(i int) bool { return all[i].time >= at })
 	known := all[:end]
+	if end == 0 { // not known yet: nothing is said of it, not even that its count is 0
+		for name, v := range got {
+			if v != nil {
+				fail("%s %s at %d: %s is %s before the first arrival", group, entity, at, name, show(v))
+			}
+		}
+		return wrong
+	}
 	for name, w := range windows {
 		suffix, err := o.suffix(known, at, w, got["flights_"+name])
 		if err != "" {
@@ -69,13 +77,11 @@ func (o oracle) check(group, entity string, at int64, got map[string]*float64) [
 			}
 		}
 	}
-	if len(known) > 0 {
-		newest := known[len(known)-1].time
-		last := got["last_delay"]
-		// Arrivals of one instant have no order of their own across partitions: any of them may be the last.
-		if last == nil || !slices.ContainsFunc(known, func(a arrival) bool { return a.time == newest && a.delay == *last }) {
-			fail("%s %s at %d: last_delay is %v, the newest arrival's is %v", group, entity, at, show(last), known[len(known)-1].delay)
-		}
+	newest := known[len(known)-1].time
+	last := got["last_delay"]
+	// Arrivals of one instant have no order of their own across partitions: any of them may be the last.
+	if last == nil || !slices.ContainsFunc(known, func(a arrival) bool { return a.time == newest && a.delay == *last }) {
+		fail("%s %s at %d: last_delay is %v, the newest arrival's is %v", group, entity, at, show(last), known[len(known)-1].delay)
 	}
 	return wrong
 }
