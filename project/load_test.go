@@ -50,12 +50,12 @@ func TestFlights(t *testing.T) {
 	}
 	for group, entity := range map[string]string{"origin_delays": "origin", "destination_delays": "destination"} {
 		g := p.Group(group)
-		if g.Direct || g.KeyedTopic != group+".keyed" || !slices.Equal(g.Entity, []string{entity}) || len(g.Outputs) != 29 || g.Offline.Every != time.Hour || g.Lateness != 2*time.Hour {
+		if g.Direct || g.KeyedTopic != group+".keyed" || !slices.Equal(g.Entity, []string{entity}) || len(g.Outputs) != 26 || g.Offline.Every != time.Hour || g.Lateness != 2*time.Hour {
 			t.Errorf("group %s: %+v", group, g)
 		}
 	}
 	m := p.Model("late")
-	if len(m.Inputs) != 61 || len(m.Groups()) != 2 || m.On != p.Source("departures") || m.Label.Source != p.Source("arrivals") || m.Label.Within != 24*time.Hour {
+	if len(m.Inputs) != 55 || len(m.Groups()) != 2 || m.On != p.Source("departures") || m.Label.Source != p.Source("arrivals") || m.Label.Within != 24*time.Hour {
 		t.Errorf("model: %+v", m)
 	}
 	wantTrain := Train{[]string{CandidateLogistic, CandidateGBDT}, MetricAUC, 14 * duration.Day, 3 * duration.Day, 17 * duration.Day, 120000, 1}
@@ -69,7 +69,7 @@ func TestFlights(t *testing.T) {
 	if want := []string{"auc >= 0.6", "calibration_error <= 0.05", "versus_champion >= -0.002"}; !slices.Equal(gates, want) {
 		t.Errorf("gates: %q", gates)
 	}
-	if want := (Serve{Timeout: 30 * time.Millisecond, Fallback: FallbackPrevious, Otherwise: OtherwiseRefuse, MissingAllowed: 1}); !reflect.DeepEqual(m.Serve, want) {
+	if want := (Serve{Timeout: 100 * time.Millisecond, Fallback: FallbackPrevious, Otherwise: OtherwiseRefuse, MissingAllowed: 1}); !reflect.DeepEqual(m.Serve, want) {
 		t.Errorf("serve: %+v", m.Serve)
 	}
 	if want := (Monitor{24 * time.Hour, DefaultMinRows, StatisticPSI, StatisticPSI, []string{"weekday"}, 1, 2, 3, 5 * duration.Day}); !reflect.DeepEqual(m.Monitor, want) {
@@ -99,7 +99,7 @@ func TestInputsResolve(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"origin_delays.delay_mean_1h", "destination_delays.origins_7d", "origin_delays.last_delay", "distance", "hour", "weekday"} {
+	for _, name := range []string{"origin_delays.delay_mean_1h", "destination_delays.origins_24h", "origin_delays.last_delay", "distance", "hour", "weekday"} {
 		if !seen[name] {
 			t.Errorf("there is no input %s", name)
 		}

@@ -111,7 +111,7 @@ func seedStates(b *testing.B, p *project.Project, client redis.UniversalClient) 
 	}
 	size := 0
 	for i, g := range p.Groups {
-		w := online.NewWriter(client, g.Name, g.Version)
+		w := online.NewWriter(client, p.Name, g.Name, g.Version)
 		keys, bytes := map[int32][]string{}, map[int32][][]byte{}
 		for name, e := range states[i] {
 			k := partitionOf(name)

@@ -220,7 +220,7 @@ type arrival struct {
 // apply puts events of one partition's entities into Redis as the group's worker would.
 func (w *world) apply(events ...arrival) {
 	w.t.Helper()
-	g, writer := w.group(), online.NewWriter(w.writer(), w.group().Name, w.group().Version)
+	g, writer := w.group(), online.NewWriter(w.writer(), w.project.Name, w.group().Name, w.group().Version)
 	byPartition := map[int32][]arrival{}
 	for _, e := range events {
 		p := online.Partition(e.origin, partitions)

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/schemas"
@@ -21,28 +22,54 @@ import (
 // Retention counts from the record's timestamp, which is the event's time: a topic that is to hold a replayed past must keep records
 // for ever, or the broker deletes them as they arrive.
 func EnsureTopics(ctx context.Context, client *kgo.Client, topics []schemas.Topic) error {
-	admin := kadm.NewClient(client)
 	names := make([]string, len(topics))
 	for i, t := range topics {
 		names[i] = t.Name
 	}
-	existing, err := admin.ListTopics(ctx, names...)
+	existing, err := describe(ctx, client, names...)
 	if err != nil {
-		return failure.Wrap(failure.Unavailable, "kafka", "listing topics", err).WithHint("is Kafka running, and is the address right?")
+		return err
 	}
 	var faults []error
 	for _, t := range topics {
-		detail, ok := existing[t.Name]
-		switch {
-		case ok && detail.Err == nil:
-			faults = append(faults, checkPartitions(t, int32(len(detail.Partitions))))
-		case !ok || errors.Is(detail.Err, kerr.UnknownTopicOrPartition):
-			faults = append(faults, create(ctx, admin, t))
-		default:
-			faults = append(faults, failure.Wrap(failure.Unavailable, t.Name, "describing the topic", detail.Err))
+		if n, ok := existing[t.Name]; ok {
+			faults = append(faults, checkPartitions(t, n))
+		} else {
+			faults = append(faults, create(ctx, kadm.NewClient(client), t))
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// describe gives the partition counts of those topics that exist. It asks the brokers: what the client remembers may be older than a topic that was
+// created a moment ago.
+func describe(ctx context.Context, client *kgo.Client, topics ...string) (map[string]int32, error) {
+	request := kmsg.NewPtrMetadataRequest()
+	for _, t := range topics {
+		request.Topics = append(request.Topics, kmsg.MetadataRequestTopic{Topic: &t})
+	}
+	response, err := request.RequestWith(ctx, client)
+	if err != nil {
+		return nil, failure.Wrap(failure.Unavailable, "kafka", "describing topics", err).WithHint("is Kafka running, and is the address right?")
+	}
+	existing := map[string]int32{}
+	for _, t := range response.Topics {
+		switch err := kerr.ErrorForCode(t.ErrorCode); {
+		case err == nil && t.Topic != nil:
+			existing[*t.Topic] = int32(len(t.Partitions))
+		case errors.Is(err, kerr.UnknownTopicOrPartition):
+		default:
+			return nil, failure.Wrap(failureOf(err), named(t.Topic), "describing the topic", err)
+		}
+	}
+	return existing, nil
+}
+
+func named(name *string) string {
+	if name == nil {
+		return "kafka"
+	}
+	return *name
 }
 
 func checkPartitions(t schemas.Topic, have int32) error {
@@ -76,16 +103,13 @@ func create(ctx context.Context, admin *kadm.Client, t schemas.Topic) error {
 
 // Partitions is the partition count of a topic; NotFound when there is no such topic.
 func Partitions(ctx context.Context, client *kgo.Client, topic string) (int32, error) {
-	details, err := kadm.NewClient(client).ListTopics(ctx, topic)
+	existing, err := describe(ctx, client, topic)
 	if err != nil {
-		return 0, failure.Wrap(failure.Unavailable, "kafka", "listing topics", err)
+		return 0, err
 	}
-	detail, ok := details[topic]
-	if !ok || errors.Is(detail.Err, kerr.UnknownTopicOrPartition) {
+	n, ok := existing[topic]
+	if !ok {
 		return 0, failure.New(failure.NotFound, topic, "there is no such topic")
 	}
-	if detail.Err != nil {
-		return 0, failure.Wrap(failure.Unavailable, topic, "describing the topic", detail.Err)
-	}
-	return int32(len(detail.Partitions)), nil
+	return n, nil
 }

@@ -63,6 +63,9 @@ func (in *Input) Take() (records []*kgo.Record, ended bool) {
 	return records, in.over
 }
 
+// Ended is closed when no more records will come, for a worker that waits for something else meanwhile.
+func (in *Input) Ended() <-chan struct{} { return in.ended }
+
 // Done says that all records below next are where they belong, so that next may be committed to Kafka.
 func (in *Input) Done(next int64) { in.next.Store(next) }
 

@@ -355,7 +355,7 @@ func (b *bench) probe(ctx context.Context, from int64, done <-chan error) ([]flo
 			partitions = t.Partitions
 		}
 	}
-	reader := online.NewReader(b.redis, online.GroupRef{Group: group.Group, Partitions: partitions})
+	reader := online.NewReader(b.redis, b.project.Name, online.GroupRef{Group: group.Group, Partitions: partitions})
 	var latencies []float64
 	for i := 0; ; i++ {
 		select {

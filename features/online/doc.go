@@ -3,10 +3,10 @@
 //
 // Layout. Every partition of a group has a hash tag of its own, so that all it owns lies in one slot of a Redis Cluster:
 //
-//	mr:{<group>@<version>/<partition>}:p           the position, as Position.AppendBinary writes it
-//	mr:{<group>@<version>/<partition>}:e:<entity>  one entity's state, as features.Entity.AppendBinary writes it
-//	mr:{<group>@<version>/<partition>}:o           rows that are due offline and not yet in a file (opaque here)
-//	mr:<group>@<version>:meta                      partition count and partitioner, written by whoever first sees the group
+//	mr:{<project>.<group>@<version>/<partition>}:p           the position, as Position.AppendBinary writes it
+//	mr:{<project>.<group>@<version>/<partition>}:e:<entity>  one entity's state, as features.Entity.AppendBinary writes it
+//	mr:{<project>.<group>@<version>/<partition>}:o           rows that are due offline and not yet in a file (opaque here)
+//	mr:<project>.<group>@<version>:meta                      partition count and partitioner, written by whoever first sees the group
 //
 // Writing. Writer.Write runs one script that compares the stored position with the one the writer last saw, byte for byte, and only
 // then writes the states, the rows and the new position. Redis runs a script as a whole, so state and position cannot part: a

@@ -2,8 +2,8 @@ package online
 
 import "strconv"
 
-// Owner is a group's name and version as they stand in keys: "<group>@<version>".
-func Owner(group, version string) string { return group + "@" + version }
+// Owner is a group as it stands in keys: "<project>.<group>@<version>". Projects that share a Redis do not meet.
+func Owner(project, group, version string) string { return project + "." + group + "@" + version }
 
 // MetaKey is where partition count and partitioner of a group are kept.
 func MetaKey(owner string) string { return "mr:" + owner + ":meta" }

@@ -14,8 +14,8 @@ const Partitioner = "murmur2"
 
 // Declare records the partition count of a group, or checks it against the one recorded: states written under another count would
 // not be found again. A different count is BadProject.
-func Declare(ctx context.Context, client redis.UniversalClient, group, version string, partitions int32) error {
-	key := MetaKey(Owner(group, version))
+func Declare(ctx context.Context, client redis.UniversalClient, project, group, version string, partitions int32) error {
+	key := MetaKey(Owner(project, group, version))
 	want := strconv.Itoa(int(partitions))
 	if err := client.HSetNX(ctx, key, "partitions", want).Err(); err != nil {
 		return answering("declaring group "+group, err)

@@ -100,7 +100,7 @@ func FuzzDecodePosition(f *testing.F) {
 
 func TestCommitOnlyOntoTheExpectedPosition(t *testing.T) {
 	ctx, client := t.Context(), connect(t)
-	w := online.NewWriter(client, group(t), "v1")
+	w := online.NewWriter(client, "shop", group(t), "v1")
 	first, err := w.Commit(ctx, 3, nil, online.Position{Next: 10}, []string{"a", "b"}, [][]byte{[]byte("a10"), []byte("b10")}, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -140,7 +140,7 @@ func TestWritersRace(t *testing.T) {
 	var wg sync.WaitGroup
 	for range writers {
 		wg.Go(func() {
-			w := online.NewWriter(client, name, "v1")
+			w := online.NewWriter(client, "shop", name, "v1")
 			for done := 0; done < rounds; {
 				p, raw, err := w.Load(ctx, 0)
 				if err != nil {
@@ -164,7 +164,7 @@ func TestWritersRace(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	w := online.NewWriter(client, name, "v1")
+	w := online.NewWriter(client, "shop", name, "v1")
 	p, _, _ := w.Load(ctx, 0)
 	states, _ := w.States(ctx, 0, []string{"n"})
 	if got := string(states[0]); got != strconv.Itoa(writers*rounds) || p.Next != writers*rounds {
@@ -176,7 +176,7 @@ func TestManyStatesInOneWrite(t *testing.T) {
 	ctx, client := t.Context(), connect(t)
 	const n = 5003 // several slices of the script, the last not full
 	for _, ttl := range []time.Duration{0, time.Hour} {
-		w := online.NewWriter(client, group(t), "v1")
+		w := online.NewWriter(client, "shop", group(t), "v1")
 		keys, states := make([]string, n), make([][]byte, n)
 		for i := range n {
 			keys[i] = "entity " + strconv.Itoa(i)
@@ -194,22 +194,22 @@ func TestManyStatesInOneWrite(t *testing.T) {
 
 func TestExpiry(t *testing.T) {
 	ctx, client, name := t.Context(), connect(t), group(t)
-	w := online.NewWriter(client, name, "v1")
+	w := online.NewWriter(client, "shop", name, "v1")
 	if _, err := w.Commit(ctx, 2, nil, online.Position{Next: 1}, []string{"a"}, [][]byte{{1}}, 90*time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	ttl := client.PTTL(ctx, "mr:{"+name+"@v1/2}:e:a").Val()
+	ttl := client.PTTL(ctx, "mr:{shop."+name+"@v1/2}:e:a").Val()
 	if ttl <= 89*time.Minute || ttl > 90*time.Minute {
 		t.Errorf("state expires in %s", ttl)
 	}
-	if ttl := client.PTTL(ctx, "mr:{"+name+"@v1/2}:p").Val(); ttl > 0 {
+	if ttl := client.PTTL(ctx, "mr:{shop."+name+"@v1/2}:p").Val(); ttl > 0 {
 		t.Errorf("position expires in %s", ttl)
 	}
 }
 
 func TestRows(t *testing.T) {
 	ctx, client := t.Context(), connect(t)
-	w := online.NewWriter(client, group(t), "v1")
+	w := online.NewWriter(client, "shop", group(t), "v1")
 	var raw []byte
 	for i, step := range []struct {
 		mode online.RowsMode
@@ -261,7 +261,7 @@ func TestReader(t *testing.T) {
 		{Group: &features.Group{Definition: features.Definition{Name: name + "a"}, Version: "v1"}, Partitions: partitions},
 		{Group: &features.Group{Definition: features.Definition{Name: name + "b"}, Version: "v2"}, Partitions: 1},
 	}
-	writers := []*online.Writer{online.NewWriter(client, name+"a", "v1"), online.NewWriter(client, name+"b", "v2")}
+	writers := []*online.Writer{online.NewWriter(client, "shop", name+"a", "v1"), online.NewWriter(client, "shop", name+"b", "v2")}
 	var refs []online.Ref
 	for g, ref := range groups {
 		byPartition := map[int32][]string{}
@@ -285,7 +285,7 @@ func TestReader(t *testing.T) {
 	rand.Shuffle(len(refs), func(i, j int) { refs[i], refs[j] = refs[j], refs[i] })
 	trips := &roundTrips{}
 	client.AddHook(trips)
-	r := online.NewReader(client, groups...)
+	r := online.NewReader(client, "shop", groups...)
 	entries, err := r.Get(ctx, refs)
 	if err != nil {
 		t.Fatal(err)
@@ -323,7 +323,7 @@ func TestReaderSeesOneInstant(t *testing.T) {
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		w := online.NewWriter(client, name, "v")
+		w := online.NewWriter(client, "shop", name, "v")
 		var raw []byte
 		for i := int64(1); ; i++ {
 			select {
@@ -339,7 +339,7 @@ func TestReaderSeesOneInstant(t *testing.T) {
 			}
 		}
 	})
-	r := online.NewReader(client, ref)
+	r := online.NewReader(client, "shop", ref)
 	for range 300 {
 		entries, err := r.Get(ctx, []online.Ref{{Key: "a"}, {Key: "b"}})
 		if err != nil {
@@ -357,14 +357,14 @@ func TestReaderSeesOneInstant(t *testing.T) {
 func TestDeclare(t *testing.T) {
 	ctx, client, name := t.Context(), connect(t), group(t)
 	for range 2 {
-		if err := online.Declare(ctx, client, name, "v1", 8); err != nil {
+		if err := online.Declare(ctx, client, "shop", name, "v1", 8); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := online.Declare(ctx, client, name, "v1", 4); failure.Of(err) != failure.BadProject {
+	if err := online.Declare(ctx, client, "shop", name, "v1", 4); failure.Of(err) != failure.BadProject {
 		t.Errorf("another partition count: %v, want BadProject", err)
 	}
-	if err := online.Declare(ctx, client, name, "v2", 4); err != nil {
+	if err := online.Declare(ctx, client, "shop", name, "v2", 4); err != nil {
 		t.Errorf("another version: %v", err)
 	}
 }
@@ -383,13 +383,13 @@ func TestSnapshot(t *testing.T) {
 		return e, client
 	}
 	e, client := open()
-	w := online.NewWriter(client, "g", "v")
+	w := online.NewWriter(client, "shop", "g", "v")
 	state := []byte("\x00\xff\r\nstate")
 	raw, err := w.Commit(ctx, 0, nil, online.Position{Next: 4}, []string{"a"}, [][]byte{state}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := online.Declare(ctx, client, "g", "v", 3); err != nil {
+	if err := online.Declare(ctx, client, "shop", "g", "v", 3); err != nil {
 		t.Fatal(err)
 	}
 	client.Close()
@@ -398,14 +398,14 @@ func TestSnapshot(t *testing.T) {
 	}
 
 	e, client = open()
-	l, err := online.NewWriter(client, "g", "v").LoadRows(ctx, 0)
+	l, err := online.NewWriter(client, "shop", "g", "v").LoadRows(ctx, 0)
 	if err != nil || l.Position.Next != 4 || !bytes.Equal(l.Raw, raw) {
 		t.Errorf("position is %+v, %v", l, err)
 	}
-	if states, err := online.NewWriter(client, "g", "v").States(ctx, 0, []string{"a"}); err != nil || !bytes.Equal(states[0], state) {
+	if states, err := online.NewWriter(client, "shop", "g", "v").States(ctx, 0, []string{"a"}); err != nil || !bytes.Equal(states[0], state) {
 		t.Errorf("state is %q, %v", states, err)
 	}
-	if err := online.Declare(ctx, client, "g", "v", 4); failure.Of(err) != failure.BadProject {
+	if err := online.Declare(ctx, client, "shop", "g", "v", 4); failure.Of(err) != failure.BadProject {
 		t.Errorf("the partition count was forgotten: %v", err)
 	}
 	client.Close()
@@ -441,13 +441,13 @@ func TestUnavailable(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.Close()
-	w := online.NewWriter(client, "g", "v")
+	w := online.NewWriter(client, "shop", "g", "v")
 	if _, _, err := w.Load(t.Context(), 0); failure.Of(err) != failure.Unavailable {
 		t.Errorf("loading: %v, want Unavailable", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 0)
 	defer cancel()
-	r := online.NewReader(client, online.GroupRef{Group: &features.Group{}, Partitions: 1})
+	r := online.NewReader(client, "shop", online.GroupRef{Group: &features.Group{}, Partitions: 1})
 	if _, err := r.Get(ctx, []online.Ref{{Key: "a"}}); failure.Of(err) != failure.Deadline {
 		t.Errorf("reading too late: %v, want Deadline", err)
 	}

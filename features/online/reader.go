@@ -38,11 +38,11 @@ type Reader struct {
 	slots  [][]string // per group, per partition
 }
 
-// NewReader reads the given groups.
-func NewReader(client redis.UniversalClient, groups ...GroupRef) *Reader {
+// NewReader reads the given groups of a project.
+func NewReader(client redis.UniversalClient, project string, groups ...GroupRef) *Reader {
 	r := &Reader{client: client, groups: groups, slots: make([][]string, len(groups))}
 	for i, g := range groups {
-		owner := Owner(g.Group.Name, g.Group.Version)
+		owner := Owner(project, g.Group.Name, g.Group.Version)
 		for p := range g.Partitions {
 			r.slots[i] = append(r.slots[i], slot(owner, p))
 		}

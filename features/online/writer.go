@@ -51,9 +51,9 @@ type Writer struct {
 	script *redis.Script
 }
 
-// NewWriter writes the group of that name and version.
-func NewWriter(client redis.UniversalClient, group, version string) *Writer {
-	return &Writer{client: client, owner: Owner(group, version), script: redis.NewScript(writeScript)}
+// NewWriter writes the group of that name and version in a project.
+func NewWriter(client redis.UniversalClient, project, group, version string) *Writer {
+	return &Writer{client: client, owner: Owner(project, group, version), script: redis.NewScript(writeScript)}
 }
 
 // RowsMode says what Batch.Rows does to the rows that are kept.

@@ -16,51 +16,53 @@ import (
 
 // Config is the limits of the stage. How often a group is flushed is the project's to say (project.Group.Flush).
 type Config struct {
-	Flush          time.Duration // between an event and its state in Redis, for groups that do not say
-	FlushEvents    int           // events applied since the last flush after which the next one does not wait for its time
-	MaxUnflushed   int           // events applied and not yet in Redis after which a partition waits for Redis
-	CacheEntities  int           // entities kept decoded, per partition
-	CacheBytes     int64         // bytes of their states, per partition
-	VerifyEvery    time.Duration // between two looks at whether Redis still has the position, when nothing is written
-	QueueRecords   int           // records fetched and not yet processed after which a partition is paused
-	PollRecords    int           // records of one poll
-	OfflineEvery   time.Duration // between two commits of a partition's offline rows
-	OfflineRows    int           // rows after which they are committed before their time
-	OfflineWaiting int           // rows that wait for a disk that does not take them, after which a partition waits with them
-	CommitEvery    time.Duration // between two commits of offsets to Kafka
-	SessionTimeout time.Duration // after which Kafka takes a worker that does not answer for dead
-	StopTimeout    time.Duration // to write what is pending when a partition is given up
-	BackoffMin     time.Duration // before a failed write is tried again, doubling up to
-	BackoffMax     time.Duration
-	FetchMaxWait   time.Duration // a fetch waits so long for FetchMinBytes: the price of idle polling against latency
-	ProducerLinger time.Duration // a keyed record waits so long for others of its batch
-	MaxUnacked     int           // re-keyed records on their way to Kafka, per partition
-	FetchPartBytes int32         // bytes of one partition in one fetch
+	Flush           time.Duration // between an event and its state in Redis, for groups that do not say
+	FlushEvents     int           // events applied since the last flush after which the next one does not wait for its time
+	MaxUnflushed    int           // events applied and not yet in Redis after which a partition waits for Redis
+	CacheEntities   int           // entities kept decoded, per partition
+	CacheBytes      int64         // bytes of their states, per partition
+	RebuildEntities int           // entities of one write while a partition is rebuilt from offline events
+	VerifyEvery     time.Duration // between two looks at whether Redis still has the position, when nothing is written
+	QueueRecords    int           // records fetched and not yet processed after which a partition is paused
+	PollRecords     int           // records of one poll
+	OfflineEvery    time.Duration // between two commits of a partition's offline rows
+	OfflineRows     int           // rows after which they are committed before their time
+	OfflineWaiting  int           // rows that wait for a disk that does not take them, after which a partition waits with them
+	CommitEvery     time.Duration // between two commits of offsets to Kafka
+	SessionTimeout  time.Duration // after which Kafka takes a worker that does not answer for dead
+	StopTimeout     time.Duration // to write what is pending when a partition is given up
+	BackoffMin      time.Duration // before a failed write is tried again, doubling up to
+	BackoffMax      time.Duration
+	FetchMaxWait    time.Duration // a fetch waits so long for FetchMinBytes: the price of idle polling against latency
+	ProducerLinger  time.Duration // a keyed record waits so long for others of its batch
+	MaxUnacked      int           // re-keyed records on their way to Kafka, per partition
+	FetchPartBytes  int32         // bytes of one partition in one fetch
 }
 
 // Default is a configuration for a server of a few cores.
 func Default() Config {
 	return Config{
-		Flush:          50 * time.Millisecond,
-		FlushEvents:    10_000,
-		MaxUnflushed:   20_000,
-		CacheEntities:  20_000,
-		CacheBytes:     256 << 20,
-		QueueRecords:   20_000,
-		PollRecords:    20_000,
-		OfflineEvery:   5 * time.Second,
-		OfflineRows:    65_536,
-		OfflineWaiting: 131_072,
-		VerifyEvery:    time.Second,
-		CommitEvery:    500 * time.Millisecond,
-		SessionTimeout: 10 * time.Second,
-		StopTimeout:    10 * time.Second,
-		BackoffMin:     50 * time.Millisecond,
-		BackoffMax:     5 * time.Second,
-		FetchMaxWait:   500 * time.Millisecond,
-		ProducerLinger: 2 * time.Millisecond,
-		MaxUnacked:     20_000,
-		FetchPartBytes: 1 << 20,
+		Flush:           50 * time.Millisecond,
+		FlushEvents:     10_000,
+		MaxUnflushed:    20_000,
+		CacheEntities:   20_000,
+		CacheBytes:      256 << 20,
+		QueueRecords:    20_000,
+		PollRecords:     20_000,
+		OfflineEvery:    5 * time.Second,
+		OfflineRows:     65_536,
+		OfflineWaiting:  131_072,
+		RebuildEntities: 500,
+		VerifyEvery:     time.Second,
+		CommitEvery:     500 * time.Millisecond,
+		SessionTimeout:  10 * time.Second,
+		StopTimeout:     10 * time.Second,
+		BackoffMin:      50 * time.Millisecond,
+		BackoffMax:      5 * time.Second,
+		FetchMaxWait:    500 * time.Millisecond,
+		ProducerLinger:  2 * time.Millisecond,
+		MaxUnacked:      20_000,
+		FetchPartBytes:  1 << 20,
 	}
 }
 
@@ -77,6 +79,7 @@ func (c Config) Validate() error {
 	positive("MaxUnflushed", int64(c.MaxUnflushed))
 	positive("CacheEntities", int64(c.CacheEntities))
 	positive("CacheBytes", c.CacheBytes)
+	positive("RebuildEntities", int64(c.RebuildEntities))
 	positive("VerifyEvery", int64(c.VerifyEvery))
 	positive("QueueRecords", int64(c.QueueRecords))
 	positive("PollRecords", int64(c.PollRecords))

@@ -24,17 +24,27 @@ func (w *groupWorker) startRows(left []byte) error {
 	return readRows(left, func(offset, at int64, row schemas.Row) error { return w.rows.Append(row, at, offset) })
 }
 
-// boundary says whether a row is due before an event is added: when it is the entity's first after a boundary of the group's cadence, the
-// values as of that boundary, to which the entity had changed for the last time. It depends on the entity and the event alone, so
-// that a replay makes the same rows.
-func (w *groupWorker) boundary(e *features.Entity, at int64) (boundary int64, due bool) {
-	every := w.group.Offline.Every.Milliseconds()
-	newest := e.Newest()
+// dueRows reads the rows that come due with an event, before it is added. A row is the values as of a boundary of the group's cadence; it is
+// due when the entity's event time passes the boundary by the group's lateness, so that what was under way when the boundary was passed is
+// in it. After its last event an entity has one more boundary; then nothing new can be said of it. All this depends on the
+// entity and the event alone, so that a replay makes the same rows.
+func (w *groupWorker) dueRows(e *cached, at int64) {
+	w.dueAt = w.dueAt[:0]
+	every, lateness := w.group.Offline.Every.Milliseconds(), w.group.Lateness.Milliseconds()
+	newest := e.entity.Newest()
 	if w.rows == nil || w.group.Offline.EveryEvent || every <= 0 || newest == math.MinInt64 {
-		return 0, false
+		return
 	}
-	boundary = at - floorMod(at, every)
-	return boundary, boundary > newest
+	passed := newest - lateness // boundaries up to here have had their rows
+	last := min(at-lateness, newest-floorMod(newest, every)+every)
+	for boundary := passed - floorMod(passed, every) + every; boundary <= last; boundary += every {
+		n := len(w.dueAt)
+		if n == len(w.dueResults) {
+			w.dueResults = append(w.dueResults, nil)
+		}
+		w.dueAt = append(w.dueAt, boundary)
+		w.dueResults[n] = w.group.ReadInto(&w.scratch, e.entity, boundary, w.dueResults[n][:0])
+	}
 }
 
 func floorMod(a, b int64) int64 {
@@ -45,20 +55,26 @@ func floorMod(a, b int64) int64 {
 	}
 }
 
-// keepRow appends the row that came due with an event that was applied: the results read before at the boundary, or, when every event has
-// a row, the values right after it.
-func (w *groupWorker) keepRow(it *item, at int64, due bool) error {
+// keepRows appends the rows that came due with an event that was applied, or, when every event has a row, the values right after it.
+func (w *groupWorker) keepRows(it *item) error {
 	if w.rows == nil {
 		return nil
 	}
 	if w.group.Offline.EveryEvent {
-		at, due = it.at+1, true
+		at := it.at + 1
 		w.results = w.group.ReadInto(&w.scratch, it.entity.entity, at, w.results[:0])
+		return w.keepRow(it, at, w.results)
 	}
-	if !due {
-		return nil
+	for i, at := range w.dueAt {
+		if err := w.keepRow(it, at, w.dueResults[i]); err != nil {
+			return err
+		}
 	}
-	w.row = offline.FeatureRow(w.group.Group.Group, it.entity.key, w.results, w.row)
+	return nil
+}
+
+func (w *groupWorker) keepRow(it *item, at int64, results []features.Result) error {
+	w.row = offline.FeatureRow(w.group.Group.Group, it.entity.key, results, w.row)
 	if err := w.rows.Append(w.row, at, it.record.Offset); err != nil {
 		return err
 	}

@@ -50,6 +50,8 @@ type groupWorker struct {
 	keepSoon   bool            // enough rows wait to be committed before their time
 	stalled    bool            // the disk did not take the last commit
 	results    []features.Result
+	dueAt      []int64             // boundaries whose rows came due with the event at hand
+	dueResults [][]features.Result // and the values as of each
 	row        schemas.Row
 	scratch    features.Scratch
 }
@@ -66,7 +68,7 @@ type item struct {
 func newGroupWorker(s *Stage, g *group, partition int32) *groupWorker {
 	w := &groupWorker{
 		Stage: s, group: g, tally: s.metrics.tally(kindGroup, g.Name), timing: s.metrics.timing(g.Name),
-		store: online.NewWriter(s.deps.Redis, g.Name, g.Version), items: make([]item, chunk),
+		store: online.NewWriter(s.deps.Redis, s.deps.Project.Name, g.Name, g.Version), items: make([]item, chunk),
 	}
 	w.progress.kind, w.progress.name, w.progress.topic, w.progress.partition = kindGroup, g.Name, g.KeyedTopic, partition
 	return w
@@ -76,6 +78,9 @@ func newGroupWorker(s *Stage, g *group, partition int32) *groupWorker {
 func (w *groupWorker) Start(ctx context.Context, committed int64) (int64, error) {
 	loaded, err := w.store.LoadRows(ctx, w.partition)
 	if err != nil {
+		return 0, err
+	}
+	if loaded, err = w.rebuild(ctx, loaded); err != nil {
 		return 0, err
 	}
 	w.raw, w.next, w.deadFrom = loaded.Raw, loaded.Position.Next, max(committed, 0)
@@ -344,6 +349,9 @@ func (w *groupWorker) load(ctx context.Context) error {
 	for i, e := range w.missing {
 		if states[i] == nil {
 			e.entity = w.group.NewEntity()
+		} else if len(raw) == 0 {
+			return failure.New(failure.Corrupt, w.group.Name, "entity %q has a state in Redis, but partition %d has no position", e.key, w.partition).
+				WithHint("was the position deleted? Delete the group's other keys, too: it is rebuilt from the log")
 		} else if e.entity, err = w.group.Decode(states[i]); err != nil {
 			return fmt.Errorf("loading entity %q of %s: %w", e.key, w.group.Name, err)
 		}
@@ -356,10 +364,7 @@ func (w *groupWorker) load(ctx context.Context) error {
 // add adds an event to its entity.
 func (w *groupWorker) add(it *item) error {
 	e := it.entity
-	boundary, due := w.boundary(e.entity, it.at)
-	if due {
-		w.results = w.group.ReadInto(&w.scratch, e.entity, boundary, w.results[:0])
-	}
+	w.dueRows(e, it.at)
 	outcome, err := w.group.Add(e.entity, it.row, it.at, it.origin.offset)
 	switch {
 	case err != nil:
@@ -381,7 +386,7 @@ func (w *groupWorker) add(it *item) error {
 		e.dirty = true
 		w.dirty = append(w.dirty, e)
 	}
-	return w.keepRow(it, boundary, due)
+	return w.keepRows(it)
 }
 
 // unreadable deals with a record that cannot be decoded. What is read directly from a source is not ours to complain of.

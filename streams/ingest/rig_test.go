@@ -55,6 +55,7 @@ type rig struct {
 	dir     string
 
 	produced [sourcePartitions][]produced
+	punctual bool // no event is too late
 }
 
 type produced struct {
@@ -194,6 +195,9 @@ func (r *rig) trips(seed uint64, n int) [sourcePartitions][]produced {
 		case 2:
 			tr.at = start + 90*24*3_600_000 // in the future
 		case 3:
+			if r.punctual {
+				break
+			}
 			tr.at -= 7 * 3_600_000 // too late for riders
 		case 4:
 			tr.city = "" // no entity for cities and riders
@@ -230,6 +234,7 @@ func testConfig() Config {
 	c.FlushEvents, c.MaxUnflushed, c.CacheEntities, c.PollRecords, c.QueueRecords = 50, 200, 5, 100, 300
 	c.OfflineEvery, c.OfflineRows, c.CommitEvery, c.FetchMaxWait = 10*time.Millisecond, 100, 10*time.Millisecond, 20*time.Millisecond
 	c.BackoffMin, c.BackoffMax, c.SessionTimeout = 5*time.Millisecond, 50*time.Millisecond, 6*time.Second
+	c.RebuildEntities = 5
 	c.ProducerLinger, c.VerifyEvery = 0, 50*time.Millisecond
 	return c
 }
@@ -340,7 +345,7 @@ func (r *rig) atEnd() bool {
 }
 
 func (r *rig) position(g *project.Group, p int32) (online.Position, []byte, error) {
-	return online.NewWriter(r.redis, g.Name, g.Version).Load(r.t.Context(), p)
+	return online.NewWriter(r.redis, r.project.Name, g.Name, g.Version).Load(r.t.Context(), p)
 }
 
 func (r *rig) total() (n int64) {
@@ -442,10 +447,13 @@ func (r *rig) expected() expectation {
 					entities[g][key] = e
 				}
 				newest := e.Newest()
-				var before []features.Result
-				every := g.Offline.Every.Milliseconds()
-				if every > 0 {
-					before = g.Read(e, at/every*every, nil)
+				var due [][]any // rows of the boundaries that event time passes by the lateness with this event
+				if every, late := g.Offline.Every.Milliseconds(), g.Lateness.Milliseconds(); every > 0 && newest > 0 {
+					for b := (newest - late) / every * every; b <= newest+every && b+late <= at; b += every {
+						if b+late > newest && b-every <= newest {
+							due = append(due, []any{b, g.Read(e, b, nil)})
+						}
+					}
 				}
 				outcome, err := g.Add(e, row, at, int64(offset))
 				switch {
@@ -455,8 +463,10 @@ func (r *rig) expected() expectation {
 					dead("late", "ingest/"+g.Name)
 				case outcome == features.Applied && g.Offline.EveryEvent:
 					x.rows = append(x.rows, rowOf(g, at+1, offline.FeatureRow(g.Group, key, g.Read(e, at+1, nil), nil)))
-				case outcome == features.Applied && newest > 0 && at/every > newest/every:
-					x.rows = append(x.rows, rowOf(g, at/every*every, offline.FeatureRow(g.Group, key, before, nil)))
+				case outcome == features.Applied:
+					for _, d := range due {
+						x.rows = append(x.rows, rowOf(g, d[0].(int64), offline.FeatureRow(g.Group, key, d[1].([]features.Result), nil)))
+					}
 				}
 			}
 		}
@@ -465,7 +475,7 @@ func (r *rig) expected() expectation {
 		const n = sourcePartitions // keyed topics have as many as their source
 		for key, e := range entities[g] {
 			if e.Newest() > 0 {
-				x.states[fmt.Sprintf("mr:{%s@%s/%d}:e:%s", g.Name, g.Version, online.Partition(key, n), key)] = e.AppendBinary(nil)
+				x.states[fmt.Sprintf("mr:{%s.%s@%s/%d}:e:%s", r.project.Name, g.Name, g.Version, online.Partition(key, n), key)] = e.AppendBinary(nil)
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"time"
 
@@ -30,8 +31,9 @@ type sourceWorker struct {
 	events    *offline.Writer // nil: not kept
 	next      int64           // first offset not read
 	row       schemas.Row
-	ships     []*shipment   // on their way to Kafka, in order
-	landed    chan struct{} // holds a token when a shipment may have arrived
+	in        *streams.Input // of the present Run
+	ships     []*shipment    // on their way to Kafka, in order
+	landed    chan struct{}  // holds a token when a shipment may have arrived
 	unacked   int
 	stalled   bool // the disk did not take the last commit: it is asked again by time only
 }
@@ -84,6 +86,11 @@ func (w *sourceWorker) Start(_ context.Context, committed int64) (int64, error) 
 func (w *sourceWorker) Run(ctx context.Context, in *streams.Input) error {
 	w.entered(&w.progress, in)
 	defer w.left(&w.progress)
+	w.in = in
+	w.src.pace.at(w.partition, math.MinInt64+w.src.pace.bound) // not ahead of it before it is known what it has
+	defer w.src.pace.left(w.partition)
+	fetched := time.NewTimer(firstFetch)
+	defer fetched.Stop()
 	keep := time.NewTicker(w.cfg.OfflineEvery)
 	defer keep.Stop()
 	for {
@@ -102,15 +109,33 @@ func (w *sourceWorker) Run(ctx context.Context, in *streams.Input) error {
 			if err := w.keep(); err != nil {
 				return err
 			}
+		case <-fetched.C:
+			w.paced()
 		case <-ready:
 			records, ended := in.Take()
 			if err := w.process(ctx, records); err != nil {
 				return err
 			}
+			w.paced()
 			if ended {
 				return w.finish(ctx, in)
 			}
 		}
+	}
+}
+
+// paceEvery is after how many records of a batch a worker tells the others how far it has come.
+const paceEvery = 256
+
+// firstFetch is how long a new worker holds the others back for want of knowing what its partition has.
+const firstFetch = 300 * time.Millisecond
+
+// paced tells how far the partition has come, or that it has no backlog.
+func (w *sourceWorker) paced() {
+	if w.next >= w.in.End() {
+		w.src.pace.at(w.partition, paceIdle)
+	} else if w.time.newest > 0 {
+		w.src.pace.at(w.partition, w.time.newest)
 	}
 }
 
@@ -226,6 +251,12 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 		switch {
 		case err == nil:
 			applied++
+			if w.src.pace.ahead(at) {
+				w.src.pace.at(w.partition, w.time.newest)
+				w.src.pace.wait(ctx, at, w.in.Ended())
+			} else if applied%paceEvery == 0 {
+				w.src.pace.at(w.partition, w.time.newest)
+			}
 			if keyed, err = w.pass(r, at, s, keyed); err != nil {
 				return err
 			}

@@ -34,7 +34,9 @@ type Stage struct {
 	mu      sync.Mutex
 	running map[*progress]struct{}
 
-	crash func(step string) error // tests only: an error ends everything where it is called, as if the process had died there
+	// Tests only.
+	crash  func(step string) error // an error ends everything where it is called, as if the process had died there
+	suffix string                  // of the consumer groups: a stage that Kafka does not know to be the same
 }
 
 // source is a source with what all its partitions share.
@@ -43,6 +45,7 @@ type source struct {
 	decoder schemas.Decoder
 	events  *offline.Table // nil: not kept
 	keyed   []*group       // that need its records re-keyed
+	pace    *pace
 }
 
 // group is a feature group with what all its partitions share.
@@ -69,7 +72,7 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 	s := &Stage{cfg: cfg, deps: deps, log: deps.Log.With("stage", "ingest"), running: map[*progress]struct{}{}}
 	byName := map[string]*source{}
 	for _, declared := range deps.Project.Sources {
-		src := &source{Source: declared}
+		src := &source{Source: declared, pace: newPace(declared.Lateness, deps.Redis, deps.Project.Name, declared.Name)}
 		if src.decoder, err = schemas.NewDecoder(declared.Schema, declared.Format, registry); err != nil {
 			return nil, fmt.Errorf("source %s: %w", declared.Name, err)
 		}
@@ -143,6 +146,9 @@ func (s *Stage) Run(ctx context.Context) error {
 	for _, c := range s.members {
 		all.Go(func() error { return c.Run(ctx) })
 	}
+	for _, src := range s.sources {
+		all.Go(func() error { src.pace.exchange(ctx, s.deps.Clock); return nil })
+	}
 	return all.Wait()
 }
 
@@ -174,11 +180,14 @@ func (s *Stage) tryPrepare(ctx context.Context) error {
 	}
 	for _, g := range s.groups {
 		n, err := streams.Partitions(ctx, s.producer, g.KeyedTopic)
+		if err != nil && failure.Of(err) == failure.NotFound { // just created: not every broker knows of it yet
+			return failure.Wrap(failure.Unavailable, g.KeyedTopic, "waiting for the new topic", err)
+		}
 		if err != nil {
 			return err
 		}
 		g.partitions = n
-		if err := online.Declare(ctx, s.deps.Redis, g.Name, g.Version, n); err != nil {
+		if err := online.Declare(ctx, s.deps.Redis, s.deps.Project.Name, g.Name, g.Version, n); err != nil {
 			return err
 		}
 	}
@@ -215,12 +224,12 @@ func SourceGroup(p *project.Project, s *project.Source) string { return p.Name +
 
 // GroupGroup is the consumer group that computes a feature group.
 func GroupGroup(p *project.Project, g *project.Group) string {
-	return p.Name + ".group." + online.Owner(g.Name, g.Version)
+	return p.Name + ".group." + g.Name + "@" + g.Version
 }
 
 func (s *Stage) consumerConfig(kind, name, membership, topic string, worker func(int32) streams.Worker) streams.ConsumerConfig {
 	return streams.ConsumerConfig{
-		Group: membership, Topics: []string{topic}, Log: s.log,
+		Group: membership + s.suffix, Topics: []string{topic}, Log: s.log,
 		NewWorker:    func(_ string, partition int32) streams.Worker { return worker(partition) },
 		QueueRecords: s.cfg.QueueRecords, PollRecords: s.cfg.PollRecords,
 		CommitEvery: s.cfg.CommitEvery, SessionTimeout: s.cfg.SessionTimeout, StopTimeout: s.cfg.StopTimeout,

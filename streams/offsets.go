@@ -1,0 +1,26 @@
+package streams
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/internal/failure"
+)
+
+// FirstOffset is the offset of the first record that a partition still has, or would have next when it is empty.
+func FirstOffset(ctx context.Context, client *kgo.Client, topic string, partition int32) (int64, error) {
+	listed, err := kadm.NewClient(client).ListStartOffsets(ctx, topic)
+	if err != nil {
+		return 0, failure.Wrap(failure.Unavailable, topic, "listing start offsets", err)
+	}
+	first, ok := listed.Lookup(topic, partition)
+	if !ok {
+		return 0, failure.New(failure.NotFound, topic, "there is no partition %d", partition)
+	}
+	if first.Err != nil {
+		return 0, failure.Wrap(failure.Unavailable, topic, "listing start offsets", first.Err)
+	}
+	return first.Offset, nil
+}
