@@ -1,11 +1,17 @@
 package streams
 
 import (
+	"time"
+
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sr"
 
 	"github.com/millrace/millrace/internal/failure"
 )
+
+// metadataMinAge is how soon the client may ask again where partitions are: a topic that was just created, or a leader that moved, is not
+// waited for as long as the default of 5 s.
+const metadataMinAge = 250 * time.Millisecond
 
 // NewClient makes a Kafka client. It does not connect yet. Producing is idempotent, keyed records go where Kafka's default partitioner
 // puts them, and a record is tried until it is in or the client is closed: opts can say otherwise.
@@ -24,6 +30,7 @@ func NewClient(c Config, opts ...kgo.Opt) (*kgo.Client, error) {
 		kgo.ProducerBatchCompression(codecs[c.Compression]),
 		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),
 		kgo.UnknownTopicRetries(-1),
+		kgo.MetadataMinAge(metadataMinAge),
 	}
 	if c.TLS.Enabled {
 		t, err := c.TLS.config()

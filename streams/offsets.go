@@ -24,3 +24,19 @@ func FirstOffset(ctx context.Context, client *kgo.Client, topic string, partitio
 	}
 	return first.Offset, nil
 }
+
+// EndOffset is the offset that a partition's next record will have.
+func EndOffset(ctx context.Context, client *kgo.Client, topic string, partition int32) (int64, error) {
+	listed, err := kadm.NewClient(client).ListEndOffsets(ctx, topic)
+	if err != nil {
+		return 0, failure.Wrap(failure.Unavailable, topic, "listing end offsets", err)
+	}
+	end, ok := listed.Lookup(topic, partition)
+	if !ok {
+		return 0, failure.New(failure.NotFound, topic, "there is no partition %d", partition)
+	}
+	if end.Err != nil {
+		return 0, failure.Wrap(failure.Unavailable, topic, "listing end offsets", end.Err)
+	}
+	return end.Offset, nil
+}

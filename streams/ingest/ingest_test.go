@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/redis/go-redis/v9"
@@ -354,6 +355,22 @@ func TestKafkaDoesNotAcknowledge(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.await("the other group to be done", func() bool { return r.applied(r.project.Groups[1]) > 400 })
+	const late = "{no json either"
+	var bad [sourcePartitions][]produced // what comes later and is acknowledged must not overtake
+	for p := range bad {
+		bad[p] = []produced{{value: []byte(late)}}
+	}
+	r.produce(bad)
+	r.await("the later ones to be acknowledged", func() bool {
+		letters, _ := r.letters()
+		n := 0
+		for _, l := range letters {
+			if l.value == late {
+				n++
+			}
+		}
+		return n == sourcePartitions
+	})
 	if n := r.rekeyed(); n != 0 {
 		t.Errorf("%d source records are committed, and none is re-keyed for %s", n, r.project.Groups[0].Name)
 	}
@@ -361,6 +378,22 @@ func TestKafkaDoesNotAcknowledge(t *testing.T) {
 	r.caughtUp()
 	g.stop(t)
 	r.check()
+}
+
+// TestKilledBeforeTheFiles lets the process die when everything is in Redis and committed to Kafka, and nothing is in the offline files.
+func TestKilledBeforeTheFiles(t *testing.T) {
+	r := newRig(t)
+	r.produce(r.trips(57, 600))
+	g := r.run(r.stage(func(c *Config, _ *Deps) { c.OfflineEvery, c.OfflineRows = time.Hour, 1<<20 }))
+	r.caughtUp()
+	for _, c := range g.members {
+		c.Abandon(errKilled)
+	}
+	r.await("it to die", g.dead)
+	if n := len(r.events()); n != 0 {
+		t.Fatalf("%d events are in the files already", n)
+	}
+	r.finish()
 }
 
 // TestKeyedByAnotherEntity refuses a keyed topic that was filled for another entity.

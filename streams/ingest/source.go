@@ -3,7 +3,6 @@ package ingest
 import (
 	"context"
 	"errors"
-	"math"
 	"sync"
 	"time"
 
@@ -30,11 +29,13 @@ type sourceWorker struct {
 	rekeyFrom int64
 	events    *offline.Writer // nil: not kept
 	next      int64           // first offset not read
+	end       int64           // of the partition when the worker began
 	row       schemas.Row
 	in        *streams.Input // of the present Run
 	ships     []*shipment    // on their way to Kafka, in order
 	landed    chan struct{}  // holds a token when a shipment may have arrived
 	unacked   int
+	gaveUp    bool // nothing more is processed: what is queued is the next owner's
 	stalled   bool // the disk did not take the last commit: it is asked again by time only
 }
 
@@ -59,14 +60,18 @@ type refusal struct {
 func newSourceWorker(s *Stage, src *source, partition int32) *sourceWorker {
 	w := &sourceWorker{Stage: s, src: src, tally: s.metrics.tally(kindSource, src.Name)}
 	w.progress.kind, w.progress.name, w.progress.topic, w.progress.partition = kindSource, src.Name, src.Topic, partition
+	src.pace.began(partition)
 	return w
 }
 
 // Start takes the partition's files over and finds the lower of the two positions.
-func (w *sourceWorker) Start(_ context.Context, committed int64) (int64, error) {
+func (w *sourceWorker) Start(ctx context.Context, committed int64) (_ int64, err error) {
+	if w.end, err = streams.EndOffset(ctx, w.producer, w.src.Topic, w.partition); err != nil {
+		return 0, err
+	}
 	w.rekeyFrom = max(committed, 0)
 	w.time = newEventTime(w.deps.Project, w.src.Source, w.deps.Clock)
-	w.ships, w.unacked, w.landed, w.stalled = nil, 0, make(chan struct{}, 1), false
+	w.ships, w.unacked, w.landed, w.stalled, w.gaveUp = nil, 0, make(chan struct{}, 1), false, false
 	w.next = w.rekeyFrom
 	if w.src.events == nil {
 		return w.next, nil
@@ -74,7 +79,6 @@ func (w *sourceWorker) Start(_ context.Context, committed int64) (int64, error) 
 	if w.events != nil {
 		w.events.Close()
 	}
-	var err error
 	if w.events, err = w.src.events.NewWriter(w.partition, offline.WriterOptions{Clock: w.deps.Clock}); err != nil {
 		return 0, err
 	}
@@ -87,10 +91,10 @@ func (w *sourceWorker) Run(ctx context.Context, in *streams.Input) error {
 	w.entered(&w.progress, in)
 	defer w.left(&w.progress)
 	w.in = in
-	w.src.pace.at(w.partition, math.MinInt64+w.src.pace.bound) // not ahead of it before it is known what it has
+	w.src.pace.began(w.partition)
 	defer w.src.pace.left(w.partition)
-	fetched := time.NewTimer(firstFetch)
-	defer fetched.Stop()
+	idle := time.NewTimer(idleAfter)
+	defer idle.Stop()
 	keep := time.NewTicker(w.cfg.OfflineEvery)
 	defer keep.Stop()
 	for {
@@ -109,14 +113,14 @@ func (w *sourceWorker) Run(ctx context.Context, in *streams.Input) error {
 			if err := w.keep(); err != nil {
 				return err
 			}
-		case <-fetched.C:
-			w.paced()
+		case <-idle.C:
+			w.resting()
 		case <-ready:
 			records, ended := in.Take()
 			if err := w.process(ctx, records); err != nil {
 				return err
 			}
-			w.paced()
+			w.paced(idle)
 			if ended {
 				return w.finish(ctx, in)
 			}
@@ -127,15 +131,31 @@ func (w *sourceWorker) Run(ctx context.Context, in *streams.Input) error {
 // paceEvery is after how many records of a batch a worker tells the others how far it has come.
 const paceEvery = 256
 
-// firstFetch is how long a new worker holds the others back for want of knowing what its partition has.
-const firstFetch = 300 * time.Millisecond
+// idleAfter is how long a partition must have been at its end to count as having no backlog: a producer of many partitions does not write to
+// all of them at once.
+const idleAfter = 100 * time.Millisecond
 
-// paced tells how far the partition has come, or that it has no backlog.
-func (w *sourceWorker) paced() {
-	if w.next >= w.in.End() {
-		w.src.pace.at(w.partition, paceIdle)
-	} else if w.time.newest > 0 {
+// paced tells how far the partition has come.
+func (w *sourceWorker) paced(idle *time.Timer) {
+	if w.time.newest > 0 {
 		w.src.pace.at(w.partition, w.time.newest)
+	}
+	idle.Reset(idleAfter)
+}
+
+// inPace waits for slower partitions, if the event is far ahead of them. It is false when the partition was given up meanwhile.
+func (w *sourceWorker) inPace(ctx context.Context, at int64, applied int) bool {
+	ahead := w.src.pace.ahead(at)
+	if ahead || applied%paceEvery == 0 {
+		w.src.pace.at(w.partition, w.time.newest)
+	}
+	return !ahead || w.src.pace.wait(ctx, at, w.in.Ended())
+}
+
+// resting says that the partition has no backlog, if it has none.
+func (w *sourceWorker) resting() {
+	if w.next >= max(w.end, w.in.End()) {
+		w.src.pace.at(w.partition, paceIdle)
 	}
 }
 
@@ -236,7 +256,7 @@ func permanent(err error) bool {
 
 // process decodes and checks records, keeps the good ones, and sends off what becomes of them on Kafka.
 func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error {
-	if len(records) == 0 {
+	if len(records) == 0 || w.gaveUp {
 		return nil
 	}
 	s := &shipment{left: 1, landed: w.landed}
@@ -248,15 +268,15 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 		}
 		w.next = r.Offset + 1
 		at, err := w.check(ctx, r)
+		if err == nil && !w.inPace(ctx, at, applied) {
+			// The partition is given up, and its next owner goes on here. What is queued after this record must not be re-keyed
+			// either: its higher offsets would make this one pass for a duplicate.
+			w.next, w.gaveUp = r.Offset, true
+			break
+		}
 		switch {
 		case err == nil:
 			applied++
-			if w.src.pace.ahead(at) {
-				w.src.pace.at(w.partition, w.time.newest)
-				w.src.pace.wait(ctx, at, w.in.Ended())
-			} else if applied%paceEvery == 0 {
-				w.src.pace.at(w.partition, w.time.newest)
-			}
 			if keyed, err = w.pass(r, at, s, keyed); err != nil {
 				return err
 			}

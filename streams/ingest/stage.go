@@ -72,7 +72,7 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 	s := &Stage{cfg: cfg, deps: deps, log: deps.Log.With("stage", "ingest"), running: map[*progress]struct{}{}}
 	byName := map[string]*source{}
 	for _, declared := range deps.Project.Sources {
-		src := &source{Source: declared, pace: newPace(declared.Lateness, deps.Redis, deps.Project.Name, declared.Name)}
+		src := &source{Source: declared, pace: newPace(declared.Lateness)}
 		if src.decoder, err = schemas.NewDecoder(declared.Schema, declared.Format, registry); err != nil {
 			return nil, fmt.Errorf("source %s: %w", declared.Name, err)
 		}
@@ -145,9 +145,6 @@ func (s *Stage) Run(ctx context.Context) error {
 	all, ctx := errgroup.WithContext(ctx)
 	for _, c := range s.members {
 		all.Go(func() error { return c.Run(ctx) })
-	}
-	for _, src := range s.sources {
-		all.Go(func() error { src.pace.exchange(ctx, s.deps.Clock); return nil })
 	}
 	return all.Wait()
 }
