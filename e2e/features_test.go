@@ -49,6 +49,15 @@ func (s *stand) awaitApplied() {
 	})
 }
 
+// ensureTopics creates the project's topics as a role would.
+func (s *stand) ensureTopics() {
+	s.t.Helper()
+	client, err := streams.NewClient(streams.Config{Brokers: []string{s.kafka}})
+	must(s.t, err)
+	defer client.Close()
+	must(s.t, streams.EnsureTopics(context.Background(), client, s.project.Topology()))
+}
+
 // unread is how many records of a topic a consumer group has not committed.
 func unread(ctx context.Context, client *kgo.Client, group, topic string) (int64, error) {
 	admin := kadm.NewClient(client)
@@ -204,7 +213,7 @@ func endOf(events []flights.Event) int64 { return events[len(events)-1].Time }
 func TestFeatures(t *testing.T) {
 	s := newStand(t)
 	events := sample(t, firstDay, 3*24*time.Hour)
-	s.start("serve").stop() // creates the topics, with as many partitions as are declared
+	s.ensureTopics()
 	s.produce(events)
 	worker := s.start("stream")
 	serve := s.start("serve")

@@ -91,6 +91,9 @@ func (s servers) runRoles(ctx context.Context, env *environment, need opening, n
 // run creates the topics and runs roles until ctx ends or one of them fails.
 func (rt *runtime) run(ctx context.Context, roles []role) error {
 	if err := rt.ensureTopics(ctx); err != nil {
+		if ctx.Err() != nil { // told to stop before it had begun
+			return nil
+		}
 		return err
 	}
 	stages, ctx := errgroup.WithContext(ctx)
