@@ -430,7 +430,7 @@ func integerArithmetic(op string, l, r term) term {
 		}
 		x, y := v.Int(), w.Int()
 		var z int64
-		ok := true
+		var ok bool
 		switch op {
 		case "+":
 			z = x + y

@@ -103,10 +103,3 @@ func (u *unpacker) lastWord(code byte) uint64 {
 	u.b = u.b[n:]
 	return binary.LittleEndian.Uint64(padded[:]) << (codeShift[code&15] & 63)
 }
-
-// word reads a block of one word.
-func (u *unpacker) word() uint64 {
-	var w [1]uint64
-	u.words(w[:])
-	return w[0]
-}

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -64,7 +65,7 @@ func (s *Stage) Run(ctx context.Context) error {
 			fetches.EachError(func(topic string, _ int32, err error) { s.log.Warn("electing a monitor", "topic", topic, "error", err) })
 		}
 	}
-	if cause := context.Cause(ctx); cause != ctx.Err() {
+	if cause := context.Cause(ctx); !errors.Is(cause, ctx.Err()) {
 		return cause
 	}
 	return nil

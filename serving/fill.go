@@ -234,7 +234,7 @@ func (f *filler) decode(g int, d *decoded, state []byte) {
 		return
 	}
 	group, spare := f.plan.groups[g].group.Group, &f.spare[g]
-	e := (*features.Entity)(nil)
+	var e *features.Entity
 	if n := len(*spare); n > 0 {
 		e, *spare = (*spare)[n-1], (*spare)[:n-1]
 	} else {

@@ -44,7 +44,7 @@ func compilePlan(m *project.Model, groups []*project.Group) (*plan, error) {
 	place := map[*project.Group]int{}
 	for i, in := range m.Inputs {
 		planned := plannedInput{name: in.Name, group: -1, column: in.Column, expr: in.Expr, needed: in.Required || slices.Contains(m.Serve.Required, in.Name)}
-		kind := schemas.Float
+		var kind schemas.Kind
 		switch {
 		case in.Group != nil:
 			n, seen := place[in.Group]

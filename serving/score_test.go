@@ -180,7 +180,7 @@ func TestBadRequests(t *testing.T) {
 		{"control character", "{\"flight_id\":\"a\x01\"}", "", 400, "malformed", ""},
 		{"not an object", `[1]`, "", 400, "wrong_type", ""},
 		{"empty", ``, "", 400, "malformed", ""},
-		{"unknown field", with(`"origin"`, `"orgin":"x","origin"`), "", 400, "unknown_field", "orgin"},
+		{"unknown field", with(`"origin"`, `"origyn":"x","origin"`), "", 400, "unknown_field", "origyn"},
 		{"missing field", with(`,"distance":1000`, ``), "", 400, "missing_field", "distance"},
 		{"null where not nullable", with(`1000`, `null`), "", 400, "missing_field", "distance"},
 		{"wrong type", with(`1000`, `"far"`), "", 400, "wrong_type", "distance"},

@@ -32,7 +32,7 @@ func ReadParquet(ctx context.Context, path string, columns []string, fn func(*Ba
 		}
 		return failure.Wrap(failure.Corrupt, path, "opening Parquet file", err)
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	// A fault of fn's own must not pass for one of the file's, so only the library's part runs under the recovery.
 	r, positions, err := openRecords(ctx, path, file, columns)
 	if err != nil {
@@ -109,7 +109,7 @@ func ExportParquet(ctx context.Context, t *Table, opts ScanOptions, dst string) 
 	if err != nil {
 		return err
 	}
-	defer it.Close()
+	defer func() { _ = it.Close() }()
 	return replaceFile(dst, func(w io.Writer) error { return exportRows(w, it) })
 }
 

@@ -51,12 +51,12 @@ func Open(ctx context.Context, c Config) (redis.UniversalClient, error) {
 	}
 	client := redis.NewUniversalClient(c.options())
 	if err := client.Ping(ctx).Err(); err != nil {
-		client.Close()
+		_ = client.Close()
 		return nil, failure.Wrap(failure.Unavailable, "redis "+c.Addrs[0], "connecting", err).WithHint("is Redis running, and is the address right?")
 	}
 	policy, err := client.ConfigGet(ctx, "maxmemory-policy").Result()
 	if p, ok := policy["maxmemory-policy"]; err == nil && ok && p != "noeviction" {
-		client.Close()
+		_ = client.Close()
 		return nil, failure.New(failure.BadProject, "redis "+c.Addrs[0], "maxmemory-policy is %s: states would vanish unseen", p).
 			WithHint("CONFIG SET maxmemory-policy noeviction")
 	}

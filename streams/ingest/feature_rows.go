@@ -15,7 +15,7 @@ func (w *groupWorker) startRows(left []byte) error {
 		return nil
 	}
 	if w.rows != nil {
-		w.rows.Close()
+		_ = w.rows.Close() // what it holds is read again
 	}
 	var err error
 	if w.rows, err = w.group.rows.NewWriter(w.partition, offline.WriterOptions{Clock: w.deps.Clock}); err != nil {

@@ -90,7 +90,7 @@ func (w *groupWorker) replay(ctx context.Context, kept map[int32]int64) (entitie
 	if err != nil {
 		return nil, 0, err
 	}
-	defer events.Close()
+	defer func() { _ = events.Close() }()
 	entities = map[string]*features.Entity{}
 	for events.Next() {
 		if events.Offset() >= kept[events.Partition()] || w.group.Direct && events.Partition() != w.partition {

@@ -77,7 +77,7 @@ func (w *sourceWorker) Start(ctx context.Context, committed int64) (_ int64, err
 		return w.next, nil
 	}
 	if w.events != nil {
-		w.events.Close()
+		_ = w.events.Close() // what it holds is read again
 	}
 	if w.events, err = w.src.events.NewWriter(w.partition, offline.WriterOptions{Clock: w.deps.Clock}); err != nil {
 		return 0, err
