@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/features"
+	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -36,6 +37,7 @@ type Source struct {
 	Lateness    time.Duration
 	Future      time.Duration // events further than this ahead of the clock are dead letters; 0 accepts all
 	Partitions  int32         // created with; an existing topic's own count is adopted
+	OfflineBy   offline.By    // how the files of its events are laid out
 	Line        int
 	col         int
 }

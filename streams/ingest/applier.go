@@ -98,7 +98,7 @@ func (a *applier) start(ctx context.Context, committed int64) error {
 			a.seen[from.Partition] = offset
 		}
 	}
-	a.cache = newCache(a.cfg.CacheEntities, a.cfg.CacheBytes)
+	a.cache = newCache(&a.Stage.cached)
 	a.dirty, a.missing, a.letters, a.unflushed = a.dirty[:0], a.missing[:0], nil, 0
 	a.flight, a.due = nil, false
 	a.dueRows, a.rowsInFile, a.stalled = nil, false, false

@@ -231,7 +231,7 @@ func (r *rig) produce(trips [sourcePartitions][]produced) {
 
 func testConfig() Config {
 	c := Default()
-	c.FlushEvents, c.MaxUnflushed, c.CacheEntities, c.PollRecords, c.QueueRecords = 50, 200, 5, 100, 300
+	c.FlushEvents, c.MaxUnflushed, c.CacheBytes, c.PollRecords, c.QueueRecords = 50, 200, 20_000, 100, 300
 	c.OfflineEvery, c.OfflineRows, c.CommitEvery, c.FetchMaxWait = 10*time.Millisecond, 100, 10*time.Millisecond, 20*time.Millisecond
 	c.BackoffMin, c.BackoffMax, c.SessionTimeout = 5*time.Millisecond, 50*time.Millisecond, 6*time.Second
 	c.RebuildEntities = 5

@@ -86,7 +86,7 @@ func (w *sourceWorker) Start(ctx context.Context, committed int64) (_ int64, err
 		if w.events != nil {
 			_ = w.events.Close() // what it holds is read again
 		}
-		if w.events, err = w.src.events.NewWriter(w.partition, offline.WriterOptions{Clock: w.deps.Clock}); err != nil {
+		if w.events, err = w.src.events.NewWriter(w.partition, offline.WriterOptions{By: w.src.OfflineBy, Clock: w.deps.Clock}); err != nil {
 			return 0, err
 		}
 		w.next = min(w.next, max(w.events.Next(), 0))
@@ -445,7 +445,7 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 		default:
 			return err
 		}
-		if w.events != nil && w.events.Rows() >= w.cfg.OfflineRows && !w.stalled {
+		if w.events != nil && !w.stalled && (w.events.Rows() >= w.cfg.OfflineRows || w.events.Bytes() >= w.cfg.OfflineBytes) {
 			if err := w.keep(); err != nil {
 				return err
 			}

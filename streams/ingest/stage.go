@@ -27,6 +27,8 @@ type Stage struct {
 	sources []*source
 	groups  []*group
 
+	cached cacheShare
+
 	producer *kgo.Client // while running
 	letters  *streams.DeadLetters
 	members  []*streams.Consumer
@@ -72,6 +74,7 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 	}
 	s := &Stage{cfg: cfg, deps: deps, log: deps.Log.With("stage", "ingest"), running: map[*progress]struct{}{}}
 	byName := map[string]*source{}
+	s.cached.bytes = cfg.CacheBytes
 	for _, declared := range deps.Project.Sources {
 		src := &source{Source: declared, pace: newPace(declared.Lateness)}
 		if src.decoder, err = schemas.NewDecoder(declared.Schema, declared.Format, registry); err != nil {
