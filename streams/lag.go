@@ -41,3 +41,21 @@ func Lag(ctx context.Context, client *kgo.Client, groups ...string) ([]Partition
 	})
 	return lags, nil
 }
+
+// Committed is the offsets that a consumer group has committed on a topic, by partition; partitions without one are left out.
+func Committed(ctx context.Context, client *kgo.Client, group, topic string) (map[int32]int64, error) {
+	fetched, err := kadm.NewClient(client).FetchOffsetsForTopics(ctx, group, topic)
+	if err == nil {
+		err = fetched.Error()
+	}
+	if err != nil {
+		return nil, failure.Wrap(failure.Unavailable, group, "reading committed offsets", err)
+	}
+	committed := map[int32]int64{}
+	for p, o := range fetched[topic] {
+		if o.At >= 0 {
+			committed[p] = o.At
+		}
+	}
+	return committed, nil
+}

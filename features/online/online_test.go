@@ -54,7 +54,7 @@ func TestPartitionIsKafkas(t *testing.T) {
 		}
 		n := random.IntN(100) + 1
 		want := kafka.Partition(&kgo.Record{Key: key}, n)
-		if got := online.Partition(string(key), int32(n)); int(got) != want {
+		if got := online.Partition(online.Murmur2, string(key), int32(n)); int(got) != want {
 			t.Fatalf("partition of %x of %d is %d, Kafka's is %d", key, n, got, want)
 		}
 	}
@@ -268,7 +268,7 @@ func TestReader(t *testing.T) {
 		for i := range 30 {
 			key := "k" + strconv.Itoa(i)
 			refs = append(refs, online.Ref{Group: g, Key: key})
-			if p := online.Partition(key, ref.Partitions); i%5 != 0 { // every fifth is not there
+			if p := online.Partition(online.Murmur2, key, ref.Partitions); i%5 != 0 { // every fifth is not there
 				byPartition[p] = append(byPartition[p], key)
 			}
 		}
@@ -299,7 +299,7 @@ func TestReader(t *testing.T) {
 		if n%5 == 0 {
 			want = ""
 		}
-		p := online.Partition(refs[i].Key, groups[refs[i].Group].Partitions)
+		p := online.Partition(online.Murmur2, refs[i].Key, groups[refs[i].Group].Partitions)
 		if string(e.State) != want || (e.State == nil) != (want == "") || e.Partition != p || e.Position.Next != 100+int64(p) {
 			t.Errorf("%+v is %q in %d at %d, want %q in %d at %d", refs[i], e.State, e.Partition, e.Position.Next, want, p, 100+p)
 		}

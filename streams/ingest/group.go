@@ -35,6 +35,7 @@ type groupWorker struct {
 	taken      int64  // next of the last flush
 	seen       seen   // of the group's source; unused by a direct group
 	deadFrom   int64  // dead letters of records before it are written
+	strays     bool   // among the records at hand
 	cache      *cache
 	items      []item
 	missing    []*cached
@@ -68,7 +69,7 @@ type item struct {
 func newGroupWorker(s *Stage, g *group, partition int32) *groupWorker {
 	w := &groupWorker{
 		Stage: s, group: g, tally: s.metrics.tally(kindGroup, g.Name), timing: s.metrics.timing(g.Name),
-		store: online.NewWriter(s.deps.Redis, s.deps.Project.Name, g.Name, g.Version), items: make([]item, chunk),
+		store: online.NewWriter(s.deps.Redis, s.deps.Project.Name, g.Name, g.version.ID), items: make([]item, chunk),
 	}
 	w.progress.kind, w.progress.name, w.progress.topic, w.progress.partition = kindGroup, g.Name, g.KeyedTopic, partition
 	return w
@@ -76,6 +77,9 @@ func newGroupWorker(s *Stage, g *group, partition int32) *groupWorker {
 
 // Start loads the position from Redis, the only truth about it, and forgets everything else.
 func (w *groupWorker) Start(ctx context.Context, committed int64) (int64, error) {
+	if err := w.stillDeclared(ctx); err != nil {
+		return 0, err
+	}
 	loaded, err := w.store.LoadRows(ctx, w.partition)
 	if err != nil {
 		return 0, err
@@ -257,6 +261,9 @@ func (w *groupWorker) apply(ctx context.Context, records []*kgo.Record) error {
 		}
 		w.next = max(w.next, r.Offset+1)
 	}
+	if err := w.checkStrays(ctx); err != nil {
+		return err
+	}
 	if err := w.load(ctx); err != nil {
 		return err
 	}
@@ -312,9 +319,8 @@ func (w *groupWorker) read(ctx context.Context, r *kgo.Record, it *item) (err er
 // find gives the item its entity, when the record is where its entity's records belong.
 func (w *groupWorker) find(it *item, key string) error {
 	switch {
-	case w.group.Direct && online.Partition(key, w.group.partitions) != w.partition:
-		w.dead(it, classMisrouted, failure.New(failure.BadRecord, w.group.Name, "entity %s belongs in partition %d", key, online.Partition(key, w.group.partitions)).
-			WithHint("do not declare partitioner murmur2 for %s: its producers use another", w.group.Source.Name))
+	case w.group.Direct && online.Partition(w.group.version.Partitioner, key, w.group.version.Partitions) != w.partition:
+		w.misrouted(it, key)
 		return nil
 	case !w.group.Direct && string(it.record.Key) != key:
 		return failure.New(failure.BadProject, w.group.KeyedTopic, "is keyed by another entity than %v: %q, not %q", w.group.Entity, it.record.Key, key).

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/features/offline"
+	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/streams"
@@ -339,7 +340,10 @@ func (w *sourceWorker) pass(r *kgo.Record, at int64, s *shipment, keyed []kgo.Re
 			w.dead(r, g.Name, err, s)
 			continue
 		}
-		keyed = append(keyed, kgo.Record{Topic: g.KeyedTopic, Key: []byte(key), Value: r.Value, Timestamp: r.Timestamp, Headers: headers})
+		keyed = append(keyed, kgo.Record{
+			Topic: g.KeyedTopic, Partition: online.Partition(g.version.Partitioner, key, g.version.Partitions),
+			Key: []byte(key), Value: r.Value, Timestamp: r.Timestamp, Headers: headers,
+		})
 		w.ship(s, r, &keyed[len(keyed)-1])
 	}
 	return keyed, nil
