@@ -278,7 +278,7 @@ func (w *world) register(m trained) string {
 	w.t.Helper()
 	var inputs []model.LogisticInput
 	var signature []model.SignatureInput
-	for _, in := range must[*plan](w.t)(compilePlan(w.model(), w.project.Groups)).inputs {
+	for _, in := range must[*plan](w.t)(compilePlan(w.model(), w.project.Groups, nil)).inputs {
 		if weight, ok := m.weights[in.name]; ok {
 			inputs = append(inputs, model.LogisticInput{Name: in.name, Weight: weight, Scale: 1})
 			signature = append(signature, model.SignatureInput{Name: in.name, Source: in.source})

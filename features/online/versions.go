@@ -200,21 +200,16 @@ func unlink(ctx context.Context, c redis.Cmdable, glob string) error {
 	}
 }
 
-// Hold says that somebody reads a version, for as long as the lease lasts: until then it is neither dropped nor left to grow stale.
+// Hold says that somebody reads a version, for as long as the lease lasts: until then it goes on being computed.
 func (v *Versions) Hold(ctx context.Context, group, id string, lease time.Duration) error {
-	if err := v.client.Set(ctx, readKey(groupSlot(v.project, group), id), "1", lease).Err(); err != nil {
-		return answering("holding a version", err)
-	}
-	return nil
+	key := readKey(groupSlot(v.project, group), id)
+	return v.eval(ctx, "holding a version", leaseScript, []string{key}, nil, "reader", lease.Milliseconds())
 }
 
 // Held reports whether somebody holds a version.
-func (v *Versions) Held(ctx context.Context, group, id string) (bool, error) {
-	n, err := v.client.Exists(ctx, readKey(groupSlot(v.project, group), id)).Result()
-	if err != nil {
-		return false, answering("asking for a version's readers", err)
-	}
-	return n > 0, nil
+func (v *Versions) Held(ctx context.Context, group, id string) (held bool, err error) {
+	err = v.eval(ctx, "asking for a version's readers", heldScript, []string{readKey(groupSlot(v.project, group), id)}, &held)
+	return held, err
 }
 
 // TakeFilling makes the caller the only one to fill a version, or keeps it so, for as long as the lease lasts. It saves work only: what two
@@ -231,17 +226,30 @@ func (v *Versions) LeaveFilling(ctx context.Context, group, id, owner string) er
 	return v.eval(ctx, "leaving a lease", leaveScript, []string{fillerKey(groupSlot(v.project, group), id)}, nil, owner)
 }
 
+// A lease is its owner and the Redis server's time at which it ends, in milliseconds. That it also expires only saves room: the embedded
+// Redis expires nothing.
+const serverTime = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local owner, ends = string.match(redis.call('GET', KEYS[1]) or '', '^(.*) (%d+)$')
+`
+
 // leaseScript: KEYS lease; ARGV owner, milliseconds.
-const leaseScript = `
-local owner = redis.call('GET', KEYS[1])
-if owner and owner ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+const leaseScript = serverTime + `
+if owner and owner ~= ARGV[1] and tonumber(ends) > now then return 0 end
+redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. string.format('%.0f', now + ARGV[2]), 'PX', ARGV[2])
 return 1
 `
 
+// heldScript: KEYS lease.
+const heldScript = serverTime + `
+if owner and tonumber(ends) > now then return 1 end
+return 0
+`
+
 // leaveScript: KEYS lease; ARGV owner.
-const leaveScript = `
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+const leaveScript = serverTime + `
+if owner == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return 1
 `
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 
+	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/features/online"
@@ -22,9 +23,10 @@ import (
 // The position of a partition that is being filled has Next = rebuilding, and in Sources what was applied; each write carries the states and
 // that position, on condition of the last one. So a filler that dies is taken up where it was, and of two at once one loses.
 //
-// What is filled ends where the source's worker has come; the group's worker goes on in the topic that it reads, from its start, and tells
-// by their source offset the records that were filled. Where that topic has everything itself (whole.go), nothing is filled: it is read
-// from its start.
+// What is filled ends where the version's own worker had come, by the offset that it committed to Kafka, so that this does what is left: rows
+// and dead letters come of the same events as if nothing had been. A version that is new ends where the source's worker has come; its
+// worker goes on in the topic that it reads, from its start, and tells by their source offset the records that were filled.
+// Where that topic has everything itself (whole.go), nothing is filled: it is read from its start.
 type filler struct {
 	*Stage
 	group   *group
@@ -94,6 +96,9 @@ func (f *filler) begin(ctx context.Context) (err error) {
 			f.targets[k] = newTarget(f, int32(k), l)
 		}
 	}
+	if err := f.limit(ctx); err != nil {
+		return err
+	}
 	for p := range f.sources {
 		h := &f.sources[p]
 		h.next = h.end
@@ -101,6 +106,46 @@ func (f *filler) begin(ctx context.Context) (err error) {
 			h.next = min(h.next, t.seen[p]+1)
 		}
 		f.total += h.end - h.next
+	}
+	return nil
+}
+
+// limit finds for each partition where its worker goes on, and up to where the history of each source partition is its: what lies on the
+// topic from there on is the worker's.
+func (f *filler) limit(ctx context.Context) error {
+	own, err := streams.Committed(ctx, f.producer, GroupGroup(f.deps.Project, f.group.Name, f.group.version.ID)+f.suffix, f.group.KeyedTopic)
+	if err != nil {
+		return err
+	}
+	ends, err := streams.EndOffsets(ctx, f.producer, f.group.KeyedTopic)
+	if err != nil {
+		return err
+	}
+	for _, t := range f.unfilled() {
+		k := t.partition
+		for p := range f.sources {
+			t.limit[p] = f.sources[p].end
+		}
+		applied, known := own[k]
+		t.next = max(f.begins[k], min(applied, ends[k]))
+		if f.group.Direct {
+			if known && !f.anew() {
+				t.limit[k] = t.next
+			}
+			t.next = max(t.next, t.limit[k], t.seen[k]+1)
+		}
+		if f.group.Direct || !known {
+			continue
+		}
+		err := f.records(ctx, f.group.KeyedTopic, k, t.next, ends[k], func(r *kgo.Record) error {
+			if o, err := originOf(r, f.group.Source.Name); err == nil && int(o.partition) < len(t.limit) {
+				t.limit[o.partition] = min(t.limit[o.partition], o.offset)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -128,8 +173,8 @@ func (f *filler) survey(ctx context.Context) error {
 			}
 		}
 		switch {
-		case f.group.Direct:
-			h.end = ends[p] // its worker reads the same records, and need not see those again
+		case f.group.Direct && f.anew():
+			h.end = ends[p] // what lies where another partition count put it would not be found by its worker
 		case h.kept < min(h.first, h.end): // the source has lost records that the group's own topic may have
 			h.end = h.kept
 		}
@@ -177,11 +222,12 @@ func (f *filler) run(ctx context.Context, progress FillProgress) error {
 
 // final is the position that a filled partition has.
 func (f *filler) final(t *target) online.Position {
-	for p, h := range f.sources {
-		t.seen[p] = max(t.seen[p], h.end-1)
+	for p, limit := range t.limit {
+		t.seen[p] = max(t.seen[p], limit-1)
 	}
-	if f.group.Direct {
-		return online.Position{Next: max(t.seen[t.partition]+1, f.begins[t.partition]), Newest: t.newest}
+	end := online.Position{Next: t.next, Newest: t.newest}
+	if !f.group.Direct {
+		end.Sources = t.progress()
 	}
-	return online.Position{Next: f.begins[t.partition], Newest: t.newest, Sources: t.progress()}
+	return end
 }

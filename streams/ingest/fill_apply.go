@@ -35,6 +35,8 @@ type target struct {
 	partition int32
 	raw       []byte  // its position as Redis has it
 	seen      []int64 // by source partition: highest offset applied or passed
+	limit     []int64 // by source partition: first offset that is not filled
+	next      int64   // where the group's worker goes on
 	source    string
 	newest    int64
 	cache     *cache
@@ -46,7 +48,7 @@ type target struct {
 const rebuildBytes = 16 << 20
 
 func newTarget(f *filler, partition int32, l online.Loaded) *target {
-	t := &target{partition: partition, source: f.group.Source.Name, raw: l.Raw, seen: make([]int64, len(f.sources)), newest: l.Position.Newest}
+	t := &target{partition: partition, source: f.group.Source.Name, raw: l.Raw, seen: make([]int64, len(f.sources)), limit: make([]int64, len(f.sources)), newest: l.Position.Newest}
 	for p := range t.seen {
 		t.seen[p] = -1
 	}
@@ -97,7 +99,7 @@ func (a *applier) run(ctx context.Context) error {
 			}
 			if l.mark != nil {
 				for p, next := range l.mark {
-					t.seen[p] = max(t.seen[p], next-1)
+					t.seen[p] = max(t.seen[p], min(next, t.limit[p])-1)
 				}
 				if err := a.write(ctx, t, online.Position{Next: rebuilding, Newest: t.newest, Sources: t.progress()}); err != nil {
 					return err
@@ -139,7 +141,7 @@ func (a *applier) apply(ctx context.Context, t *target, events []routed) error {
 	entities := make([]*cached, len(events))
 	for i := range events {
 		e := &events[i]
-		if e.offset <= t.seen[e.source] {
+		if e.offset <= t.seen[e.source] || e.offset >= t.limit[e.source] {
 			continue
 		}
 		t.seen[e.source] = e.offset

@@ -189,7 +189,7 @@ func TestRedisFailover(t *testing.T) {
 // dump is all strings in Redis, of one instant.
 func (r *rig) dump() map[string]string {
 	r.t.Helper()
-	script := redis.NewScript(`local all = {} for _, k in ipairs(redis.call('KEYS', 'mr:{*')) do all[#all+1] = k all[#all+1] = redis.call('GET', k) end return all`)
+	script := redis.NewScript(`local all = {} for _, k in ipairs(redis.call('KEYS', 'mr:{*/*')) do all[#all+1] = k all[#all+1] = redis.call('GET', k) end return all`)
 	flat, err := script.Run(r.t.Context(), r.redis, nil).StringSlice()
 	if err != nil {
 		r.t.Fatal(err)

@@ -19,7 +19,7 @@ import (
 // source, and not when the group was added later: then the first event of a source partition is not among its records. A version that is
 // computed anew by command is filled from the history in any case.
 func (f *filler) whole(ctx context.Context) (bool, error) {
-	if f.group.version.ID != f.group.version.Definition || f.group.version.From != 0 {
+	if f.anew() {
 		return false, nil
 	}
 	if f.group.Direct {
@@ -35,6 +35,11 @@ func (f *filler) whole(ctx context.Context) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// anew reports whether the version is one that was asked for by command.
+func (f *filler) anew() bool {
+	return f.group.version.ID != f.group.version.Definition || f.group.version.From != 0
 }
 
 // firstIsKeyed reports whether the first event of a source partition is the first of that partition on the keyed topic.
