@@ -298,7 +298,7 @@ type broken struct {
 func (b *broken) DialHook(next redis.DialHook) redis.DialHook { return next }
 func (b *broken) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if !b.on.Load() || cmd.Name() != "evalsha" {
+		if !b.on.Load() || cmd.Name() != "evalsha" || !strings.Contains(fmt.Sprint(cmd.Args()[3]), "/") { // a partition's keys
 			return next(ctx, cmd)
 		}
 		if !b.before {

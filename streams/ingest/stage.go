@@ -140,18 +140,11 @@ func expiry(p *project.Project, g *project.Group) time.Duration {
 // Run computes until ctx ends; nil then. It creates the topics that are missing first, and waits for Kafka and Redis when they do not
 // answer yet. When it returns, what was pending is written.
 func (s *Stage) Run(ctx context.Context) error {
-	producer, err := streams.NewClient(s.deps.Kafka,
-		streams.Logger(s.log),
-		kgo.ProducerLinger(s.cfg.ProducerLinger),
-		kgo.MaxBufferedRecords(1<<30), // each worker keeps to MaxUnacked: a Produce that blocked could not be interrupted
-		kgo.RecordPartitioner(s.placing()),
-	)
-	if err != nil {
+	if err := s.connect(); err != nil {
 		return err
 	}
-	defer producer.Close()
-	s.producer = producer
-	s.letters = streams.NewDeadLetters(producer, s.deps.Project.Own().DeadLetters.Name)
+	defer s.producer.Close()
+	s.letters = streams.NewDeadLetters(s.producer, s.deps.Project.Own().DeadLetters.Name)
 	if err := s.prepare(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
@@ -173,7 +166,7 @@ func (s *Stage) Run(ctx context.Context) error {
 		}
 		all.Go(func() error { return s.tend(ctx, compute) })
 	}
-	err = all.Wait()
+	err := all.Wait()
 	s.background.Wait()
 	return err
 }
