@@ -3,9 +3,11 @@ package streams
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/internal/failure"
@@ -47,6 +49,9 @@ func Committed(ctx context.Context, client *kgo.Client, group, topic string) (ma
 	fetched, err := kadm.NewClient(client).FetchOffsetsForTopics(ctx, group, topic)
 	if err == nil {
 		err = fetched.Error()
+	}
+	if errors.Is(err, kerr.GroupIDNotFound) {
+		return nil, nil
 	}
 	if err != nil {
 		return nil, failure.Wrap(failure.Unavailable, group, "reading committed offsets", err)

@@ -157,7 +157,7 @@ func (r *rig) awaitCounts(group string, all []order) {
 func TestSwappedWhenCaughtUp(t *testing.T) {
 	r, prefix := ordersRig(t, "", "  spending:\n    source: orders\n    entity: customer\n    windows: [lifetime]\n    flush: 2ms\n    features: {n: count()}\n")
 	first := makeOrders(1, 600)
-	r.put(online.CRC32, 8, first...) // undeclared: re-keyed, whatever they use
+	r.put(online.CRC32, 4, first...) // undeclared: re-keyed, whatever they use
 	g := r.run(r.stage())
 	r.awaitCounts("spending", first)
 	g.stop(t)
@@ -168,7 +168,8 @@ func TestSwappedWhenCaughtUp(t *testing.T) {
 	if before == after {
 		t.Fatal("the definition has the same version")
 	}
-	clock := func() time.Time { return now().Add(time.Minute) }
+	began := time.Now()
+	clock := func() time.Time { return now().Add(time.Since(began)) }
 	s := r.stage(func(c *Config, d *Deps) { c.Grace, d.Clock = time.Millisecond, clock })
 	versions := online.NewVersions(r.redis, r.project.Name)
 	if err := versions.Hold(t.Context(), "spending", before, time.Hour); err != nil {
@@ -176,7 +177,7 @@ func TestSwappedWhenCaughtUp(t *testing.T) {
 	}
 	g = r.run(s)
 	second := makeOrders(2, 300)
-	r.put(online.CRC32, 8, second...)
+	r.put(online.CRC32, 4, second...)
 	r.await("the swap", func() bool {
 		known, err := versions.Load(t.Context(), "spending")
 		if err != nil {
@@ -319,10 +320,12 @@ func TestMorePartitions(t *testing.T) {
 	}
 	refused(g)
 	second := makeOrders(6, 300)
-	r.await("the client to know", func() bool { // of the new partitions
-		err := r.client.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Partition: 4, Value: []byte("{}")}).FirstErr()
-		return err == nil
-	})
+	client, err := streams.NewClient(r.kafkaConfig(), kgo.RecordPartitioner(kgo.ManualPartitioner())) // that knows of the new partitions
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	r.client = client
 	r.put(online.Murmur2, 5, second...)
 	refused(r.run(r.stage()))
 	for _, o := range first {
@@ -395,14 +398,14 @@ func TestAddedLater(t *testing.T) {
 	const shops = "  shops:\n    source: orders\n    entity: shop\n    windows: [lifetime]\n    flush: 2ms\n    features: {n: count()}\n"
 	r, prefix := ordersRig(t, "", direct)
 	first := makeOrders(8, 300)
-	r.put(online.CRC32, 8, first...)
+	r.put(online.CRC32, 4, first...)
 	g := r.run(r.stage())
 	r.awaitCounts("spending", first)
 	g.stop(t)
 	r.project = orders(t, prefix, "", direct+shops)
 	g = r.run(r.stage())
 	second := makeOrders(9, 100)
-	r.put(online.CRC32, 8, second...)
+	r.put(online.CRC32, 4, second...)
 	counts := map[string]float64{}
 	for _, o := range append(first, second...) {
 		counts[o.Shop]++
@@ -443,7 +446,7 @@ func TestKeys(t *testing.T) {
 	r, _ := ordersRig(t, "", groups)
 	r.put(online.Murmur2, 4, append(append([]order(nil), all...), bad...)...)
 	g := r.run(r.stage())
-	r.await("dead letters", func() bool { letters, _ := r.letters(); return len(letters) >= 6 })
+	r.await("dead letters", func() bool { letters, _ := r.letters(); return len(letters) >= 7 })
 	r.await("all to be applied", func() bool {
 		n := r.read("payments", "false", "n")
 		return n != nil && *n == 7
@@ -455,8 +458,8 @@ func TestKeys(t *testing.T) {
 			t.Errorf("a dead letter of class %s", l.class)
 		}
 	}
-	if len(letters) != 6 {
-		t.Errorf("%d dead letters, want 6: %v", len(letters), r.reasons())
+	if len(letters) != 7 {
+		t.Errorf("%d dead letters, want 7: %v", len(letters), r.reasons())
 	}
 	texts := func(o order) map[string]map[string]string {
 		at := time.UnixMilli(o.At).UTC().Format(time.RFC3339Nano)
@@ -467,6 +470,9 @@ func TestKeys(t *testing.T) {
 	}
 	for _, o := range all {
 		for name, values := range texts(o) {
+			if name == "pairs" && o.Customer == long {
+				continue // too long with anything more
+			}
 			key, err := r.project.Group(name).KeyOf(values)
 			if err != nil {
 				t.Errorf("%s of %v: %v", name, values, err)
@@ -477,7 +483,7 @@ func TestKeys(t *testing.T) {
 			}
 		}
 	}
-	want := map[string]int{"customers": len(all) + 2, "pairs": len(all), "numbers": 8, "bigs": 8, "payments": 8, "kinds": 8, "times": 8}
+	want := map[string]int{"customers": len(all) + 2, "pairs": len(all) - 1, "numbers": 8, "bigs": 8, "payments": 8, "kinds": 8, "times": 8}
 	got := map[string]int{}
 	for _, row := range r.rows() {
 		got[row.group]++
