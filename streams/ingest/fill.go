@@ -14,7 +14,7 @@ import (
 // filler computes the state of one version of a group from its source's history: the offline events, and behind them what the source's
 // topic has. It fills those partitions that have no position, or that an earlier filler left unfinished.
 //
-//	reader per source partition ─► merge by event time ─► applier per core: entities of its partitions ─► Redis
+//	reader per source partition ─► merge by event time ─► fillWorker per core: entities of its partitions ─► Redis
 //
 // Each source partition is read in the order of its offsets, as its worker read it; between them the one goes first that has come less far
 // in event time, so that an event is not late which was not. An entity whose events are all in one source partition gets the very bits
@@ -205,17 +205,17 @@ func (f *filler) run(ctx context.Context, progress FillProgress) error {
 			return f.read(ctx, h, st.batches)
 		})
 	}
-	appliers := f.appliers()
-	for _, a := range appliers {
+	workers := f.workers()
+	for _, a := range workers {
 		all.Go(func() error { return a.run(ctx) })
 	}
 	all.Go(func() error {
 		defer func() {
-			for _, a := range appliers {
+			for _, a := range workers {
 				close(a.work)
 			}
 		}()
-		return f.merge(ctx, streamsOf, appliers, progress)
+		return f.merge(ctx, streamsOf, workers, progress)
 	})
 	return all.Wait()
 }

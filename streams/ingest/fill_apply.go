@@ -23,8 +23,8 @@ type lot struct {
 	mark      []int64
 }
 
-// applier applies the events of some of the partitions.
-type applier struct {
+// fillWorker applies the events of some of the partitions.
+type fillWorker struct {
 	*filler
 	work chan lot
 	mine []*target
@@ -61,11 +61,11 @@ func newTarget(f *filler, partition int32, l online.Loaded) *target {
 	return t
 }
 
-func (f *filler) appliers() []*applier {
+func (f *filler) workers() []*fillWorker {
 	targets := f.unfilled()
-	all := make([]*applier, min(runtime.GOMAXPROCS(0), len(f.targets)))
+	all := make([]*fillWorker, min(runtime.GOMAXPROCS(0), len(f.targets)))
 	for i := range all {
-		all[i] = &applier{filler: f, work: make(chan lot, readAhead)}
+		all[i] = &fillWorker{filler: f, work: make(chan lot, readAhead)}
 	}
 	for _, t := range targets {
 		a := all[int(t.partition)%len(all)]
@@ -74,7 +74,7 @@ func (f *filler) appliers() []*applier {
 	return all
 }
 
-func (a *applier) give(ctx context.Context, l lot) error {
+func (a *fillWorker) give(ctx context.Context, l lot) error {
 	select {
 	case a.work <- l:
 		return nil
@@ -84,7 +84,7 @@ func (a *applier) give(ctx context.Context, l lot) error {
 }
 
 // run applies until there is no more, and then lets the group's workers have the partitions.
-func (a *applier) run(ctx context.Context) error {
+func (a *fillWorker) run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -109,7 +109,7 @@ func (a *applier) run(ctx context.Context) error {
 	}
 }
 
-func (a *applier) finish(ctx context.Context) error {
+func (a *fillWorker) finish(ctx context.Context) error {
 	if err := ctx.Err(); err != nil { // the merge may have ended for that
 		return err
 	}
@@ -136,7 +136,7 @@ func (t *target) progress() map[online.SourcePartition]int64 {
 }
 
 // apply adds events to their entities; those of which the cache has none are read from Redis together first.
-func (a *applier) apply(ctx context.Context, t *target, events []routed) error {
+func (a *fillWorker) apply(ctx context.Context, t *target, events []routed) error {
 	var missing []*cached
 	entities := make([]*cached, len(events))
 	for i := range events {
@@ -181,7 +181,7 @@ func (a *applier) apply(ctx context.Context, t *target, events []routed) error {
 }
 
 // fetch reads entities from Redis, where there may be any.
-func (a *applier) fetch(ctx context.Context, t *target, missing []*cached) error {
+func (a *fillWorker) fetch(ctx context.Context, t *target, missing []*cached) error {
 	if len(missing) == 0 {
 		return nil
 	}
@@ -215,7 +215,7 @@ func (a *applier) fetch(ctx context.Context, t *target, missing []*cached) error
 }
 
 // write writes what has changed, with the position.
-func (a *applier) write(ctx context.Context, t *target, next online.Position) error {
+func (a *fillWorker) write(ctx context.Context, t *target, next online.Position) error {
 	b := online.Batch{Expected: t.raw, Next: next, TTL: a.group.expiry, RowsMode: online.RowsKeep}
 	for _, c := range t.dirty {
 		b.Keys, b.States = append(b.Keys, c.key), append(b.States, c.entity.AppendBinary(nil))

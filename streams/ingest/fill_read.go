@@ -61,12 +61,14 @@ func (r *reader) offline(ctx context.Context) error {
 
 // topic reads what is not offline yet, or never was, and judges it as the source's worker does.
 func (r *reader) topic(ctx context.Context, from int64) error {
+	var it item
 	judge := &sourceWorker{Stage: r.Stage, src: r.group.source, time: newEventTime(r.deps.Project, r.group.Source, r.deps.Clock)}
 	return r.records(ctx, r.group.Source.Topic, r.from.partition, from, r.from.end, func(record *kgo.Record) error {
-		at, err := judge.check(ctx, record)
+		it.record = record
+		err := judge.check(ctx, &it)
 		switch {
 		case err == nil:
-			return r.add(ctx, record.Offset, at, judge.row)
+			return r.add(ctx, record.Offset, it.at, it.row)
 		case failure.Of(err).DeadLetter():
 			return nil
 		default:
@@ -155,8 +157,8 @@ func (h *behind) Pop() any {
 // one without events does not begin anew.
 const markEvery = 1 << 18
 
-// merge hands the events of all source partitions to the appliers.
-func (f *filler) merge(ctx context.Context, from []*eventStream, appliers []*applier, progress FillProgress) error {
+// merge hands the events of all source partitions to the workers.
+func (f *filler) merge(ctx context.Context, from []*eventStream, workers []*fillWorker, progress FillProgress) error {
 	var order behind
 	at := make([]int64, len(from)) // by source partition: first offset not handed out
 	for p, s := range from {
@@ -177,7 +179,7 @@ func (f *filler) merge(ctx context.Context, from []*eventStream, appliers []*app
 		at[s.source] = e.offset + 1
 		if k := online.Partition(f.group.version.Partitioner, e.key, f.group.version.Partitions); f.targets[k] != nil {
 			if lots[k] = append(lots[k], routed{s.source, e}); len(lots[k]) >= most {
-				if err := appliers[int(k)%len(appliers)].give(ctx, lot{k, lots[k], nil}); err != nil {
+				if err := workers[int(k)%len(workers)].give(ctx, lot{k, lots[k], nil}); err != nil {
 					return err
 				}
 				lots[k] = nil
@@ -190,7 +192,7 @@ func (f *filler) merge(ctx context.Context, from []*eventStream, appliers []*app
 			heap.Pop(&order)
 		}
 		if n%markEvery == 0 {
-			if err := f.mark(ctx, lots, at, appliers, progress); err != nil {
+			if err := f.mark(ctx, lots, at, workers, progress); err != nil {
 				return err
 			}
 		}
@@ -198,11 +200,11 @@ func (f *filler) merge(ctx context.Context, from []*eventStream, appliers []*app
 	if err := ctx.Err(); err != nil { // a stream may have ended for that
 		return err
 	}
-	return f.mark(ctx, lots, at, appliers, progress)
+	return f.mark(ctx, lots, at, workers, progress)
 }
 
 // mark has every partition apply what was read so far and note how far that is.
-func (f *filler) mark(ctx context.Context, lots [][]routed, at []int64, appliers []*applier, progress FillProgress) error {
+func (f *filler) mark(ctx context.Context, lots [][]routed, at []int64, workers []*fillWorker, progress FillProgress) error {
 	var done int64
 	for p, next := range at {
 		done += max(0, next-f.sources[p].next)
@@ -213,7 +215,7 @@ func (f *filler) mark(ctx context.Context, lots [][]routed, at []int64, appliers
 		if t == nil {
 			continue
 		}
-		if err := appliers[k%len(appliers)].give(ctx, lot{int32(k), lots[k], mark}); err != nil {
+		if err := workers[k%len(workers)].give(ctx, lot{int32(k), lots[k], mark}); err != nil {
 			return err
 		}
 		lots[k] = nil

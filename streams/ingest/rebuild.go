@@ -23,24 +23,24 @@ const (
 )
 
 // rebuild sees to it that the partition is filled, and gives what to go on from. While that takes longer it is Unavailable.
-func (w *groupWorker) rebuild(ctx context.Context, loaded online.Loaded) (online.Loaded, error) {
+func (a *applier) rebuild(ctx context.Context, loaded online.Loaded) (online.Loaded, error) {
 	over := time.NewTimer(fillWait)
 	defer over.Stop()
 	look := time.NewTicker(fillLook)
 	defer look.Stop()
 	for !filled(loaded) {
-		if err := w.askForFill(w.group); err != nil {
+		if err := a.askForFill(a.group); err != nil {
 			return loaded, err
 		}
 		select {
 		case <-ctx.Done():
 			return loaded, ctx.Err()
 		case <-over.C:
-			return loaded, failure.New(failure.Unavailable, w.group.Name, "partition %d of version %s is being filled from its history", w.partition, w.group.version.ID)
+			return loaded, failure.New(failure.Unavailable, a.group.Name, "partition %d of version %s is being filled from its history", a.partition, a.group.version.ID)
 		case <-look.C:
 		}
 		var err error
-		if loaded, err = w.store.LoadRows(ctx, w.partition); err != nil {
+		if loaded, err = a.store.LoadRows(ctx, a.partition); err != nil {
 			return loaded, err
 		}
 	}

@@ -53,7 +53,9 @@ type source struct {
 	decoder schemas.Decoder
 	events  *offline.Table // nil: not kept
 	keyed   []*group       // that need its records re-keyed
+	direct  []*group       // that its records are keyed for already
 	pace    *pace
+	lone    bool // for a version of a group by itself (lone.go)
 }
 
 // group is a feature group with what all its partitions share.
@@ -104,7 +106,7 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 	}
 	for _, declared := range deps.Project.Groups {
 		g := &group{Group: declared, source: byName[declared.Source.Name], expiry: expiry(deps.Project, declared)}
-		if deps.OfflineDir != "" {
+		if deps.OfflineDir != "" && !declared.Offline.None {
 			if g.rows, err = offline.FeaturesTable(deps.OfflineDir, declared.Group); err != nil {
 				return nil, fmt.Errorf("group %s: %w", declared.Name, err)
 			}
@@ -160,6 +162,9 @@ func (s *Stage) Run(ctx context.Context) error {
 	if s.deps.Redis != nil {
 		compute := func(g *group) error { return s.compute(ctx, all, g) }
 		for _, g := range append(s.targets(), s.beside...) {
+			if slices.Contains(g.source.direct, g) {
+				continue // computed by its source's workers
+			}
 			if err := compute(g); err != nil {
 				return err
 			}
@@ -196,7 +201,7 @@ func (s *Stage) tryPrepare(ctx context.Context) error {
 	}
 	s.beside = nil
 	for _, src := range s.sources {
-		src.keyed = nil
+		src.keyed, src.direct = nil, nil
 	}
 	for _, g := range s.groups {
 		if err := s.tryPrepareGroup(ctx, g); err != nil {
@@ -218,6 +223,11 @@ func (s *Stage) tryPrepareGroup(ctx context.Context, g *group) (err error) {
 	if err := s.declare(ctx, g); err != nil {
 		return err
 	}
+	if active, err := s.isActive(ctx, g); err != nil {
+		return err
+	} else if g.Direct && active {
+		g.source.direct = append(g.source.direct, g)
+	}
 	earlier, err := s.earlier(ctx, g)
 	s.beside = append(s.beside, earlier...)
 	return err
@@ -236,7 +246,12 @@ func (s *Stage) consumer(kind, name, membership, topic string, worker func(parti
 
 // compute has a version of a group computed, until it is ended.
 func (s *Stage) compute(ctx context.Context, all *errgroup.Group, g *group) error {
-	consumer, err := s.consumer(kindGroup, g.Name, GroupGroup(s.deps.Project, g.Name, g.version.ID), g.KeyedTopic, func(p int32) streams.Worker { return newGroupWorker(s, g, p) })
+	worker := func(p int32) streams.Worker { return newGroupWorker(s, g, p) }
+	if g.Direct {
+		lone := g.source.alone(g)
+		worker = func(p int32) streams.Worker { return newSourceWorker(s, lone, p) }
+	}
+	consumer, err := s.consumer(kindGroup, g.Name, GroupGroup(s.deps.Project, g.Name, g.version.ID), g.KeyedTopic, worker)
 	if err != nil {
 		return err
 	}

@@ -176,6 +176,15 @@ func (s *Stage) compileAgain(ctx context.Context, g *group, v online.Version) (*
 	return old, s.checkLayout(ctx, old)
 }
 
+// isActive reports whether readers read the version.
+func (s *Stage) isActive(ctx context.Context, g *group) (bool, error) {
+	known, err := s.versions.Load(ctx, g.Name)
+	if err != nil {
+		return false, err
+	}
+	return known[0].Active == g.version.ID, nil
+}
+
 // rekeyTo has a source re-key for a group, once for every topic.
 func (src *source) rekeyTo(g *group) {
 	if !g.Direct && !slices.ContainsFunc(src.keyed, func(other *group) bool { return other.KeyedTopic == g.KeyedTopic }) {
@@ -328,16 +337,14 @@ func (s *Stage) retire(ctx context.Context, g *group, known *online.Group) error
 	return nil
 }
 
-// stillDeclared refuses to begin a version that was deleted. What is lost with all else is declared again.
-func (w *groupWorker) stillDeclared(ctx context.Context) error {
-	known, err := w.versions.Load(ctx, w.group.Name)
+// stillDeclared is false of a version that was deleted. What is lost with all else is declared again.
+func (a *applier) stillDeclared(ctx context.Context) (bool, error) {
+	known, err := a.versions.Load(ctx, a.group.Name)
 	if err != nil {
-		return err
+		return false, err
 	}
-	if _, there := known[0].All[w.group.version.ID]; !there && !slices.Contains(w.targets(), w.group) {
-		return failure.New(failure.Unavailable, w.group.Name, "version %s is not kept any more", w.group.version.ID)
-	}
-	return nil
+	_, there := known[0].All[a.group.version.ID]
+	return there || slices.Contains(a.targets(), a.group), nil
 }
 
 // fillLease is how long a filler that does not renew its lease keeps others from the work; fillAgain is when they ask again.
