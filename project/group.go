@@ -55,7 +55,7 @@ func (l *loader) group(e entry) *Group {
 		return nil
 	}
 	g.Group = compiled
-	g.Direct = source.Partitioner == PartitionerMurmur2 && len(d.Entity) == 1 && d.Entity[0] == source.Key
+	g.Direct = source.Partitioner != PartitionerUnknown && len(d.Entity) == 1 && d.Entity[0] == source.Key
 	g.KeyedTopic = l.project.TopicPrefix + e.key + ".keyed"
 	if g.Direct {
 		g.KeyedTopic = source.Topic

@@ -27,7 +27,7 @@ func (l *loader) source(e entry) *Source {
 		Topic:       o.textOr("topic", e.key),
 		SchemaFile:  o.text("schema"),
 		Format:      schemas.Format(o.choice("format", string(schemas.Avro), string(schemas.Confluent), string(schemas.JSON))),
-		Partitioner: o.choice("partitioner", PartitionerUnknown, PartitionerMurmur2),
+		Partitioner: o.choice("partitioner", PartitionerUnknown, PartitionerMurmur2, PartitionerCRC32),
 		Lateness:    o.duration("lateness", 0, 0),
 		Future:      o.duration("future", 0, 0),
 		Partitions:  int32(o.integer("partitions", int64(l.project.Partitions), 1, MaxPartitions)),

@@ -149,7 +149,7 @@ func (f *filler) refOf(g int, row schemas.Row) (int, error) {
 	if err != nil {
 		return noEntity, err
 	}
-	ref := online.Ref{Group: planned.reader, Key: key}
+	ref := online.Ref{Group: f.plan.number(planned), Key: key}
 	n, seen := f.index[ref]
 	if !seen {
 		n = len(f.refs)
@@ -260,6 +260,9 @@ func (f *filler) resolve(g, ref int, at int64) []features.Result {
 }
 
 func (in *plannedInput) of(row schemas.Row) schemas.Value {
+	if in.column == noColumn {
+		return schemas.NullValue()
+	}
 	if in.expr == nil {
 		return row[in.column]
 	}

@@ -20,7 +20,9 @@ type Config struct {
 	FlushEvents     int           // events applied since the last flush after which the next one does not wait for its time
 	MaxUnflushed    int           // events applied and not yet in Redis after which a partition waits for Redis
 	CacheBytes      int64         // of entities kept decoded, in all the process's partitions together
-	RebuildEntities int           // entities of one write while a partition is rebuilt from offline events
+	RebuildEntities int           // entities of one write while a partition is filled from its history
+	VersionsEvery   time.Duration // between two looks at what other versions of a group there are
+	Grace           time.Duration // for which a version is kept after readers were moved to another
 	VerifyEvery     time.Duration // between two looks at whether Redis still has the position, when nothing is written
 	QueueRecords    int           // records fetched and not yet processed after which a partition is paused
 	PollRecords     int           // records of one poll
@@ -52,7 +54,9 @@ func Default() Config {
 		OfflineRows:     65_536,
 		OfflineBytes:    4 << 20,
 		OfflineWaiting:  131_072,
-		RebuildEntities: 500,
+		RebuildEntities: 5000,
+		VersionsEvery:   time.Second,
+		Grace:           10 * time.Minute,
 		VerifyEvery:     time.Second,
 		CommitEvery:     500 * time.Millisecond,
 		SessionTimeout:  10 * time.Second,
@@ -79,6 +83,8 @@ func (c Config) Validate() error {
 	positive("MaxUnflushed", int64(c.MaxUnflushed))
 	positive("CacheBytes", c.CacheBytes)
 	positive("RebuildEntities", int64(c.RebuildEntities))
+	positive("VersionsEvery", int64(c.VersionsEvery))
+	positive("Grace", int64(c.Grace))
 	positive("VerifyEvery", int64(c.VerifyEvery))
 	positive("QueueRecords", int64(c.QueueRecords))
 	positive("PollRecords", int64(c.PollRecords))
