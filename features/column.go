@@ -2,6 +2,7 @@ package features
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 )
 
@@ -87,6 +88,68 @@ func (c column) unpack(dst []uint64, stride int, b []byte, from, until int) {
 			b = b[n:]
 		}
 	}
+}
+
+// form is how many bytes they take, which bits those are, and how far they are shifted.
+func (c column) form() (n int, mask uint64, shift byte) {
+	n = int(codeLength[c.code&15])
+	return n, 1<<(8*n) - 1, codeShift[c.code&15] & 63
+}
+
+// sumWords is the sum of the words from..until.
+func (c column) sumWords(b []byte, from, until int) uint64 {
+	n, mask, shift := c.form()
+	var sum uint64
+	at, end := c.at+from*n, c.at+until*n
+	switch n {
+	case 0:
+		return 0
+	case 1:
+		for _, w := range b[at:end] {
+			sum += uint64(w)
+		}
+		return sum << shift
+	}
+	for ; at < end && at+8 <= len(b); at += n {
+		sum += binary.LittleEndian.Uint64(b[at:at+8]) & mask
+	}
+	for ; at < end; at += n {
+		sum += loadLast(b[at:], n)
+	}
+	return sum << shift
+}
+
+// addFloats adds the words from..until, which are floats, one after the other to a sum.
+func (c column) addFloats(sum float64, b []byte, from, until int) float64 {
+	n, mask, shift := c.form()
+	if n == 0 {
+		return sum // all are 0
+	}
+	at, end := c.at+from*n, c.at+until*n
+	for ; at < end && at+8 <= len(b); at += n {
+		sum += math.Float64frombits(binary.LittleEndian.Uint64(b[at:at+8]) & mask << shift)
+	}
+	for ; at < end; at += n {
+		sum += math.Float64frombits(loadLast(b[at:], n) << shift)
+	}
+	return sum
+}
+
+// greatest is the greatest of the words from..until.
+func (c column) greatest(b []byte, from, until int) uint64 {
+	n, mask, shift := c.form()
+	if n == 0 {
+		return 0
+	}
+	var most uint64
+	at, end := c.at+from*n, c.at+until*n
+	for ; at < end && at+8 <= len(b); at += n {
+		most = max(most, binary.LittleEndian.Uint64(b[at:at+8])&mask)
+	}
+	for ; at < end; at += n {
+		most = max(most, loadLast(b[at:], n))
+	}
+	return most << shift
 }
 
 // orOf is the bits of every stride-th word together.

@@ -491,6 +491,7 @@ func (c *compiler) layOutTiles() {
 				}
 			}
 		}
+		a.op = opOf(a)
 		if a.fixed != nil {
 			a.offset, a.words = g.stride, a.fixed.words()
 			g.stride += a.words
@@ -505,7 +506,7 @@ func (c *compiler) layOutTiles() {
 		for j := range g.inputs[i].steps {
 			s := &g.inputs[i].steps[j]
 			a := &g.accumulators[s.accumulator]
-			*s = step{op: opOf(a), accumulator: s.accumulator, deepest: a.deepest, offset: a.offset, words: a.words, slot: a.slot, fixed: a.fixed, growing: a.growing}
+			*s = step{op: a.op, accumulator: s.accumulator, deepest: a.deepest, offset: a.offset, words: a.words, slot: a.slot, fixed: a.fixed, growing: a.growing}
 			if _, ok := a.growing.(textKeeper); ok {
 				keeps = true
 			}

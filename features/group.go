@@ -83,6 +83,7 @@ const (
 // accumulator is one state kept in every tile.
 type accumulator struct {
 	name    string
+	op      op
 	fixed   fixedState // or
 	growing growingState
 	offset  int // of a fixed state in the row

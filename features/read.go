@@ -12,8 +12,9 @@ type Scratch struct {
 	group   *Group
 	state   []uint64  // of one accumulator, folded so far
 	folders []folder  // by slot
-	runs    []run     // by window, then level
-	limits  []int     // by level: tiles that end before the time of reading
+	runs    []run     // of all windows, one after the other
+	ends    []int     // by window: where its runs end
+	limits  []int     // by level: tiles that the windows so far have not taken
 	stored  stored    // of ReadState
 	buffer  []uint64  // of ReadState: an accumulator's states, one after the other
 	spare   *Entity   // of ReadWith
@@ -23,8 +24,8 @@ type Scratch struct {
 	newest, oldest, exactFrom int64
 }
 
-// run is the tiles of one level that a window has and the one before it, when that is not afresh, has not.
-type run struct{ from, until int }
+// run is tiles of one level that a window has and, unless it starts anew, the one before it has not.
+type run struct{ level, from, until int }
 
 // stretch is the tiles of one level, of an Entity or of a stored state.
 type stretch struct {
@@ -50,7 +51,7 @@ func (s *Scratch) prepare(g *Group) {
 		}
 	}
 	s.state = make([]uint64, most)
-	s.runs = make([]run, len(g.windows)*len(g.levels))
+	s.ends = make([]int, len(g.windows))
 	s.limits = make([]int, len(g.levels))
 	s.levels = make([]stretch, len(g.levels)+1)
 	s.parts = make([]schemas.Value, 2*len(g.ratios))
@@ -174,7 +175,7 @@ func (s *Scratch) read(at int64, out []Result) []Result {
 	if g.Edge == EdgeEvent {
 		edge = newest + 1
 	}
-	rest := s.findRuns(at, edge)
+	s.findRuns(at, edge)
 	for i := range g.accumulators {
 		a := &g.accumulators[i]
 		next := 0
@@ -182,7 +183,7 @@ func (s *Scratch) read(at int64, out []Result) []Result {
 			if !a.folds[w] {
 				continue
 			}
-			s.fold(a, w, rest)
+			s.fold(a, w)
 			for ; next < len(a.reads) && a.reads[next].window == w; next++ {
 				s.put(a, &a.reads[next], at, edge, out)
 			}
@@ -190,8 +191,7 @@ func (s *Scratch) read(at int64, out []Result) []Result {
 	}
 	for i := range g.ratios {
 		r := &g.ratios[i]
-		out[r.output] = s.divide(r, len(out))
-		s.overflow(r.window, edge, &out[r.output])
+		out[r.output] = s.resultOf(r.window, edge, s.divide(r, len(out)), r.empty)
 	}
 	return out
 }
@@ -215,15 +215,15 @@ func (s *Scratch) newestOf(t *stretch, i int) int64 {
 	return s.start(t, i) + age
 }
 
-// firstFrom is the index of the first tile that starts at or after time. Most windows start in one level alone, so the
-// ends are tried first.
-func (s *Scratch) firstFrom(t *stretch, time int64) int {
-	low, high := 0, t.count
-	if high == 0 || s.start(t, 0) >= time {
+// firstFrom is the index of the first of the first n > 0 tiles that starts at or after time. Most windows start in one
+// level alone, so the ends are tried first.
+func (s *Scratch) firstFrom(t *stretch, n int, time int64) int {
+	low, high := 0, n-1
+	if s.start(t, 0) >= time {
 		return 0
 	}
-	if s.start(t, high-1) < time {
-		return high
+	if s.start(t, high) < time {
+		return n
 	}
 	for low < high {
 		middle := int(uint(low+high) >> 1)
@@ -268,60 +268,90 @@ func (s *Scratch) newestBefore(at int64) int64 {
 	return s.oldest
 }
 
-// findRuns finds for each window the tiles that it adds to the one before it, and whether the remainder, which only
-// lifetime has, may be seen. Tiles with an event at the time of reading or later are no part of any window.
-func (s *Scratch) findRuns(at, edge int64) (rest bool) {
+// findRuns finds for each window the tiles that it adds to the one before it. Tiles with an event at the time of reading
+// or later are no part of any window.
+func (s *Scratch) findRuns(at, edge int64) {
 	g := s.group
-	n := len(g.levels)
-	for l := range n {
-		s.limits[l] = s.levels[l].count
-		if s.newest >= at {
-			s.limits[l] = s.endBefore(&s.levels[l], at)
-		}
-	}
+	s.runs = s.runs[:0]
 	for w := range g.windows {
 		window := &g.windows[w]
-		runs := s.runs[w*n : (w+1)*n]
-		head, tail := edge-window.delay, edge-window.reach()
-		head -= floorMod(head, window.width)
-		tail -= floorMod(tail, window.width)
-		for l := range runs {
-			t, until := &s.levels[l], s.limits[l]
-			switch {
-			case !window.fresh:
-				until = s.runs[(w-1)*n+l].from
-			case window.delay > 0 && until > 0:
-				until = min(until, s.firstFrom(t, head))
+		if window.fresh {
+			s.limit(window, at, edge)
+		}
+		if window.lifetime {
+			s.runRest(at)
+		} else {
+			s.runBack(edge - window.reach() - floorMod(edge-window.reach(), window.width))
+		}
+		s.ends[w] = len(s.runs)
+	}
+}
+
+// limit sets the limits to where a window ends.
+func (s *Scratch) limit(window *window, at, edge int64) {
+	head := edge - window.delay
+	head -= floorMod(head, window.width)
+	for l := range s.limits {
+		t := &s.levels[l]
+		n := t.count
+		if n > 0 && s.newest >= at {
+			n = s.endBefore(t, at)
+		}
+		if n > 0 && window.delay > 0 {
+			n = s.firstFrom(t, n, head)
+		}
+		s.limits[l] = n
+	}
+}
+
+// runBack takes the tiles back to a window's tail. Where a level has an older tile, no coarser level has a newer one.
+func (s *Scratch) runBack(tail int64) {
+	for l, until := range s.limits {
+		if until == 0 {
+			if s.levels[l].count > 0 && s.start(&s.levels[l], 0) < tail {
+				return
 			}
-			from := 0
-			if !window.lifetime && until > 0 {
-				from = min(s.firstFrom(t, tail-g.levels[l].width+1), until)
-			}
-			runs[l] = run{from, until}
+			continue
+		}
+		from := s.firstFrom(&s.levels[l], until, tail-s.group.levels[l].width+1)
+		if from < until {
+			s.runs = append(s.runs, run{l, from, until})
+			s.limits[l] = from
+		}
+		if from > 0 {
+			return
 		}
 	}
-	last := &s.levels[n]
-	return g.lifetime && last.count > 0 && s.newestOf(last, 0) < at
+}
+
+// runRest takes all tiles, and the remainder where it may be seen.
+func (s *Scratch) runRest(at int64) {
+	for l, until := range s.limits {
+		if until > 0 {
+			s.runs = append(s.runs, run{l, 0, until})
+			s.limits[l] = 0
+		}
+	}
+	l := len(s.limits)
+	if rest := &s.levels[l]; rest.count > 0 && s.newestOf(rest, 0) < at {
+		s.runs = append(s.runs, run{l, 0, 1})
+	}
 }
 
 // fold folds the tiles that window w adds, after those of the window before it unless it starts anew.
-func (s *Scratch) fold(a *accumulator, w int, rest bool) {
-	g := s.group
-	window := &g.windows[w]
-	if window.fresh {
+func (s *Scratch) fold(a *accumulator, w int) {
+	first := 0
+	if w > 0 {
+		first = s.ends[w-1]
+	}
+	if s.group.windows[w].fresh {
 		clear(s.state[:a.words])
 		if a.fixed == nil {
 			s.folders[a.slot].reset()
 		}
 	}
-	runs := s.runs[w*len(g.levels) : (w+1)*len(g.levels)]
-	for l := range runs {
-		if r := runs[l]; r.from < r.until {
-			s.foldTiles(a, &s.levels[l], r.from, r.until)
-		}
-	}
-	if rest && window.lifetime {
-		s.foldTiles(a, &s.levels[len(g.levels)], 0, 1)
+	for _, r := range s.runs[first:s.ends[w]] {
+		s.foldTiles(a, &s.levels[r.level], r.from, r.until)
 	}
 }
 
@@ -336,12 +366,29 @@ func (s *Scratch) foldTiles(a *accumulator, t *stretch, from, until int) {
 	case t.columns == nil:
 		a.fixed.fold(s.state[:a.words], t.rows[from*g.stride+a.offset:until*g.stride], g.stride)
 	default:
+		s.foldColumns(a, t.columns[a.offset:a.offset+a.words], from, until)
+	}
+}
+
+// foldColumns folds words that lie in columns: of the commonest states where they lie, of the others after putting each
+// state's words together.
+func (s *Scratch) foldColumns(a *accumulator, columns []column, from, until int) {
+	b := s.stored.b
+	switch a.op {
+	case opCount:
+		s.state[0] += columns[0].sumWords(b, from, until)
+	case opSum:
+		s.state[0] += columns[0].sumWords(b, from, until)
+		s.state[1] = math.Float64bits(columns[1].addFloats(math.Float64frombits(s.state[1]), b, from, until))
+	case opMax:
+		s.state[0] = max(s.state[0], columns[0].greatest(b, from, until))
+	default:
 		n := (until - from) * a.words
 		if cap(s.buffer) < n {
 			s.buffer = make([]uint64, n)
 		}
-		for c := range a.words {
-			t.columns[a.offset+c].unpack(s.buffer[c:n], a.words, s.stored.b, from, until)
+		for c := range columns {
+			columns[c].unpack(s.buffer[c:n], a.words, b, from, until)
 		}
 		a.fixed.fold(s.state[:a.words], s.buffer[:n], a.words)
 	}
@@ -363,34 +410,30 @@ func (s *Scratch) put(a *accumulator, r *read, at, edge int64, out []Result) {
 		s.parts[r.output-len(out)] = v
 		return
 	}
-	out[r.output] = resultOf(v, r.empty)
-	s.overflow(r.window, edge, &out[r.output])
+	out[r.output] = s.resultOf(r.window, edge, v, r.empty)
 }
 
-// overflow takes the value back when the window begins before the exact tiles that are kept.
-func (s *Scratch) overflow(w int, edge int64, r *Result) {
-	if window := &s.group.windows[w]; window.exact && edge-window.reach() < s.exactFrom {
-		*r = Result{Status: Overflow}
+// resultOf is a value's result, and Overflow when its window begins before the exact tiles that are kept.
+func (s *Scratch) resultOf(w int, edge int64, v, empty schemas.Value) Result {
+	if s.exactFrom != noTime {
+		if window := &s.group.windows[w]; window.exact && edge-window.reach() < s.exactFrom {
+			return Result{Status: Overflow}
+		}
 	}
+	if v.IsNull() {
+		if v = empty; v.IsNull() {
+			return Result{Status: Null}
+		}
+	}
+	return Result{Value: v, Status: Present}
 }
 
 // divide is a ratio's value, null where a part is or the denominator is 0. outputs is their number.
-func (s *Scratch) divide(r *ratio, outputs int) Result {
+func (s *Scratch) divide(r *ratio, outputs int) schemas.Value {
 	above, ok := s.parts[r.numerator-outputs].Float()
 	below, known := s.parts[r.denominator-outputs].Float()
-	v := schemas.NullValue()
-	if ok && known && below != 0 {
-		v = number(above / below)
+	if !ok || !known || below == 0 {
+		return schemas.NullValue()
 	}
-	return resultOf(v, r.empty)
-}
-
-func resultOf(v, empty schemas.Value) Result {
-	if v.IsNull() {
-		v = empty
-	}
-	if v.IsNull() {
-		return Result{Status: Null}
-	}
-	return Result{Value: v, Status: Present}
+	return number(above / below)
 }
