@@ -549,7 +549,7 @@ func (c *compiler) setVersion(declared []declaredFeature) {
 	line("layout", strconv.Itoa(layoutVersion))
 	line("group", g.Name, g.Source, canonicalOf(g.where), g.Lateness.String(), g.Future.String(), g.TTL.String())
 	line(append([]string{"entity"}, g.Definition.Entity...)...)
-	line("read", g.Edge.String(), strconv.FormatBool(g.IncludeRequest), strconv.Itoa(g.exactMost))
+	line("read", g.Edge.String(), strconv.Itoa(g.exactMost))
 	if d := g.dedup; d != nil {
 		line("dedup", d.name.canonical, strconv.FormatInt(d.within, 10), strconv.Itoa(d.most))
 	}

@@ -142,7 +142,6 @@ func TestVersionChangesWithMeaningOnly(t *testing.T) {
 		"exactness": func(d *Definition) { d.Exact = true },
 		"delay":     func(d *Definition) { d.Windows[1] = "24h ending 1h ago" },
 		"edge":      func(d *Definition) { d.Edge = EdgeEvent },
-		"request":   func(d *Definition) { d.IncludeRequest = true },
 		"dedup":     func(d *Definition) { d.Dedup = &DedupDefinition{By: "flight_id"} },
 		"category":  func(d *Definition) { d.Features[0].By = "carrier" },
 	} {

@@ -38,21 +38,20 @@ type DedupDefinition struct {
 
 // Definition is one declared feature group: one entity, one source, one state per entity.
 type Definition struct {
-	Name, Source   string
-	Entity         []string         // columns whose values together name the entity
-	Where          string           // a condition on the row; empty takes all rows
-	Windows        []string         // of features that name none
-	Tiles          int              // a window's tile is at most this fraction of it, unless the window says; 0 = TilesPerWindow
-	Exact          bool             // every window but lifetime is exact
-	ExactEvents    int              // event times kept for exact windows; 0 = DefaultExactEvents
-	Edge           Edge             // where windows end
-	IncludeRequest bool             // a request's own row counts, see Group.With
-	Dedup          *DedupDefinition // nil applies every record
-	Lateness       time.Duration    // how far before an entity's newest event the declared tile widths still hold
-	Future         time.Duration    // guard against event times ahead of the clock, kept by the stage; 0 = none
-	TTL            time.Duration    // an entity without an event for longer is read as Expired; 0 = never
-	Features       []FeatureDefinition
-	Line           int // line in the project file, for messages
+	Name, Source string
+	Entity       []string         // columns whose values together name the entity
+	Where        string           // a condition on the row; empty takes all rows
+	Windows      []string         // of features that name none
+	Tiles        int              // a window's tile is at most this fraction of it, unless the window says; 0 = TilesPerWindow
+	Exact        bool             // every window but lifetime is exact
+	ExactEvents  int              // event times kept for exact windows; 0 = DefaultExactEvents
+	Edge         Edge             // where windows end
+	Dedup        *DedupDefinition // nil applies every record
+	Lateness     time.Duration    // how far before an entity's newest event the declared tile widths still hold
+	Future       time.Duration    // guard against event times ahead of the clock, kept by the stage; 0 = none
+	TTL          time.Duration    // an entity without an event for longer is read as Expired; 0 = never
+	Features     []FeatureDefinition
+	Line         int // line in the project file, for messages
 }
 
 // DefinitionError is one fault of a Definition.

@@ -46,6 +46,10 @@ func parseSpan(text string, tiles int, exact bool) (span, error) {
 		s.exact = false
 		return s, nil
 	}
+	malformed := fmt.Errorf("%q: write it like 7d, 7d ending 1d ago, 10m exact or 24h error 1/240", text)
+	if len(words) > 1 && words[1] != "ending" && words[1] != "exact" && words[1] != "error" {
+		return s, malformed
+	}
 	if s.length, err = positive(words[0]); err != nil {
 		return s, err
 	}
@@ -64,7 +68,7 @@ func parseSpan(text string, tiles int, exact bool) (span, error) {
 		s.exact = false
 		s.tiles, err = ParseError(words[1])
 	case len(words) > 0:
-		err = fmt.Errorf("%q: write it like 7d, 7d ending 1d ago, 10m exact or 24h error 1/240", text)
+		err = malformed
 	}
 	return s, err
 }
