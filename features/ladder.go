@@ -49,7 +49,7 @@ func newLadder(rungs []rung, lateness int64) (levels []level, of []int) {
 		if n := len(levels); n > 0 {
 			previous := levels[n-1].width
 			width = widths[k] / previous * previous
-			if width <= previous {
+			if width <= previous || keep == levels[n-1].keep {
 				levels[n-1].keep = keep
 				of[i] = n - 1
 				continue

@@ -66,7 +66,9 @@ func parseSpan(text string, tiles int, exact bool) (span, error) {
 		s.exact = true
 	case len(words) == 2 && words[0] == "error":
 		s.exact = false
-		s.tiles, err = ParseError(words[1])
+		if s.tiles, err = ParseError(words[1]); err != nil {
+			err = fmt.Errorf("%q: %w", text, err)
+		}
 	case len(words) > 0:
 		err = malformed
 	}

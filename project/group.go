@@ -245,6 +245,11 @@ func (l *loader) definitionFault(group object, declared map[string]object, err e
 // nearestItem is the item of a list that a message quotes, else the list.
 func nearestItem(v value, msg string) value {
 	for _, item := range v.items {
+		if strings.Contains(msg, strconv.Quote(item.text)) {
+			return item
+		}
+	}
+	for _, item := range v.items {
 		if item.text != "" && strings.Contains(msg, item.text) {
 			return item
 		}
