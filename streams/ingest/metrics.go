@@ -71,16 +71,16 @@ func histogram(name, help string, buckets []float64, labels ...string) *promethe
 // tally is the counters of one source or group, looked up once.
 type tally struct {
 	applied, filtered, duplicate, dead prometheus.Counter
-	letters                                     *prometheus.CounterVec // by class
-	offlineRows                                 prometheus.Counter
-	offlineWrite                                prometheus.Observer
+	letters                            *prometheus.CounterVec // by class
+	offlineRows                        prometheus.Counter
+	offlineWrite                       prometheus.Observer
 }
 
 func (m *metrics) tally(kind, name string) tally {
 	outcome := func(o string) prometheus.Counter { return m.records.WithLabelValues(kind, name, o) }
 	return tally{
 		applied: outcome(outcomeApplied), filtered: outcome(outcomeFiltered), duplicate: outcome(outcomeDuplicate),
-		dead: outcome(outcomeDead),
+		dead:         outcome(outcomeDead),
 		letters:      m.dead.MustCurryWith(prometheus.Labels{"kind": kind, "name": name}),
 		offlineRows:  m.offlineRows.WithLabelValues(kind, name),
 		offlineWrite: m.offlineWrites.WithLabelValues(kind, name),

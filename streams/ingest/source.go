@@ -32,13 +32,13 @@ type sourceWorker struct {
 	flights   chan landing // of the appliers' writes
 	items     []item
 	rekeyFrom int64
-	acked     int64 // up to here, what goes to Kafka is there
+	acked     int64           // up to here, what goes to Kafka is there
 	events    *offline.Writer // nil: not kept
 	next      int64           // first offset not read
 	end       int64           // of the partition when the worker began
-	in        *streams.Input // of the present Run
-	ships     []*shipment    // on their way to Kafka, in order
-	landed    chan struct{}  // holds a token when a shipment may have arrived
+	in        *streams.Input  // of the present Run
+	ships     []*shipment     // on their way to Kafka, in order
+	landed    chan struct{}   // holds a token when a shipment may have arrived
 	unacked   int
 	gaveUp    bool // nothing more is processed: what is queued is the next owner's
 	stalled   bool // the disk did not take the last commit: it is asked again by time only
@@ -470,7 +470,7 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 
 // check decodes a record and finds its event time. An error of kind BadRecord is a dead letter.
 func (w *sourceWorker) check(ctx context.Context, it *item) (err error) {
-	if it.row, err = w.src.decoder.Decode(ctx, it.record.Value, it.row); err != nil {
+	if it.row, err = w.src.decoder.Borrow(ctx, it.record.Value, it.row); err != nil {
 		return err
 	}
 	if it.at, err = w.time.of(it.record, it.row); err != nil {
