@@ -105,7 +105,7 @@ type endTextState struct{ first bool }
 func (endTextState) keepsText() {}
 
 func (e endTextState) add(state []uint64, v schemas.Value, s sample) []uint64 {
-	if len(state) > 0 && !(endState{e.first}).replaces(uint64(s.t+maxTime), uint64(s.seq), state[0], state[1]) {
+	if len(state) > 0 && !endState(e).replaces(uint64(s.t+maxTime), uint64(s.seq), state[0], state[1]) {
 		return state
 	}
 	state = append(state[:0], uint64(s.t+maxTime), uint64(s.seq))
@@ -150,7 +150,7 @@ func textOf(words []uint64) schemas.Value {
 }
 
 func (e endTextState) merge(dst, src []uint64) []uint64 {
-	if len(src) == 0 || len(dst) > 0 && !(endState{e.first}).replaces(src[0], src[1], dst[0], dst[1]) {
+	if len(src) == 0 || len(dst) > 0 && !endState(e).replaces(src[0], src[1], dst[0], dst[1]) {
 		return dst
 	}
 	return append(dst[:0], src...)
