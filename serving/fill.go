@@ -12,17 +12,18 @@ import (
 // inputStatus is what is known of one input of one row.
 type inputStatus uint8
 
-// The first four are features.Status; unavailable is an input whose group could not be read.
+// All but the last are features.Status; unavailable is an input whose group could not be read.
 const (
 	present inputStatus = iota
 	null
 	notFound
 	expired
+	overflow // an exact window had more events than are kept
 	unavailable
 	statuses // how many
 )
 
-var statusNames = [statuses]string{"present", "null", "not_found", "expired", "unavailable"}
+var statusNames = [statuses]string{"present", "null", "not_found", "expired", "overflow", "unavailable"}
 
 func (s inputStatus) String() string { return statusNames[s] }
 
@@ -37,6 +38,8 @@ func statusOf(s features.Status) inputStatus {
 		return notFound
 	case features.Expired:
 		return expired
+	case features.Overflow:
+		return overflow
 	default:
 		return null
 	}

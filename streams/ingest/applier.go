@@ -264,8 +264,12 @@ func (a *applier) add(it *item, e *cached) (features.Outcome, error) {
 		return outcome, nil
 	}
 	a.newest = max(a.newest, it.at)
-	if outcome == features.Filtered {
+	switch outcome {
+	case features.Filtered:
 		a.tally.filtered.Inc()
+		return outcome, nil
+	case features.Duplicate:
+		a.tally.duplicate.Inc()
 		return outcome, nil
 	}
 	if !e.dirty {
