@@ -1,20 +1,39 @@
 package features
 
 import (
+	"math"
+
 	"github.com/millrace/millrace/schemas"
 )
 
-// Scratch is working memory of ReadInto, for one goroutine at a time. The zero Scratch is ready, for any group; it is at
+// Scratch is working memory of reading, for one goroutine at a time. The zero Scratch is ready, for any group; it is at
 // its best when it stays with one.
 type Scratch struct {
 	group   *Group
-	state   []uint64 // of one accumulator, folded so far
-	folders []folder // by slot
-	runs    []run    // by window, then level
+	state   []uint64  // of one accumulator, folded so far
+	folders []folder  // by slot
+	runs    []run     // by window, then level
+	limits  []int     // by level: tiles that end before the time of reading
+	stored  stored    // of ReadState
+	buffer  []uint64  // of ReadState: an accumulator's states, one after the other
+	spare   *Entity   // of ReadWith
+	levels  []stretch // what is read, and the remainder behind the last level
+	parts   []schemas.Value
+	// of the entity that is read
+	newest, oldest, exactFrom int64
 }
 
-// run is the tiles of one level that a window has and the next shorter one has not.
+// run is the tiles of one level that a window has and the one before it, when that is not afresh, has not.
 type run struct{ from, until int }
+
+// stretch is the tiles of one level, of an Entity or of a stored state.
+type stretch struct {
+	count   int
+	rows    []uint64 // of an Entity
+	columns []column // of a stored state
+	times   tileTimes
+	growing [][]uint64
+}
 
 func (s *Scratch) prepare(g *Group) {
 	if s.group == g {
@@ -31,7 +50,11 @@ func (s *Scratch) prepare(g *Group) {
 		}
 	}
 	s.state = make([]uint64, most)
-	s.runs = make([]run, len(g.windows)*(len(g.levels)+1))
+	s.runs = make([]run, len(g.windows)*len(g.levels))
+	s.limits = make([]int, len(g.levels))
+	s.levels = make([]stretch, len(g.levels)+1)
+	s.parts = make([]schemas.Value, 2*len(g.ratios))
+	s.spare = nil
 }
 
 // Read returns the value of every output as of time at (Unix milliseconds), in the order of Outputs, in out's memory
@@ -48,31 +71,85 @@ func (g *Group) Read(e *Entity, at int64, out []Result) []Result {
 
 // ReadInto is Read with working memory of the caller.
 func (g *Group) ReadInto(s *Scratch, e *Entity, at int64, out []Result) []Result {
-	if cap(out) < len(g.Outputs) {
-		out = make([]Result, len(g.Outputs))
-	}
-	out = out[:len(g.Outputs)]
-	at = min(max(at, -maxTime), maxTime)
-	newest := int64(noTime)
-	if e != nil {
-		newest = e.newestBefore(at)
-	}
-	switch {
-	case newest == noTime:
-		return fill(out, NotFound)
-	case g.ttl > 0 && newest < at-g.ttl:
-		return fill(out, Expired)
-	}
 	s.prepare(g)
-	rest := s.findRuns(e, at)
-	for i := range g.accumulators {
-		if a := &g.accumulators[i]; a.fixed != nil {
-			s.readFixed(a, e, rest, out)
-		} else {
-			s.readGrowing(a, e, rest, out)
+	if e == nil {
+		return fill(g.room(out), NotFound)
+	}
+	s.newest, s.oldest, s.exactFrom = e.newest, e.oldest, e.exactFrom
+	first := 0
+	for l := len(g.levels); l >= 0; l-- {
+		n := int(e.counts[l])
+		s.levels[l] = stretch{count: n, rows: e.words[first*g.stride : (first+n)*g.stride], growing: e.growing[first*g.growing : (first+n)*g.growing]}
+		first += n
+	}
+	return s.read(at, g.room(out))
+}
+
+// ReadState is ReadInto of a stored state, read where it lies; it keeps no reference to it. newest is the entity's newest
+// event time, math.MinInt64 when it has none. It checks the checksum and what memory safety needs; errors are of kind
+// Corrupt.
+func (g *Group) ReadState(s *Scratch, state []byte, at int64, out []Result) (_ []Result, newest int64, err error) {
+	s.prepare(g)
+	b := &s.stored
+	if err := b.open(g, state); err != nil {
+		return out[:0], noTime, g.corrupt(err)
+	}
+	s.newest, s.oldest, s.exactFrom = b.newest, b.oldest, b.exactFrom
+	columns, growing := b.columns, b.growing
+	header := Entity{group: g, newest: b.newest}
+	for l := len(g.levels); l >= 0; l-- {
+		n := int(b.counts[l])
+		s.levels[l] = stretch{count: n}
+		if n > 0 {
+			s.levels[l] = stretch{count: n, columns: columns[:g.stride], growing: growing[:n*g.growing], times: header.timesOf(l)}
+			columns, growing = columns[g.stride:], growing[n*g.growing:]
 		}
 	}
-	return out
+	out = s.read(at, g.room(out))
+	s.stored.b = nil
+	return out, s.newest, nil
+}
+
+// ReadWith is ReadInto as if the row, of event time at, had just been added as the newest of its time: windows end just
+// after it. A row that Add would not apply changes nothing but that end. The errors are Add's.
+func (g *Group) ReadWith(s *Scratch, e *Entity, row schemas.Row, at int64, out []Result) ([]Result, error) {
+	s.prepare(g)
+	if s.spare == nil {
+		s.spare = g.NewEntity()
+	}
+	s.spare.copyFrom(e)
+	if _, err := g.Add(s.spare, row, at, math.MaxInt64); err != nil {
+		return out[:0], err
+	}
+	return g.ReadInto(s, s.spare, at+1, out), nil
+}
+
+// copyFrom makes e, of the same group as from, equal to it. from may be nil.
+func (e *Entity) copyFrom(from *Entity) {
+	words, growing, arena, g := e.words[:0], e.growing[:0], e.arena[:0], e.group
+	if from == nil {
+		*e = *g.NewEntity()
+		return
+	}
+	*e = *from
+	e.words = append(words, from.words...)
+	for _, state := range from.growing {
+		first := len(arena)
+		arena = append(arena, state...)
+		growing = append(growing, arena[first:len(arena):len(arena)])
+	}
+	e.growing, e.arena = growing, arena
+	if from.seen != nil {
+		e.seen = &seen{times: append([]int64(nil), from.seen.times...), hashes: append([]uint64(nil), from.seen.hashes...)}
+	}
+}
+
+// room is out with the length of the outputs.
+func (g *Group) room(out []Result) []Result {
+	if cap(out) < len(g.Outputs) {
+		return make([]Result, len(g.Outputs))
+	}
+	return out[:len(g.Outputs)]
 }
 
 func fill(out []Result, status Status) []Result {
@@ -82,99 +159,235 @@ func fill(out []Result, status Status) []Result {
 	return out
 }
 
+// read resolves all outputs of what prepare and the caller have laid ready.
+func (s *Scratch) read(at int64, out []Result) []Result {
+	g := s.group
+	at = min(max(at, -maxTime), maxTime)
+	newest := s.newestBefore(at)
+	switch {
+	case newest == noTime:
+		return fill(out, NotFound)
+	case g.ttl > 0 && newest < at-g.ttl:
+		return fill(out, Expired)
+	}
+	edge := at
+	if g.Edge == EdgeEvent {
+		edge = newest + 1
+	}
+	rest := s.findRuns(at, edge)
+	for i := range g.accumulators {
+		a := &g.accumulators[i]
+		next := 0
+		for w := range a.folds {
+			if !a.folds[w] {
+				continue
+			}
+			s.fold(a, w, rest)
+			for ; next < len(a.reads) && a.reads[next].window == w; next++ {
+				s.put(a, &a.reads[next], at, edge, out)
+			}
+		}
+	}
+	for i := range g.ratios {
+		r := &g.ratios[i]
+		out[r.output] = s.divide(r, len(out))
+		s.overflow(r.window, edge, &out[r.output])
+	}
+	return out
+}
+
+// start is when a tile of a level starts, newestOf its newest event time.
+func (s *Scratch) start(t *stretch, i int) int64 {
+	if t.columns == nil {
+		return int64(t.rows[i*s.group.stride+rowStart])
+	}
+	return t.times.base + t.times.width*int64(t.columns[rowStart].load(s.stored.b, i))
+}
+
+func (s *Scratch) newestOf(t *stretch, i int) int64 {
+	if t.columns == nil {
+		return int64(t.rows[i*s.group.stride+rowNewest])
+	}
+	age := int64(t.columns[rowNewest].load(s.stored.b, i))
+	if t.times.rest {
+		return t.times.base - age
+	}
+	return s.start(t, i) + age
+}
+
+// firstFrom is the index of the first tile that starts at or after time. Most windows start in one level alone, so the
+// ends are tried first.
+func (s *Scratch) firstFrom(t *stretch, time int64) int {
+	low, high := 0, t.count
+	if high == 0 || s.start(t, 0) >= time {
+		return 0
+	}
+	if s.start(t, high-1) < time {
+		return high
+	}
+	for low < high {
+		middle := int(uint(low+high) >> 1)
+		if s.start(t, middle) < time {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	return low
+}
+
+// endBefore is the number of tiles whose events all lie before time. Tiles do not overlap, so they are the first ones.
+func (s *Scratch) endBefore(t *stretch, time int64) int {
+	low, high := 0, t.count
+	for low < high {
+		middle := int(uint(low+high) >> 1)
+		if s.newestOf(t, middle) < time {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	return low
+}
+
 // newestBefore is the newest event time that a read at a time may see, as far as tiles tell: the newest of those that end
 // before it, else the oldest of the entity, else noTime.
-func (e *Entity) newestBefore(at int64) int64 {
-	g := e.group
+func (s *Scratch) newestBefore(at int64) int64 {
 	switch {
-	case e.newest < at:
-		return e.newest
-	case e.oldest >= at:
+	case s.newest < at: // also without events
+		return s.newest
+	case s.oldest >= at:
 		return noTime
 	}
-	for l := range e.levels {
-		if n := e.levels[l].endBefore(g, at); n > 0 {
-			return e.levels[l].newest(g, n-1)
+	for l := range s.levels {
+		t := &s.levels[l]
+		if n := s.endBefore(t, at); n > 0 {
+			return s.newestOf(t, n-1)
 		}
 	}
-	if e.rest.count > 0 && e.rest.newest(g, 0) < at {
-		return e.rest.newest(g, 0)
-	}
-	return e.oldest
+	return s.oldest
 }
 
-// findRuns finds for each window the tiles that it adds to the next shorter one, and whether the remainder, which only
+// findRuns finds for each window the tiles that it adds to the one before it, and whether the remainder, which only
 // lifetime has, may be seen. Tiles with an event at the time of reading or later are no part of any window.
-func (s *Scratch) findRuns(e *Entity, at int64) (rest bool) {
+func (s *Scratch) findRuns(at, edge int64) (rest bool) {
 	g := s.group
-	for l := range e.levels {
-		in := &e.levels[l]
-		until := in.count
-		if e.newest >= at {
-			until = in.endBefore(g, at)
+	n := len(g.levels)
+	for l := range n {
+		s.limits[l] = s.levels[l].count
+		if s.newest >= at {
+			s.limits[l] = s.endBefore(&s.levels[l], at)
 		}
-		for w := range g.windows {
+	}
+	for w := range g.windows {
+		window := &g.windows[w]
+		runs := s.runs[w*n : (w+1)*n]
+		head, tail := edge-window.delay, edge-window.reach()
+		head -= floorMod(head, window.width)
+		tail -= floorMod(tail, window.width)
+		for l := range runs {
+			t, until := &s.levels[l], s.limits[l]
+			switch {
+			case !window.fresh:
+				until = s.runs[(w-1)*n+l].from
+			case window.delay > 0 && until > 0:
+				until = min(until, s.firstFrom(t, head))
+			}
 			from := 0
-			if window := &g.windows[w]; !window.lifetime && until > 0 {
-				tail := at - window.length
-				tail -= floorMod(tail, g.levels[window.level].width)
-				from = min(in.firstFrom(g, tail-g.levels[l].width+1), until)
+			if !window.lifetime && until > 0 {
+				from = min(s.firstFrom(t, tail-g.levels[l].width+1), until)
 			}
-			s.runs[w*len(g.levels)+l] = run{from, until}
-			until = from
+			runs[l] = run{from, until}
 		}
 	}
-	return g.lifetime && e.rest.count > 0 && e.rest.newest(g, 0) < at
+	last := &s.levels[n]
+	return g.lifetime && last.count > 0 && s.newestOf(last, 0) < at
 }
 
-// readFixed folds tiles from the newest to the oldest, and reads each output when the fold has come to its tail.
-func (s *Scratch) readFixed(a *accumulator, e *Entity, rest bool, out []Result) {
+// fold folds the tiles that window w adds, after those of the window before it unless it starts anew.
+func (s *Scratch) fold(a *accumulator, w int, rest bool) {
 	g := s.group
-	state := s.state[:a.words]
-	clear(state)
-	next := 0
-	for w := 0; w <= a.window; w++ {
-		for l := range e.levels {
-			if r := s.runs[w*len(g.levels)+l]; r.from < r.until {
-				a.fixed.fold(state, e.levels[l].words[r.from*g.stride+a.offset:r.until*g.stride], g.stride)
-			}
+	window := &g.windows[w]
+	if window.fresh {
+		clear(s.state[:a.words])
+		if a.fixed == nil {
+			s.folders[a.slot].reset()
 		}
-		if rest && g.windows[w].lifetime {
-			a.fixed.fold(state, e.rest.words[a.offset:], g.stride)
+	}
+	runs := s.runs[w*len(g.levels) : (w+1)*len(g.levels)]
+	for l := range runs {
+		if r := runs[l]; r.from < r.until {
+			s.foldTiles(a, &s.levels[l], r.from, r.until)
 		}
-		for ; next < len(a.reads) && a.reads[next].window == w; next++ {
-			r := &a.reads[next]
-			out[r.output] = r.result(r.fixed(state))
-		}
+	}
+	if rest && window.lifetime {
+		s.foldTiles(a, &s.levels[len(g.levels)], 0, 1)
 	}
 }
 
-func (s *Scratch) readGrowing(a *accumulator, e *Entity, rest bool, out []Result) {
+func (s *Scratch) foldTiles(a *accumulator, t *stretch, from, until int) {
 	g := s.group
-	f := s.folders[a.slot]
-	f.reset()
-	next := 0
-	for w := 0; w <= a.window; w++ {
-		for l := range e.levels {
-			states := e.levels[l].growing
-			r := s.runs[w*len(g.levels)+l]
-			for i := r.from; i < r.until; i++ {
-				f.fold(states[i*g.growing+a.slot])
-			}
+	switch {
+	case a.fixed == nil:
+		f := s.folders[a.slot]
+		for i := from; i < until; i++ {
+			f.fold(t.growing[i*g.growing+a.slot])
 		}
-		if rest && g.windows[w].lifetime {
-			f.fold(e.rest.growing[a.slot])
+	case t.columns == nil:
+		a.fixed.fold(s.state[:a.words], t.rows[from*g.stride+a.offset:until*g.stride], g.stride)
+	default:
+		n := (until - from) * a.words
+		if cap(s.buffer) < n {
+			s.buffer = make([]uint64, n)
 		}
-		for ; next < len(a.reads) && a.reads[next].window == w; next++ {
-			r := &a.reads[next]
-			out[r.output] = r.result(r.growing(f))
+		for c := range a.words {
+			t.columns[a.offset+c].unpack(s.buffer[c:n], a.words, s.stored.b, from, until)
 		}
+		a.fixed.fold(s.state[:a.words], s.buffer[:n], a.words)
 	}
 }
 
-func (r *read) result(v schemas.Value) Result {
+// put makes a value of what is folded.
+func (s *Scratch) put(a *accumulator, r *read, at, edge int64, out []Result) {
+	asOf := edge
+	if r.readsClock {
+		asOf = at
+	}
+	var v schemas.Value
+	if a.fixed != nil {
+		v = r.fixed(s.state[:a.words], asOf)
+	} else {
+		v = r.growing(s.folders[a.slot], asOf)
+	}
+	if r.output >= len(out) {
+		s.parts[r.output-len(out)] = v
+		return
+	}
+	out[r.output] = resultOf(v, r.empty)
+	s.overflow(r.window, edge, &out[r.output])
+}
+
+// overflow takes the value back when the window begins before the exact tiles that are kept.
+func (s *Scratch) overflow(w int, edge int64, r *Result) {
+	if window := &s.group.windows[w]; window.exact && edge-window.reach() < s.exactFrom {
+		*r = Result{Status: Overflow}
+	}
+}
+
+// divide is a ratio's value, null where a part is or the denominator is 0. outputs is their number.
+func (s *Scratch) divide(r *ratio, outputs int) Result {
+	above, ok := s.parts[r.numerator-outputs].Float()
+	below, known := s.parts[r.denominator-outputs].Float()
+	v := schemas.NullValue()
+	if ok && known && below != 0 {
+		v = number(above / below)
+	}
+	return resultOf(v, r.empty)
+}
+
+func resultOf(v, empty schemas.Value) Result {
 	if v.IsNull() {
-		v = r.empty
+		v = empty
 	}
 	if v.IsNull() {
 		return Result{Status: Null}
