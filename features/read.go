@@ -75,6 +75,13 @@ func (g *Group) ReadInto(s *Scratch, e *Entity, at int64, out []Result) []Result
 	if e == nil {
 		return fill(g.room(out), NotFound)
 	}
+	s.of(e)
+	return s.read(at, g.room(out), nil)
+}
+
+// of lays an entity ready to be read.
+func (s *Scratch) of(e *Entity) {
+	g := s.group
 	s.newest, s.oldest, s.exactFrom = e.newest, e.oldest, e.exactFrom
 	first := 0
 	for l := len(g.levels); l >= 0; l-- {
@@ -82,7 +89,6 @@ func (g *Group) ReadInto(s *Scratch, e *Entity, at int64, out []Result) []Result
 		s.levels[l] = stretch{count: n, rows: e.words[first*g.stride : (first+n)*g.stride], growing: e.growing[first*g.growing : (first+n)*g.growing]}
 		first += n
 	}
-	return s.read(at, g.room(out))
 }
 
 // ReadState is ReadInto of a stored state, read where it lies; it keeps no reference to it. newest is the entity's newest
@@ -105,7 +111,7 @@ func (g *Group) ReadState(s *Scratch, state []byte, at int64, out []Result) (_ [
 			columns, growing = columns[g.stride:], growing[n*g.growing:]
 		}
 	}
-	out = s.read(at, g.room(out))
+	out = s.read(at, g.room(out), nil)
 	s.stored.b = nil
 	return out, s.newest, nil
 }
@@ -159,8 +165,8 @@ func fill(out []Result, status Status) []Result {
 	return out
 }
 
-// read resolves all outputs of what prepare and the caller have laid ready.
-func (s *Scratch) read(at int64, out []Result) []Result {
+// read resolves all outputs of what prepare and the caller have laid ready, with what a sequence, which may be nil, has folded.
+func (s *Scratch) read(at int64, out []Result, folded *Sequence) []Result {
 	g := s.group
 	at = min(max(at, -maxTime), maxTime)
 	newest := s.newestBefore(at)
@@ -175,6 +181,9 @@ func (s *Scratch) read(at int64, out []Result) []Result {
 		edge = newest + 1
 	}
 	rest := s.findRuns(at, edge)
+	if folded != nil {
+		folded.advance()
+	}
 	for i := range g.accumulators {
 		a := &g.accumulators[i]
 		next := 0
@@ -182,7 +191,7 @@ func (s *Scratch) read(at int64, out []Result) []Result {
 			if !a.folds[w] {
 				continue
 			}
-			s.fold(a, w, rest)
+			s.fold(a, w, rest, folded)
 			for ; next < len(a.reads) && a.reads[next].window == w; next++ {
 				s.put(a, &a.reads[next], at, edge, out)
 			}
@@ -305,7 +314,7 @@ func (s *Scratch) findRuns(at, edge int64) (rest bool) {
 }
 
 // fold folds the tiles that window w adds, after those of the window before it unless it starts anew.
-func (s *Scratch) fold(a *accumulator, w int, rest bool) {
+func (s *Scratch) fold(a *accumulator, w int, rest bool, folded *Sequence) {
 	g := s.group
 	window := &g.windows[w]
 	if window.fresh {
@@ -316,7 +325,11 @@ func (s *Scratch) fold(a *accumulator, w int, rest bool) {
 	}
 	runs := s.runs[w*len(g.levels) : (w+1)*len(g.levels)]
 	for l := range runs {
-		if r := runs[l]; r.from < r.until {
+		r := runs[l]
+		if folded != nil && a.fixed != nil && r.from < r.until {
+			r = folded.fold(a, w*len(runs)+l, r)
+		}
+		if r.from < r.until {
 			s.foldTiles(a, &s.levels[l], r.from, r.until)
 		}
 	}
