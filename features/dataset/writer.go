@@ -29,7 +29,7 @@ import (
 
 const (
 	batchRows    = 1 << 15 // rows of a record batch of the output
-	rowGroupRows = 1 << 18 // rows of a row group of a Parquet output: what its writer holds, encoded, in memory
+	rowGroupRows = 1 << 17 // rows of a row group of a Parquet output: what its writer holds, encoded, in memory
 )
 
 // recordWriter is a file format.
@@ -132,7 +132,7 @@ func (o *output) create(path string, spineColumns int) error {
 	}
 	to := io.MultiWriter(o.file, o.sum, (*byteCount)(&o.count))
 	if o.format == "arrow" {
-		w, err := ipc.NewFileWriter(&seekless{to}, ipc.WithSchema(o.schema), ipc.WithLZ4())
+		w, err := ipc.NewFileWriter(&positioned{to, &o.count}, ipc.WithSchema(o.schema), ipc.WithLZ4())
 		if err != nil {
 			o.abandon()
 			return writeFailed(path, err)
@@ -165,10 +165,18 @@ func (n *byteCount) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// seekless is a writer that the Arrow library believes can seek, which it never does.
-type seekless struct{ io.Writer }
+// positioned is a writer that the Arrow library asks where it is.
+type positioned struct {
+	io.Writer
+	at *int64
+}
 
-func (*seekless) Seek(int64, int) (int64, error) { return 0, errors.ErrUnsupported }
+func (p *positioned) Seek(offset int64, whence int) (int64, error) {
+	if offset != 0 || whence != io.SeekCurrent {
+		return 0, errors.ErrUnsupported
+	}
+	return *p.at, nil
+}
 
 func writeFailed(path string, err error) error {
 	return failure.Wrap(failure.Unavailable, path, "writing the dataset", err)
@@ -202,19 +210,30 @@ func (o *output) write(b *pit.Block) error {
 // reserve makes room for n more rows; their bits are 0.
 func (c *column) reserve(pending, n int) {
 	if pending == 0 {
+		if c.valid == nil {
+			c.make()
+		}
 		c.nulls = 0
-		c.valid = make([]byte, bitutil.BytesForBits(batchRows))
-		switch {
-		case c.text():
-			c.texts = make([]string, 0, batchRows)
-		case c.kind == schemas.Bool:
-			c.values = make([]byte, bitutil.BytesForBits(batchRows))
-		default:
-			c.values = make([]byte, 8*batchRows)
+		clear(c.valid)
+		if c.kind == schemas.Bool {
+			clear(c.values)
 		}
 	}
 	if c.text() {
 		c.texts = c.texts[:pending+n]
+	}
+}
+
+// make makes the memory that every batch is gathered in: what is written is copied by then.
+func (c *column) make() {
+	c.valid = make([]byte, bitutil.BytesForBits(batchRows))
+	switch {
+	case c.text():
+		c.texts = make([]string, 0, batchRows)
+	case c.kind == schemas.Bool:
+		c.values = make([]byte, bitutil.BytesForBits(batchRows))
+	default:
+		c.values = make([]byte, 8*batchRows)
 	}
 }
 
@@ -236,6 +255,8 @@ func (c *column) take(b *pit.Block, from, until, to int) {
 			c.nulls++
 			if c.text() {
 				c.texts[to] = ""
+			} else if c.kind != schemas.Bool {
+				words[to] = 0
 			}
 			continue
 		}

@@ -87,7 +87,7 @@ func (s *Spine) Add(at int64, keys []string) error {
 func (s *Spine) Len() int64 { return s.rows.n }
 
 // InOrder reports whether rows were added in the order of time, so that blocks number them 0, 1, 2 and so on.
-func (s *Spine) InOrder() bool { return s.rows.ascending }
+func (s *Spine) InOrder() bool { return s.rows.ascending || s.rows.n == 0 }
 
 // Entities is how many different entities the rows name for a lookup's group.
 func (s *Spine) Entities(lookup int) int { return len(s.groups[s.of[lookup]].ids) }
