@@ -103,6 +103,9 @@ func convertCSV(ctx context.Context, path, tempDir string, kinds map[string]sche
 		return nil, err
 	}
 	err = eachCSV(ctx, path, func(line int, fields []string) error {
+		if line == 0 {
+			return nil
+		}
 		for i, text := range fields {
 			v, ok := parseField(text, found[i])
 			if !ok {
@@ -119,7 +122,7 @@ func convertCSV(ctx context.Context, path, tempDir string, kinds map[string]sche
 	return c.finish(path)
 }
 
-// eachCSV hands out the records after the header.
+// eachCSV hands out the header as line 0, then the records.
 func eachCSV(ctx context.Context, path string, fn func(line int, fields []string) error) error {
 	f, err := os.Open(path)
 	if err != nil {
