@@ -67,6 +67,7 @@ type output struct {
 type column struct {
 	lookup, output int // output -1 is the status
 	kind           schemas.Kind
+	texted         bool   // values are texts
 	values         []byte // of fixed width: 8 bytes, or a bit for a bool
 	texts          []string
 	valid          []byte // bits
@@ -87,6 +88,7 @@ func newOutput(ctx context.Context, q *Request, spine columnar, lookups []lookup
 				WithHint("rename it, or give the group another name, like mine=%s.*", lookups[c.lookup].group.Name)
 		}
 		taken[name] = true
+		c.texted = t.ID() == arrow.STRING || t.ID() == arrow.BINARY
 		fields = append(fields, arrow.Field{Name: name, Type: t, Nullable: true})
 		o.columns = append(o.columns, c)
 		return nil
@@ -237,7 +239,7 @@ func (c *column) make() {
 	}
 }
 
-func (c *column) text() bool { return c.kind == schemas.String || c.kind == schemas.Bytes }
+func (c *column) text() bool { return c.texted }
 
 // take copies rows [from, until) of a block to the pending rows from to on.
 func (c *column) take(b *pit.Block, from, until, to int) {
@@ -262,7 +264,7 @@ func (c *column) take(b *pit.Block, from, until, to int) {
 		}
 		c.valid[to/8] |= 1 << (to % 8)
 		switch c.kind {
-		case schemas.String, schemas.Bytes:
+		case schemas.String, schemas.Bytes, schemas.Composite:
 			c.texts[to] = b.Text(c.lookup, c.output, r)
 		case schemas.Bool:
 			if word != 0 {

@@ -36,7 +36,7 @@ func newBlock(lookups []Lookup) *Block {
 		for _, o := range l.Outputs {
 			kind := l.Group.Outputs[o].Kind
 			c.kinds = append(c.kinds, kind)
-			if kind == schemas.String || kind == schemas.Bytes {
+			if isText(kind) {
 				c.text = append(c.text, c.texts)
 				c.texts++
 			} else {
@@ -85,11 +85,11 @@ func (c *cells) set(row int, outputs []int, results []features.Result, newest in
 			}
 			continue
 		}
-		switch c.kinds[i] {
-		case schemas.Float:
+		switch {
+		case c.kinds[i] == schemas.Float:
 			f, _ := r.Value.Float()
 			words[i] = math.Float64bits(f)
-		case schemas.String, schemas.Bytes:
+		case c.text[i] >= 0:
 			c.texted[row*c.texts+c.text[i]] = r.Value.Str()
 		default:
 			words[i] = uint64(r.Value.Int())
@@ -135,7 +135,7 @@ func (b *Block) Number(lookup, output, row int) float64 {
 	word, ok := b.Word(lookup, output, row)
 	kind := b.lookups[lookup].kinds[output]
 	switch {
-	case !ok || kind == schemas.String || kind == schemas.Bytes:
+	case !ok || isText(kind):
 		return math.NaN()
 	case kind == schemas.Float:
 		return math.Float64frombits(word)
@@ -144,7 +144,12 @@ func (b *Block) Number(lookup, output, row int) float64 {
 	}
 }
 
-// Text is a value of kind String or Bytes.
+// isText reports whether values of a kind are texts.
+func isText(k schemas.Kind) bool {
+	return k == schemas.String || k == schemas.Bytes || k == schemas.Composite
+}
+
+// Text is a value of kind String, Bytes or Composite.
 func (b *Block) Text(lookup, output, row int) string {
 	c := &b.lookups[lookup]
 	return c.texted[row*c.texts+c.text[output]]
