@@ -3,7 +3,7 @@ GO ?= go
 PKGS := ./...
 
 help: ## what can be made
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 build: ## the program, at bin/millrace
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/millrace ./cmd/millrace
@@ -19,6 +19,9 @@ e2e: ## the end-to-end suite; servers from MILLRACE_TEST_KAFKA and MILLRACE_TEST
 
 bench: build ## flights on real Kafka and Redis (MILLRACE_TEST_KAFKA, MILLRACE_TEST_REDIS): throughput, freshness, scoring latency
 	$(GO) run ./bench/flights -millrace bin/millrace
+
+bench-dataset: build ## millrace dataset beside Polars, checked with DuckDB (pip install polars duckdb), FLIGHTS=path to flights-3m.parquet
+	python3 bench/dataset/compare.py $(FLIGHTS)
 
 bench-forest: ## the built-in forest beside LightGBM (pip install lightgbm numpy pandas pyarrow scikit-learn), FLIGHTS=path to flights-3m.parquet, fetched with npm without it
 	python3 bench/forest/compare.py $(FLIGHTS)
@@ -39,4 +42,4 @@ demo: ## the whole loop on real flights, in about two minutes
 
 check: build test race lint ## what CI runs, without servers
 
-.PHONY: help build test race e2e bench bench-forest lint docs up demo check
+.PHONY: help build test race e2e bench bench-dataset bench-forest lint docs up demo check

@@ -76,6 +76,13 @@ func (g *Group) ReadInto(s *Scratch, e *Entity, at int64, out []Result) []Result
 	if e == nil {
 		return fill(g.room(out), NotFound)
 	}
+	s.of(e)
+	return s.read(at, g.room(out), nil)
+}
+
+// of lays an entity ready to be read.
+func (s *Scratch) of(e *Entity) {
+	g := s.group
 	s.newest, s.oldest, s.exactFrom = e.newest, e.oldest, e.exactFrom
 	first := 0
 	for l := len(g.levels); l >= 0; l-- {
@@ -83,7 +90,6 @@ func (g *Group) ReadInto(s *Scratch, e *Entity, at int64, out []Result) []Result
 		s.levels[l] = stretch{count: n, rows: e.words[first*g.stride : (first+n)*g.stride], growing: e.growing[first*g.growing : (first+n)*g.growing]}
 		first += n
 	}
-	return s.read(at, g.room(out))
 }
 
 // ReadState is ReadInto of a stored state, read where it lies; it keeps no reference to it. newest is the entity's newest
@@ -106,7 +112,7 @@ func (g *Group) ReadState(s *Scratch, state []byte, at int64, out []Result) (_ [
 			columns, growing = columns[g.stride:], growing[n*g.growing:]
 		}
 	}
-	out = s.read(at, g.room(out))
+	out = s.read(at, g.room(out), nil)
 	s.stored.b = nil
 	return out, s.newest, nil
 }
@@ -160,8 +166,8 @@ func fill(out []Result, status Status) []Result {
 	return out
 }
 
-// read resolves all outputs of what prepare and the caller have laid ready.
-func (s *Scratch) read(at int64, out []Result) []Result {
+// read resolves all outputs of what prepare and the caller have laid ready, with what a sequence, which may be nil, has folded.
+func (s *Scratch) read(at int64, out []Result, folded *Sequence) []Result {
 	g := s.group
 	at = min(max(at, -maxTime), maxTime)
 	newest := s.newestBefore(at)
@@ -176,6 +182,9 @@ func (s *Scratch) read(at int64, out []Result) []Result {
 		edge = newest + 1
 	}
 	s.findRuns(at, edge)
+	if folded != nil {
+		folded.advance()
+	}
 	for i := range g.accumulators {
 		a := &g.accumulators[i]
 		next := 0
@@ -183,7 +192,7 @@ func (s *Scratch) read(at int64, out []Result) []Result {
 			if !a.folds[w] {
 				continue
 			}
-			s.fold(a, w)
+			s.fold(a, w, folded)
 			for ; next < len(a.reads) && a.reads[next].window == w; next++ {
 				s.put(a, &a.reads[next], at, edge, out)
 			}
@@ -339,7 +348,7 @@ func (s *Scratch) runRest(at int64) {
 }
 
 // fold folds the tiles that window w adds, after those of the window before it unless it starts anew.
-func (s *Scratch) fold(a *accumulator, w int) {
+func (s *Scratch) fold(a *accumulator, w int, folded *Sequence) {
 	first := 0
 	if w > 0 {
 		first = s.ends[w-1]
@@ -351,7 +360,12 @@ func (s *Scratch) fold(a *accumulator, w int) {
 		}
 	}
 	for _, r := range s.runs[first:s.ends[w]] {
-		s.foldTiles(a, &s.levels[r.level], r.from, r.until)
+		if folded != nil && a.fixed != nil && r.level < len(s.group.levels) {
+			r = folded.fold(a, w, r)
+		}
+		if r.from < r.until {
+			s.foldTiles(a, &s.levels[r.level], r.from, r.until)
+		}
 	}
 }
 

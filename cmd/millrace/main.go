@@ -43,6 +43,7 @@ type commands struct {
 	Lineage     lineageCommand     `cmd:"" group:"Looking" help:"What an artefact was made from, and what was made from it."`
 	Tail        tailCommand        `cmd:"" group:"Looking" help:"Print a topic's events as JSON lines."`
 	DeadLetters deadLettersCommand `cmd:"" group:"Looking" help:"List or replay the records that were refused."`
+	Dataset     datasetCommand     `cmd:"" group:"Looking" help:"Make a training set: rows from a file, a query or a source, joined with features as they were known then."`
 	Export      exportCommand      `cmd:"" group:"Looking" help:"Write offline events or features as a Parquet file."`
 	Replay      replayCommand      `cmd:"" group:"Looking" help:"Produce real flights to the example's topics, as the demo does."`
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -37,9 +35,9 @@ func (c *backfillCommand) Run(ctx context.Context, env *environment) error {
 	if err != nil {
 		return err
 	}
-	bar := newBar(env.out, clock.System)
-	version, err := stage.Backfill(ctx, c.Group, from, bar.show)
-	bar.end()
+	bar := newBar(env.err, clock.System)
+	version, err := stage.Backfill(ctx, c.Group, from, func(done, total int64) { bar.show("filling "+c.Group, done, total) })
+	bar.clear()
 	if ctx.Err() != nil {
 		return failure.Wrap(failure.Unavailable, c.Group, "filling", ctx.Err()).WithHint("run the command again: it goes on where it was")
 	}
@@ -61,55 +59,6 @@ func parseDate(where, text string) (time.Time, error) {
 		}
 	}
 	return time.Time{}, failure.New(failure.BadRequest, where, "%q is no date", text).WithHint("write 2026-01-31 or 2026-01-31T06:00:00Z")
-}
-
-// bar is a line that tells how far something is: drawn over itself on a terminal, else written every few seconds.
-type bar struct {
-	out      io.Writer
-	terminal bool
-	clock    clock.Clock
-	began    time.Time
-	shown    time.Time
-}
-
-func newBar(out io.Writer, c clock.Clock) *bar {
-	b := &bar{out: out, clock: c, began: c()}
-	if f, ok := out.(*os.File); ok {
-		info, err := f.Stat()
-		b.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
-	}
-	return b
-}
-
-const (
-	barWidth    = 40
-	drawnEvery  = 100 * time.Millisecond
-	writtenEach = 5 * time.Second
-)
-
-// show may be called as often as one likes.
-func (b *bar) show(done, total int64) {
-	now, every := b.clock(), writtenEach
-	if b.terminal {
-		every = drawnEvery
-	}
-	if total <= 0 || now.Sub(b.shown) < every && done < total {
-		return
-	}
-	b.shown = now
-	rate := float64(done) / max(now.Sub(b.began).Seconds(), 1e-3)
-	if !b.terminal {
-		fmt.Fprintf(b.out, "%d of %d events, %.0f/s\n", done, total, rate)
-		return
-	}
-	n := int(barWidth * done / total)
-	fmt.Fprintf(b.out, "\r[%s%s] %d of %d events, %.0f/s ", strings.Repeat("#", n), strings.Repeat(".", barWidth-n), done, total, rate)
-}
-
-func (b *bar) end() {
-	if b.terminal && !b.shown.IsZero() {
-		fmt.Fprintln(b.out)
-	}
 }
 
 // ingest makes the stream stage.

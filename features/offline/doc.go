@@ -21,6 +21,7 @@
 //
 // It refuses rows that do not fit the columns, commits that go backwards, and files that are not what their commit says (Corrupt).
 //
-// Arrow and Parquet are imported nowhere else. The stages (streams/ingest, training) and cmd may import this package. Times are Unix
+// Arrow and Parquet are imported here and in features/dataset alone. The stages (streams/ingest, training), features/pit,
+// features/dataset and cmd may import this package. Times are Unix
 // milliseconds UTC throughout. docs/decisions/0004-offline-log.md says why it is built so.
 package offline
