@@ -45,23 +45,27 @@ type servers struct {
 	folder `embed:""`
 
 	Kafka                  []string `help:"Kafka brokers, HOST:PORT." env:"MILLRACE_KAFKA" placeholder:"HOST:PORT"`
-	Redis                  []string `help:"Redis, HOST:PORT; several are the seeds of a cluster." env:"MILLRACE_REDIS" placeholder:"HOST:PORT"`
+	Redis                  []string `help:"Redis, HOST:PORT; several are the seeds of a cluster, or with --redis-master the Sentinels." env:"MILLRACE_REDIS" placeholder:"HOST:PORT"`
 	SchemaRegistry         string   `help:"URL of the schema registry, for sources in the confluent format." env:"MILLRACE_SCHEMA_REGISTRY" placeholder:"URL"`
 	SchemaRegistryUser     string   `help:"User of the schema registry." env:"MILLRACE_SCHEMA_REGISTRY_USER" placeholder:"NAME"`
 	SchemaRegistryPassword string   `help:"Its password; better given by the environment." env:"MILLRACE_SCHEMA_REGISTRY_PASSWORD" placeholder:"TEXT"`
 	DataDir                string   `help:"Folder of offline files and the model registry, shared by all roles (default: .millrace in the project)." env:"MILLRACE_DATA_DIR" type:"path" placeholder:"DIR"`
 	Listen                 string   `help:"Address of the HTTP endpoint (default: 127.0.0.1:8080, or a free port when that is taken)." env:"MILLRACE_LISTEN" placeholder:"HOST:PORT"`
 
-	KafkaTLS       bool   `help:"Connect to Kafka by TLS." env:"MILLRACE_KAFKA_TLS"`
-	KafkaCA        string `help:"PEM file of the authorities that Kafka's certificate is trusted by." env:"MILLRACE_KAFKA_CA" type:"path" placeholder:"FILE"`
-	KafkaMechanism string `help:"SASL mechanism: plain, scram-sha-256 or scram-sha-512." env:"MILLRACE_KAFKA_MECHANISM" placeholder:"NAME"`
-	KafkaUser      string `help:"SASL user." env:"MILLRACE_KAFKA_USER" placeholder:"NAME"`
-	KafkaPassword  string `help:"SASL password; better given by the environment." env:"MILLRACE_KAFKA_PASSWORD" placeholder:"TEXT"`
-	RedisCluster   bool   `help:"Redis is a cluster, even with one seed." env:"MILLRACE_REDIS_CLUSTER"`
-	RedisTLS       bool   `help:"Connect to Redis by TLS." env:"MILLRACE_REDIS_TLS"`
-	RedisUser      string `help:"Redis user." env:"MILLRACE_REDIS_USER" placeholder:"NAME"`
-	RedisPassword  string `help:"Redis password; better given by the environment." env:"MILLRACE_REDIS_PASSWORD" placeholder:"TEXT"`
-	KafkaPort      int    `help:"Port of the embedded Kafka." default:"0" env:"MILLRACE_KAFKA_PORT" placeholder:"PORT"`
+	KafkaTLS              bool   `help:"Connect to Kafka by TLS." env:"MILLRACE_KAFKA_TLS"`
+	KafkaCA               string `help:"PEM file of the authorities that Kafka's certificate is trusted by." env:"MILLRACE_KAFKA_CA" type:"path" placeholder:"FILE"`
+	KafkaMechanism        string `help:"SASL mechanism: plain, scram-sha-256 or scram-sha-512." env:"MILLRACE_KAFKA_MECHANISM" placeholder:"NAME"`
+	KafkaUser             string `help:"SASL user." env:"MILLRACE_KAFKA_USER" placeholder:"NAME"`
+	KafkaPassword         string `help:"SASL password; better given by the environment." env:"MILLRACE_KAFKA_PASSWORD" placeholder:"TEXT"`
+	RedisCluster          bool   `help:"Redis is a cluster, even with one seed." env:"MILLRACE_REDIS_CLUSTER"`
+	RedisMaster           string `help:"Name under which Sentinel knows the primary; --redis is then the Sentinels' addresses." env:"MILLRACE_REDIS_MASTER" placeholder:"NAME"`
+	RedisTLS              bool   `help:"Connect to Redis by TLS." env:"MILLRACE_REDIS_TLS"`
+	RedisCA               string `help:"PEM file of the authorities that Redis' certificate is trusted by." env:"MILLRACE_REDIS_CA" type:"path" placeholder:"FILE"`
+	RedisUser             string `help:"Redis user." env:"MILLRACE_REDIS_USER" placeholder:"NAME"`
+	RedisPassword         string `help:"Redis password; better given by the environment." env:"MILLRACE_REDIS_PASSWORD" placeholder:"TEXT"`
+	RedisSentinelPassword string `help:"Password of the Sentinels themselves; better given by the environment." env:"MILLRACE_REDIS_SENTINEL_PASSWORD" placeholder:"TEXT"`
+
+	KafkaPort int `help:"Port of the embedded Kafka." default:"0" env:"MILLRACE_KAFKA_PORT" placeholder:"PORT"`
 }
 
 // opening says what a verb needs.
@@ -173,7 +177,8 @@ func (s servers) openRedis(ctx context.Context, rt *runtime, embed bool) error {
 		rt.addrs = []string{r.Addr()}
 	}
 	client, err := online.Open(ctx, online.Config{
-		Addrs: rt.addrs, Cluster: s.RedisCluster, TLS: s.RedisTLS, Username: s.RedisUser, Password: s.RedisPassword,
+		Addrs: rt.addrs, Cluster: s.RedisCluster, Master: s.RedisMaster, SentinelPassword: s.RedisSentinelPassword,
+		TLS: s.RedisTLS || s.RedisCA != "", CAFile: s.RedisCA, Username: s.RedisUser, Password: s.RedisPassword,
 	})
 	if err != nil {
 		return err
