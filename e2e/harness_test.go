@@ -58,6 +58,8 @@ type stand struct {
 	data    string
 	project *project.Project
 	topics  map[string]string
+	tls     streams.TLS  // of Kafka
+	sasl    streams.SASL // of Kafka
 }
 
 func newStand(t *testing.T) *stand {
@@ -87,7 +89,9 @@ func newStandOn(t *testing.T, kafka, redis string) *stand {
 }
 
 // brokers is Kafka's addresses as the client takes them.
-func (s *stand) brokers() streams.Config { return streams.Config{Brokers: strings.Split(s.kafka, ",")} }
+func (s *stand) brokers() streams.Config { 
+	return streams.Config{Brokers: strings.Split(s.kafka, ","), TLS: s.tls, SASL: s.sasl}
+}
 
 // copyProject writes the flights example under a name of the test's own.
 func (s *stand) copyProject() {

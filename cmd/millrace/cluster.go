@@ -96,39 +96,41 @@ type runtime struct {
 }
 
 // open loads the project and connects to what the verb needs. The caller closes the runtime.
-func (s servers) open(ctx context.Context, env *environment, need opening) (rt *runtime, err error) {
+func (s servers) open(ctx context.Context, env *environment, need opening) (*runtime, error) {
 	p, err := s.load()
 	if err != nil {
 		return nil, err
 	}
-	rt = &runtime{project: p, own: p.Own(), log: env.log, dataDir: s.DataDir, metrics: prometheus.NewRegistry(), mux: http.NewServeMux()}
-	defer func() {
-		if err != nil {
-			rt.close()
-		}
-	}()
+	rt := &runtime{project: p, own: p.Own(), log: env.log, dataDir: s.DataDir, metrics: prometheus.NewRegistry(), mux: http.NewServeMux()}
+	if err := s.connect(ctx, rt, need); err != nil {
+		rt.close()
+		return nil, err
+	}
+	return rt, nil
+}
+
+// connect fills a runtime. What it has opened is the runtime's to close, also after an error.
+func (s servers) connect(ctx context.Context, rt *runtime, need opening) (err error) {
 	rt.registerer = rt.metrics
 	rt.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if rt.dataDir == "" {
-		rt.dataDir = filepath.Join(p.Dir, ".millrace")
+		rt.dataDir = filepath.Join(rt.project.Dir, ".millrace")
 	}
 	if err := os.MkdirAll(rt.dataDir, 0o755); err != nil {
-		return nil, failure.Wrap(failure.Unavailable, rt.dataDir, "making the data folder", err).WithHint("choose another with --data-dir")
+		return failure.Wrap(failure.Unavailable, rt.dataDir, "making the data folder", err).WithHint("choose another with --data-dir")
 	}
 	if rt.registry, err = registry.Open(filepath.Join(rt.dataDir, "registry")); err != nil {
-		return nil, err
+		return err
 	}
 	if need.kafka {
 		if err := s.openKafka(ctx, rt, need.embed); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if need.redis {
-		if err := s.openRedis(ctx, rt, need.embed); err != nil {
-			return nil, err
-		}
+		return s.openRedis(ctx, rt, need.embed)
 	}
-	return rt, nil
+	return nil
 }
 
 func (s servers) openKafka(ctx context.Context, rt *runtime, embed bool) error {
@@ -156,10 +158,7 @@ func (s servers) openKafka(ctx context.Context, rt *runtime, embed bool) error {
 		return err
 	}
 	defer client.Close()
-	if err := client.Ping(ctx); err != nil {
-		return failure.Wrap(failure.Unavailable, "Kafka "+rt.kafka.Brokers[0], "connecting", err).WithHint("is Kafka running, and is the address right?")
-	}
-	return nil
+	return streams.Reach(ctx, rt.kafka, client)
 }
 
 func (s servers) openRedis(ctx context.Context, rt *runtime, embed bool) error {

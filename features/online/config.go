@@ -65,7 +65,7 @@ func Open(ctx context.Context, c Config) (redis.UniversalClient, error) {
 	client := redis.NewUniversalClient(options)
 	if err := client.Ping(ctx).Err(); err != nil {
 		_ = client.Close()
-		return nil, failure.Wrap(failure.Unavailable, "redis "+c.Addrs[0], "connecting", err).WithHint("is Redis running, and is the address right?")
+		return nil, refused(c.Addrs[0], err)
 	}
 	policy, err := client.ConfigGet(ctx, "maxmemory-policy").Result()
 	if p, ok := policy["maxmemory-policy"]; err == nil && ok && p != "noeviction" {
@@ -74,6 +74,19 @@ func Open(ctx context.Context, c Config) (redis.UniversalClient, error) {
 			WithHint("CONFIG SET maxmemory-policy noeviction")
 	}
 	return client, nil
+}
+
+// refused says why there is no connection, and what to do about it.
+func refused(addr string, err error) error {
+	kind, hint := failure.Unavailable, "is Redis running, and is the address right?"
+	var untrusted *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &untrusted):
+		kind, hint = failure.BadProject, "name the authority of its certificate with --redis-ca"
+	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"), redis.HasErrorPrefix(err, "NOPERM"):
+		kind, hint = failure.BadProject, "are --redis-user and --redis-password right?"
+	}
+	return failure.Wrap(kind, "redis "+addr, "connecting", err).WithHint("%s", hint)
 }
 
 func (c Config) options() (*redis.UniversalOptions, error) {
