@@ -90,12 +90,12 @@ func scaleWorkers(o *ordeal) string {
 func killBrokers(o *ordeal) string {
 	order := []int{2, 3, 1}[:o.times(3, 1)]
 	for _, broker := range order {
-		o.kafkaCluster.kill(broker)
+		o.kafkaCluster.kill(o.t, broker)
 		if broker != 1 { // without the controller nobody leads what it led
 			o.recover()
 		}
 		o.pass(time.Second, 3*time.Second)
-		o.kafkaCluster.restart(broker)
+		o.kafkaCluster.restart(o.t, broker)
 		o.recover()
 	}
 	return fmt.Sprintf("SIGKILL and restart of %d of 3 brokers, one after the other", len(order))
@@ -112,12 +112,17 @@ func killRedis(o *ordeal) string {
 	return fmt.Sprintf("SIGKILL and restart of Redis on its append-only file, %d times", kills)
 }
 
+// loseRedis takes Redis away; a worker is told to stop meanwhile, and must.
 func loseRedis(o *ordeal) string {
 	o.chaosRedis.server.kill()
-	<-time.After(30 * time.Second)
+	back := time.After(30 * time.Second)
+	o.pass(time.Second, 5*time.Second)
+	o.workers[0].stop()
+	<-back
 	o.chaosRedis.server.start()
+	o.workers[0] = o.role("stream")
 	o.recover()
-	return "Redis down for 30 s"
+	return "Redis down for 30 s, SIGTERM of a worker meanwhile"
 }
 
 func flushRedis(o *ordeal) string {

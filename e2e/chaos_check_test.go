@@ -8,6 +8,7 @@ import (
 	wire "encoding/binary"
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -131,6 +132,10 @@ func (s *stand) compareStates(redis online.Config, events []flights.Event) (enti
 		}
 		if b.refused > 0 {
 			wrong = append(wrong, fmt.Sprintf("%s: %d events are refused", g.Name, b.refused))
+		}
+		meta := online.MetaKey(online.Owner(s.project.Name, g.Name, g.Version))
+		if have := client.HGet(ctx, meta, "partitions").Val(); have != strconv.Itoa(len(b.partitions)) {
+			wrong = append(wrong, fmt.Sprintf("%s says that the group has %q partitions, not %d", meta, have, len(b.partitions)))
 		}
 		writer := online.NewWriter(client, s.project.Name, g.Name, g.Version)
 		for i, p := range b.partitions {

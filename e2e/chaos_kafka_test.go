@@ -32,7 +32,9 @@ func startKafka(t *testing.T, brokers int) *kafkaCluster {
 		t.Fatal("MILLRACE_KAFKA_UP must name the script that starts Kafka")
 	}
 	t.Cleanup(k.stop)
-	k.addrs = k.up("-n", strconv.Itoa(brokers), "-p", strconv.Itoa(freePorts(t, brokers)), "-d", k.dir)
+	addrs, err := k.run("-n", strconv.Itoa(brokers), "-p", strconv.Itoa(freePorts(t, brokers)), "-d", k.dir)
+	must(t, err)
+	k.addrs = addrs
 	return k
 }
 
@@ -62,27 +64,37 @@ search:
 	return 0
 }
 
-func (k *kafkaCluster) up(args ...string) string {
-	k.t.Helper()
+func (k *kafkaCluster) run(args ...string) (string, error) {
 	cmd := exec.Command(k.script, args...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
-	if err != nil {
-		k.t.Fatalf("kafka-up %s: %v", strings.Join(args, " "), err)
-	}
-	return strings.TrimSpace(string(out))
+	return strings.TrimSpace(string(out)), err
 }
 
 // kill is SIGKILL for a broker, counted from 1.
-func (k *kafkaCluster) kill(broker int) {
-	k.t.Helper()
-	k.up("-d", k.dir, "kill", strconv.Itoa(broker))
+func (k *kafkaCluster) kill(t *testing.T, broker int) {
+	t.Helper()
+	_, err := k.run("-d", k.dir, "kill", strconv.Itoa(broker))
+	must(t, err)
 }
 
-// restart starts a killed broker on its data and waits until it answers.
-func (k *kafkaCluster) restart(broker int) {
-	k.t.Helper()
-	k.up("-d", k.dir, "start", strconv.Itoa(broker))
+// restart starts a killed broker on its data and waits until it answers, longer than the script does: it has a log to recover.
+func (k *kafkaCluster) restart(t *testing.T, broker int) {
+	t.Helper()
+	if _, err := k.run("-d", k.dir, "start", strconv.Itoa(broker)); err == nil {
+		return
+	}
+	port, err := os.ReadFile(filepath.Join(k.dir, fmt.Sprintf("broker-%d.port", broker)))
+	must(t, err)
+	eventually(t, 4*patience, func() (bool, string) {
+		conn, err := net.Dial("tcp", "127.0.0.1:"+strings.TrimSpace(string(port)))
+		if err == nil {
+			conn.Close()
+			return true, ""
+		}
+		log, _ := os.ReadFile(filepath.Join(k.dir, fmt.Sprintf("broker-%d.log", broker)))
+		return false, fmt.Sprintf("broker %d does not answer; its log ends with %s", broker, log[max(0, len(log)-4000):])
+	})
 }
 
 // stop ends all brokers at once: nothing of theirs is needed any more.

@@ -89,7 +89,7 @@ func newStandOn(t *testing.T, kafka, redis string) *stand {
 }
 
 // brokers is Kafka's addresses as the client takes them.
-func (s *stand) brokers() streams.Config { 
+func (s *stand) brokers() streams.Config {
 	return streams.Config{Brokers: strings.Split(s.kafka, ","), TLS: s.tls, SASL: s.sasl}
 }
 

@@ -80,6 +80,11 @@ func (w *groupWorker) Start(ctx context.Context, committed int64) (int64, error)
 	if err != nil {
 		return 0, err
 	}
+	if len(loaded.Raw) == 0 { // a new group, or a Redis that lost everything, the declaration included
+		if err := online.Declare(ctx, w.deps.Redis, w.deps.Project.Name, w.group.Name, w.group.Version, w.group.partitions); err != nil {
+			return 0, err
+		}
+	}
 	if loaded, err = w.rebuild(ctx, loaded); err != nil {
 		return 0, err
 	}

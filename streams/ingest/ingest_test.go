@@ -514,3 +514,29 @@ func counterSum(t *testing.T, s *Stage, name string) (sum float64) {
 	}
 	return sum
 }
+
+// TestKafkaRefusesOnce has Kafka refuse one request of re-keyed records, while those behind it are taken: with an error that does not pass
+// by itself, so that the client gives the records up, and yet has passed a moment later. They must not be lost.
+func TestKafkaRefusesOnce(t *testing.T) {
+	for _, refusal := range []*kerr.Error{kerr.TopicAuthorizationFailed, kerr.UnknownServerError} {
+		t.Run(refusal.Message, func(t *testing.T) {
+			cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(cluster.Close)
+			r := (&rig{t: t, dir: t.TempDir()}).on(cluster.ListenAddrs()[0])
+			r.produce(r.trips(59, 2000))
+			fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: r.project.Groups[0].KeyedTopic, Err: refusal, Count: 3})
+			g := r.run(r.stage(func(c *Config, _ *Deps) { c.PollRecords, c.ProducerLinger = 20, 0 }))
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			if err := fault.Wait(ctx, 3); err != nil {
+				t.Fatal(err)
+			}
+			r.caughtUp()
+			g.stop(t)
+			r.check()
+		})
+	}
+}
