@@ -18,7 +18,7 @@ var chaosCases = []chaosCase{
 	{"Redis killed", false, 2, oneRedis, killRedis},
 	{"Redis gone for 30 s", false, 2, oneRedis, loseRedis},
 	{"Redis emptied", true, 2, oneRedis, flushRedis},
-	{"Redis failover, address moved", true, 2, replicatedRedis, failOver},
+	{"Redis failover behind an address", true, 2, replicatedRedis, failOver},
 	{"Redis failover by Sentinel", false, 2, watchedRedis, failOverBySentinel},
 	{"Redis Cluster", true, 2, clusteredRedis, shakeCluster},
 	{"Redis slow", false, 2, distantRedis, slowRedis},

@@ -55,10 +55,14 @@ func (s *stand) batchOf(g *project.Group) batch {
 			b.partitions[i] = batchPartition{end: end.Offset, sources: map[online.SourcePartition]int64{}, entities: map[string]*features.Entity{}}
 		}
 	}, func(r *kgo.Record) {
-		from := s.originOf(r)
+		from, before := s.originOf(r)
 		b.events[from]++
 		p, of := &b.partitions[r.Partition], online.SourcePartition{Source: g.Source.Name, Partition: from.partition}
-		if highest, ok := p.sources[of]; ok && from.offset <= highest {
+		highest, ok := p.sources[of]
+		if !ok {
+			highest = -1
+		}
+		if from.offset <= highest || before > highest { // a copy; or sent behind one that was refused, and comes again
 			return
 		}
 		p.sources[of] = from.offset
@@ -77,15 +81,16 @@ func (s *stand) batchOf(g *project.Group) batch {
 	return b
 }
 
-func (s *stand) originOf(r *kgo.Record) origin {
+// originOf reads which source record it was made from, and which one of the same partition its writer sent before it.
+func (s *stand) originOf(r *kgo.Record) (from origin, before int64) {
 	s.t.Helper()
 	for _, h := range r.Headers {
-		if h.Key == "mr-pos" && len(h.Value) == 12 {
-			return origin{int32(wire.BigEndian.Uint32(h.Value)), int64(wire.BigEndian.Uint64(h.Value[4:]))}
+		if h.Key == "mr-pos" && len(h.Value) == 20 {
+			return origin{int32(wire.BigEndian.Uint32(h.Value)), int64(wire.BigEndian.Uint64(h.Value[4:]))}, int64(wire.BigEndian.Uint64(h.Value[12:]))
 		}
 	}
 	s.t.Fatalf("record %d of %s/%d does not say where it comes from", r.Offset, r.Topic, r.Partition)
-	return origin{}
+	return origin{}, 0
 }
 
 // records reads a topic from its start to the end that it has now.

@@ -34,7 +34,8 @@ type groupWorker struct {
 	next       int64  // first offset not applied
 	taken      int64  // next of the last flush
 	seen       seen   // of the group's source; unused by a direct group
-	deadFrom   int64  // dead letters of records before it are written
+	holes      holes
+	deadFrom   int64 // dead letters of records before it are written
 	cache      *cache
 	items      []item
 	missing    []*cached
@@ -91,7 +92,7 @@ func (w *groupWorker) Start(ctx context.Context, committed int64) (int64, error)
 	w.raw, w.next, w.deadFrom = loaded.Raw, loaded.Position.Next, max(committed, 0)
 	w.time = newEventTime(w.deps.Project, w.group.Source, w.deps.Clock)
 	w.time.newest = loaded.Position.Newest
-	w.seen = nil
+	w.seen, w.holes = nil, holes{next: w.next}
 	for from, offset := range loaded.Position.Sources {
 		if from.Source == w.group.Source.Name {
 			for int(from.Partition) >= len(w.seen) {
@@ -285,17 +286,23 @@ func (w *groupWorker) read(ctx context.Context, r *kgo.Record, it *item) (err er
 	if r.Offset < w.next {
 		return nil
 	}
-	it.origin = origin{r.Partition, r.Offset}
+	it.origin = origin{partition: r.Partition, offset: r.Offset}
 	if !w.group.Direct {
 		if it.origin, err = originOf(r, w.group.Source.Name); err != nil {
 			w.dead(it, classForeign, err)
 			return nil
 		}
+		w.holes.pass(r.Offset)
 		if w.seen.has(it.origin) {
 			w.tally.duplicate.Inc()
 			return nil
 		}
+		if !w.seen.follows(it.origin) && !w.holes.before(it.origin) {
+			w.tally.early.Inc()
+			return nil
+		}
 		w.seen.add(it.origin)
+		w.holes.mended(it.origin)
 	}
 	if it.row, err = w.group.source.decoder.Decode(ctx, r.Value, it.row); err != nil {
 		return w.unreadable(it, err)

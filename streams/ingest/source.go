@@ -6,10 +6,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/features/offline"
+	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/streams"
@@ -37,6 +37,9 @@ type sourceWorker struct {
 	unacked   int
 	gaveUp    bool // nothing more is processed: what is queued is the next owner's
 	stalled   bool // the disk did not take the last commit: it is asked again by time only
+
+	written    written
+	aloneUntil int64 // records below it go to Kafka one by one
 }
 
 // shipment is what one batch of source records became on Kafka.
@@ -47,14 +50,8 @@ type shipment struct {
 
 	mu      sync.Mutex
 	left    int // records not acknowledged, and one while the batch is still being made
-	refused []refusal
+	refused error
 	err     error
-}
-
-// refusal is a record that the broker will never take.
-type refusal struct {
-	original *kgo.Record
-	err      error
 }
 
 func newSourceWorker(s *Stage, src *source, partition int32) *sourceWorker {
@@ -72,6 +69,7 @@ func (w *sourceWorker) Start(ctx context.Context, committed int64) (_ int64, err
 	w.rekeyFrom = max(committed, 0)
 	w.time = newEventTime(w.deps.Project, w.src.Source, w.deps.Clock)
 	w.ships, w.unacked, w.landed, w.stalled, w.gaveUp = nil, 0, make(chan struct{}, 1), false, false
+	w.written = newWritten(w.src.keyed)
 	w.next = w.rekeyFrom
 	if w.src.events == nil {
 		return w.next, nil
@@ -106,7 +104,7 @@ func (w *sourceWorker) Run(ctx context.Context, in *streams.Input) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-w.landed:
-			if err := w.settle(ctx, in); err != nil {
+			if err := w.settle(in); err != nil {
 				return err
 			}
 		case <-keep.C:
@@ -166,7 +164,7 @@ func (w *sourceWorker) finish(ctx context.Context, in *streams.Input) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-w.landed:
-			if err := w.settle(ctx, in); err != nil {
+			if err := w.settle(in); err != nil {
 				return err
 			}
 		}
@@ -201,7 +199,7 @@ func (w *sourceWorker) keep() error {
 }
 
 // settle takes note of the shipments that have arrived, in order.
-func (w *sourceWorker) settle(ctx context.Context, in *streams.Input) error {
+func (w *sourceWorker) settle(in *streams.Input) error {
 	for len(w.ships) > 0 {
 		s := w.ships[0]
 		s.mu.Lock()
@@ -213,10 +211,8 @@ func (w *sourceWorker) settle(ctx context.Context, in *streams.Input) error {
 		if err != nil {
 			return failure.Wrap(failure.Unavailable, w.src.Topic, "re-keying", err)
 		}
-		for _, r := range refused {
-			if err := w.refuse(ctx, r); err != nil {
-				return err
-			}
+		if refused != nil {
+			return w.alone(s.next, refused)
 		}
 		if err := w.at("source: after acknowledgement"); err != nil {
 			return err
@@ -227,31 +223,6 @@ func (w *sourceWorker) settle(ctx context.Context, in *streams.Input) error {
 		in.Done(s.next)
 	}
 	return nil
-}
-
-// refuse makes a dead letter of a record that the broker does not take in its keyed form. If it does not take that either, the record can
-// go nowhere, and the stage ends rather than lose it.
-func (w *sourceWorker) refuse(ctx context.Context, r refusal) error {
-	letter := w.letter(r.original, w.src.Name, classRefused, r.err)
-	w.counted(letter)
-	if err := w.letters.Write(ctx, letter); err != nil {
-		if permanent(err) {
-			return failure.Wrap(failure.Internal, w.src.Topic, "writing a dead letter that Kafka will not take", err).
-				WithHint("raise max.message.bytes of %s above that of %s", w.deps.Project.Own().DeadLetters.Name, w.src.Topic)
-		}
-		return err
-	}
-	return nil
-}
-
-// permanent reports whether a broker will never take the record.
-func permanent(err error) bool {
-	for _, e := range []error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
 }
 
 // process decodes and checks records, keeps the good ones, and sends off what becomes of them on Kafka.
@@ -277,11 +248,13 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 		switch {
 		case err == nil:
 			applied++
-			if keyed, err = w.pass(r, at, s, keyed); err != nil {
+			if keyed, err = w.pass(ctx, r, at, s, keyed); err != nil {
 				return err
 			}
 		case failure.Of(err).DeadLetter():
-			w.dead(r, w.src.Name, err, s)
+			if err := w.dead(ctx, r, w.src.Name, err, s); err != nil {
+				return err
+			}
 		default:
 			return err
 		}
@@ -298,7 +271,7 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 	s.next = w.next
 	w.ships = append(w.ships, s)
 	w.unacked += s.size
-	s.acknowledge(nil, nil)
+	s.acknowledge(nil)
 	return nil
 }
 
@@ -319,7 +292,7 @@ func (w *sourceWorker) check(ctx context.Context, r *kgo.Record) (at int64, err 
 }
 
 // pass keeps a good record and sends it on under the key of each group's entity. keyed is where the records are made; it does not grow.
-func (w *sourceWorker) pass(r *kgo.Record, at int64, s *shipment, keyed []kgo.Record) ([]kgo.Record, error) {
+func (w *sourceWorker) pass(ctx context.Context, r *kgo.Record, at int64, s *shipment, keyed []kgo.Record) ([]kgo.Record, error) {
 	if w.events != nil && r.Offset >= w.events.Next() {
 		if err := w.events.Append(w.row, at, r.Offset); err != nil {
 			return keyed, err
@@ -329,30 +302,40 @@ func (w *sourceWorker) pass(r *kgo.Record, at int64, s *shipment, keyed []kgo.Re
 	if r.Offset < w.rekeyFrom || len(w.src.keyed) == 0 {
 		return keyed, nil
 	}
-	headers := []kgo.RecordHeader{
-		{Key: headerSource, Value: []byte(w.src.Name)},
-		{Key: headerOrigin, Value: origin{w.partition, r.Offset}.append(make([]byte, 0, originSize))},
-	}
-	for _, g := range w.src.keyed {
+	for i, g := range w.src.keyed {
 		key, err := g.Key(w.row)
 		if err != nil {
-			w.dead(r, g.Name, err, s)
+			if err := w.dead(ctx, r, g.Name, err, s); err != nil {
+				return keyed, err
+			}
 			continue
 		}
-		keyed = append(keyed, kgo.Record{Topic: g.KeyedTopic, Key: []byte(key), Value: r.Value, Timestamp: r.Timestamp, Headers: headers})
-		w.ship(s, r, &keyed[len(keyed)-1])
+		last := &w.written[i][online.Partition(key, int32(len(w.written[i])))]
+		from := origin{w.partition, r.Offset, *last}
+		keyed = append(keyed, kgo.Record{Topic: g.KeyedTopic, Key: []byte(key), Value: r.Value, Timestamp: r.Timestamp, Headers: []kgo.RecordHeader{
+			{Key: headerSource, Value: []byte(w.src.Name)},
+			{Key: headerOrigin, Value: from.append(make([]byte, 0, originSize))},
+		}})
+		taken, err := w.ship(ctx, s, r, &keyed[len(keyed)-1])
+		if err != nil {
+			return keyed, err
+		}
+		if taken {
+			*last = r.Offset
+		}
 	}
 	return keyed, nil
 }
 
 // dead sends a dead letter off with the shipment. by is the source or group that cannot use the record.
-func (w *sourceWorker) dead(r *kgo.Record, by string, err error, s *shipment) {
+func (w *sourceWorker) dead(ctx context.Context, r *kgo.Record, by string, err error, s *shipment) error {
 	if r.Offset < w.rekeyFrom {
-		return // written when the offset was committed
+		return nil // written when the offset was committed
 	}
 	letter := w.letter(r, by, classOf(err), err)
 	w.counted(letter)
-	w.ship(s, r, w.letters.Record(letter))
+	_, err = w.ship(ctx, s, r, w.letters.Record(letter))
+	return err
 }
 
 func (w *sourceWorker) letter(r *kgo.Record, by, class string, err error) schemas.DeadLetter {
@@ -368,23 +351,27 @@ func (w *sourceWorker) counted(l schemas.DeadLetter) {
 	w.progress.dead.Add(1)
 }
 
-// ship produces a record that belongs to a shipment.
-func (w *sourceWorker) ship(s *shipment, original, r *kgo.Record) {
+// ship produces a record that belongs to a shipment. It is not taken when it became a dead letter instead.
+func (w *sourceWorker) ship(ctx context.Context, s *shipment, original, r *kgo.Record) (taken bool, err error) {
+	if original.Offset < w.aloneUntil {
+		return w.shipAlone(ctx, original, r)
+	}
 	s.mu.Lock()
 	s.left++
 	s.mu.Unlock()
 	s.size++
-	w.producer.Produce(context.Background(), r, func(_ *kgo.Record, err error) { s.acknowledge(original, err) })
+	w.producer.Produce(context.Background(), r, func(_ *kgo.Record, err error) { s.acknowledge(err) })
+	return true, nil
 }
 
 // acknowledge notes that one part of a shipment has arrived or failed. It is called by the producer.
-func (s *shipment) acknowledge(original *kgo.Record, err error) {
+func (s *shipment) acknowledge(err error) {
 	s.mu.Lock()
 	s.left--
 	switch {
 	case err == nil:
-	case permanent(err) && original != nil:
-		s.refused = append(s.refused, refusal{original, err})
+	case permanent(err):
+		s.refused = err
 	default:
 		s.err = err
 	}
