@@ -9,7 +9,6 @@ const (
 	outcomeDuplicate = "duplicate" // re-keyed twice
 	outcomeEarly     = "early"     // sent behind a record that Kafka refused: it comes again
 	outcomeDead      = "dead"      // on the dead-letter topic
-	outcomeSkipped   = "skipped"   // read directly from a source, whose own worker writes the dead letter
 )
 
 // The kinds of workers, as the label "kind" names them.
@@ -72,17 +71,18 @@ func histogram(name, help string, buckets []float64, labels ...string) *promethe
 
 // tally is the counters of one source or group, looked up once.
 type tally struct {
-	applied, filtered, duplicate, early, dead, skipped prometheus.Counter
-	letters                                            *prometheus.CounterVec // by class
-	offlineRows                                        prometheus.Counter
-	offlineWrite                                       prometheus.Observer
+	applied, filtered, duplicate, early, dead prometheus.Counter
+	letters                                   *prometheus.CounterVec // by class
+	offlineRows                               prometheus.Counter
+	offlineWrite                              prometheus.Observer
 }
 
 func (m *metrics) tally(kind, name string) tally {
 	outcome := func(o string) prometheus.Counter { return m.records.WithLabelValues(kind, name, o) }
 	return tally{
 		applied: outcome(outcomeApplied), filtered: outcome(outcomeFiltered), duplicate: outcome(outcomeDuplicate),
-		early: outcome(outcomeEarly), dead: outcome(outcomeDead), skipped: outcome(outcomeSkipped),
+		early:        outcome(outcomeEarly),
+		dead:         outcome(outcomeDead),
 		letters:      m.dead.MustCurryWith(prometheus.Labels{"kind": kind, "name": name}),
 		offlineRows:  m.offlineRows.WithLabelValues(kind, name),
 		offlineWrite: m.offlineWrites.WithLabelValues(kind, name),
