@@ -76,7 +76,7 @@ func (c chaosCase) run(t *testing.T, k *kafkaCluster, random *rand.Rand, out *ou
 	for range c.workers {
 		o.workers = append(o.workers, o.role("stream"))
 	}
-	o.load = o.startLoad(sample(t, firstDay, 14*24*time.Hour), random)
+	o.load = o.startLoad(sample(t, firstDay, 31*24*time.Hour), random)
 	o.awaitLoad(3 * eventRate)
 	out.did = c.strike(o)
 	o.awaitLoad(o.load.produced() + eventRate)

@@ -148,7 +148,7 @@ func (w *groupWorker) read(ctx context.Context, r *kgo.Record, it *item) (err er
 	}
 	w.seen.add(it.origin)
 	w.holes.mended(it.origin)
-	if it.row, err = w.group.source.decoder.Decode(ctx, r.Value, it.row); err != nil {
+	if it.row, err = w.group.source.decoder.Borrow(ctx, r.Value, it.row); err != nil {
 		return w.reject(it, err)
 	}
 	if it.at, err = w.time.of(r, it.row); err != nil {
