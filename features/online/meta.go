@@ -17,16 +17,17 @@ const Partitioner = "murmur2"
 func Declare(ctx context.Context, client redis.UniversalClient, project, group, version string, partitions int32) error {
 	key := MetaKey(Owner(project, group, version))
 	want := strconv.Itoa(int(partitions))
-	if err := client.HSetNX(ctx, key, "partitions", want).Err(); err != nil {
-		return answering("declaring group "+group, err)
-	}
-	if err := client.HSetNX(ctx, key, "partitioner", Partitioner).Err(); err != nil {
-		return answering("declaring group "+group, err)
-	}
-	have, err := client.HMGet(ctx, key, "partitions", "partitioner").Result()
+	var declared *redis.SliceCmd
+	_, err := client.TxPipelined(ctx, func(p redis.Pipeliner) error { // in one: Redis may be emptied in between
+		p.HSetNX(ctx, key, "partitions", want)
+		p.HSetNX(ctx, key, "partitioner", Partitioner)
+		declared = p.HMGet(ctx, key, "partitions", "partitioner")
+		return nil
+	})
 	if err != nil {
 		return answering("declaring group "+group, err)
 	}
+	have := declared.Val()
 	if have[0] != want || have[1] != Partitioner {
 		return failure.New(failure.BadProject, group, "is in Redis with %v partitions by %v, not %s by %s", have[0], have[1], want, Partitioner).
 			WithHint("keep the partition count, or change the group so that it gets a new version")

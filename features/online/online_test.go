@@ -369,6 +369,28 @@ func TestDeclare(t *testing.T) {
 	}
 }
 
+// TestDeclareWhileEmptied declares a group in a Redis that is emptied again and again: nothing is ever seen of half a declaration.
+func TestDeclareWhileEmptied(t *testing.T) {
+	ctx, client, name := t.Context(), connect(t), group(t)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 2000 {
+			client.FlushAll(ctx)
+		}
+	}()
+	for n := 0; ; n++ {
+		if err := online.Declare(ctx, client, "shop", name, "v1", 8); err != nil {
+			t.Fatalf("declaration %d: %v", n, err)
+		}
+		select {
+		case <-done:
+			return
+		default:
+		}
+	}
+}
+
 func TestSnapshot(t *testing.T) {
 	ctx, file := t.Context(), filepath.Join(t.TempDir(), "data", "redis.snapshot")
 	open := func() (*online.Embedded, redis.UniversalClient) {
