@@ -8,7 +8,6 @@ import (
 	wire "encoding/binary"
 	"fmt"
 	"maps"
-	"strconv"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -138,9 +137,10 @@ func (s *stand) compareStates(redis online.Config, events []flights.Event) (enti
 		if b.refused > 0 {
 			wrong = append(wrong, fmt.Sprintf("%s: %d events are refused", g.Name, b.refused))
 		}
-		meta := online.MetaKey(online.Owner(s.project.Name, g.Name, g.Version))
-		if have := client.HGet(ctx, meta, "partitions").Val(); have != strconv.Itoa(len(b.partitions)) {
-			wrong = append(wrong, fmt.Sprintf("%s says that the group has %q partitions, not %d", meta, have, len(b.partitions)))
+		known, err := online.NewVersions(client, s.project.Name).Load(ctx, g.Name)
+		must(s.t, err)
+		if active := known[0].All[known[0].Active]; active.ID != g.Version || int(active.Partitions) != len(b.partitions) {
+			wrong = append(wrong, fmt.Sprintf("%s: the active version is %q of %d partitions, must be %s of %d", g.Name, active.ID, active.Partitions, g.Version, len(b.partitions)))
 		}
 		writer := online.NewWriter(client, s.project.Name, g.Name, g.Version)
 		for i, p := range b.partitions {

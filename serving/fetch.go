@@ -14,14 +14,14 @@ import (
 // fetcher reads entity states and keeps the deadline whatever Redis does: a read that does not come back is left behind. Those left
 // behind are bounded by slots; with none free, a request waits for one until its deadline.
 type fetcher struct {
-	reader  *online.Reader
+	catalog *catalog
 	slots   chan struct{}
 	clock   clock.Clock
 	metrics *metrics
 }
 
-func newFetcher(reader *online.Reader, slots int, c clock.Clock, m *metrics) *fetcher {
-	return &fetcher{reader: reader, slots: make(chan struct{}, slots), clock: c, metrics: m}
+func newFetcher(versions *catalog, slots int, c clock.Clock, m *metrics) *fetcher {
+	return &fetcher{catalog: versions, slots: make(chan struct{}, slots), clock: c, metrics: m}
 }
 
 // get reads refs in one round trip, or says why not by the end of ctx. The refs must not be changed afterwards unless err is nil:
@@ -40,11 +40,12 @@ func (f *fetcher) get(ctx context.Context, refs []online.Ref) ([]online.Entry, e
 		err     error
 		took    time.Duration
 	}
+	reader := f.catalog.now.Load().reader
 	answered := make(chan answer, 1)
 	go func() {
 		defer func() { <-f.slots }()
 		start := f.clock()
-		entries, err := f.reader.Get(ctx, refs)
+		entries, err := reader.Get(ctx, refs)
 		answered <- answer{entries, err, f.clock().Sub(start)}
 	}()
 	select {

@@ -6,7 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 const (
 	outcomeApplied   = "applied"   // source: checked and passed on; group: added to its entity
 	outcomeFiltered  = "filtered"  // not for this group
-	outcomeDuplicate = "duplicate" // re-keyed twice
+	outcomeDuplicate = "duplicate" // re-keyed twice, or told by the group's dedup
 	outcomeEarly     = "early"     // sent behind a record that Kafka refused: it comes again
 	outcomeDead      = "dead"      // on the dead-letter topic
 )

@@ -83,12 +83,15 @@ func (w *sourceWorker) Start(ctx context.Context, committed int64) (_ int64, err
 		if w.events != nil {
 			_ = w.events.Close() // what it holds is read again
 		}
-		if w.events, err = w.src.events.NewWriter(w.partition, offline.WriterOptions{Clock: w.deps.Clock}); err != nil {
+		if w.events, err = w.src.events.NewWriter(w.partition, offline.WriterOptions{By: w.src.OfflineBy, Clock: w.deps.Clock}); err != nil {
 			return 0, err
 		}
 		w.next = min(w.next, max(w.events.Next(), 0))
 	}
 	w.flights = make(chan landing, len(w.direct)) // what still flies belongs to the past
+	if err := w.dropRetired(ctx); err != nil {
+		return 0, err
+	}
 	for _, a := range w.direct {
 		a.landed = w.flights
 		if err := a.start(ctx, committed); err != nil {
@@ -102,8 +105,10 @@ func (w *sourceWorker) Start(ctx context.Context, committed int64) (_ int64, err
 
 // Run is in streams.Worker. While writes are on their way, the next records are processed.
 func (w *sourceWorker) Run(ctx context.Context, in *streams.Input) error {
-	w.entered(&w.progress, in)
-	defer w.left(&w.progress)
+	if !w.src.lone {
+		w.entered(&w.progress, in)
+		defer w.left(&w.progress)
+	}
 	for _, a := range w.direct {
 		w.entered(&a.progress, in)
 		defer w.left(&a.progress)
@@ -417,13 +422,15 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 		default:
 			return err
 		}
-		if w.events != nil && w.events.Rows() >= w.cfg.OfflineRows && !w.stalled {
+		if w.events != nil && !w.stalled && (w.events.Rows() >= w.cfg.OfflineRows || w.events.Bytes() >= w.cfg.OfflineBytes) {
 			if err := w.keep(); err != nil {
 				return err
 			}
 		}
 	}
-	w.tally.applied.Add(float64(good))
+	if !w.src.lone {
+		w.tally.applied.Add(float64(good))
+	}
 	w.progress.newest.Store(w.time.newest)
 	if err := w.at("source: after produce"); err != nil {
 		return err
@@ -475,9 +482,10 @@ func (w *sourceWorker) pass(ctx context.Context, it *item, s *shipment, keyed []
 			}
 			continue
 		}
-		last := &w.written[i][online.Partition(key, int32(len(w.written[i])))]
+		at := online.Partition(g.version.Partitioner, key, g.version.Partitions)
+		last := &w.written[i][at]
 		it.origin.before = *last
-		keyed = append(keyed, kgo.Record{Topic: g.KeyedTopic, Key: []byte(key), Value: r.Value, Timestamp: r.Timestamp, Headers: []kgo.RecordHeader{
+		keyed = append(keyed, kgo.Record{Topic: g.KeyedTopic, Partition: at, Key: []byte(key), Value: r.Value, Timestamp: r.Timestamp, Headers: []kgo.RecordHeader{
 			{Key: headerSource, Value: []byte(w.src.Name)},
 			{Key: headerOrigin, Value: it.origin.append(make([]byte, 0, originSize))},
 		}})
@@ -494,6 +502,9 @@ func (w *sourceWorker) pass(ctx context.Context, it *item, s *shipment, keyed []
 
 // dead sends a dead letter off with the shipment. by is the source or group that cannot use the record.
 func (w *sourceWorker) dead(ctx context.Context, r *kgo.Record, by string, err error, s *shipment) error {
+	if w.src.lone {
+		return nil // the source's own worker writes it
+	}
 	if r.Offset < w.rekeyFrom {
 		return nil // written when the offset was committed
 	}
