@@ -1,6 +1,7 @@
 .DEFAULT_GOAL := help
 GO ?= go
 PKGS := ./...
+KAFKA_UP ?= ../shared/bin/kafka-up
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -17,6 +18,9 @@ race: ## the tests of everything concurrent, under the race detector
 e2e: ## the end-to-end suite; servers from MILLRACE_TEST_KAFKA and MILLRACE_TEST_REDIS, embedded without them
 	$(GO) test -count=1 -timeout 20m ./e2e/...
 
+chaos: ## the crash matrix: Kafka of three brokers (KAFKA_UP starts it), Redis servers of its own; CHAOS=-short takes its short part
+	MILLRACE_KAFKA_UP=$(abspath $(KAFKA_UP)) $(GO) test -tags chaos -count=1 -timeout 60m -v -run '^TestChaos$$' $(CHAOS) ./e2e
+
 bench: build ## flights on real Kafka and Redis (MILLRACE_TEST_KAFKA, MILLRACE_TEST_REDIS): throughput, freshness, scoring latency
 	$(GO) run ./bench/flights -millrace bin/millrace
 
@@ -27,7 +31,7 @@ bench-forest: ## the built-in forest beside LightGBM (pip install lightgbm numpy
 	python3 bench/forest/compare.py $(FLIGHTS)
 
 lint: ## vet, gofmt and golangci-lint
-	$(GO) vet $(PKGS)
+	$(GO) vet -tags chaos $(PKGS)
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt would change these files: run gofmt -w on them"; exit 1; }
 	golangci-lint run
 
@@ -42,4 +46,4 @@ demo: ## the whole loop on real flights, in about two minutes
 
 check: build test race lint ## what CI runs, without servers
 
-.PHONY: help build test race e2e bench bench-dataset bench-forest lint docs up demo check
+.PHONY: help build test race e2e chaos bench bench-dataset bench-forest lint docs up demo check

@@ -124,4 +124,3 @@ func (rt *runtime) declareVersions(ctx context.Context) error {
 	}
 	return stage.Declare(ctx)
 }
-

@@ -14,6 +14,7 @@ import (
 type groupWorker struct {
 	*applier
 	time  eventTime
+	holes holes
 	items []item
 }
 
@@ -31,6 +32,7 @@ func (w *groupWorker) Start(ctx context.Context, committed int64) (int64, error)
 	w.landed = make(chan landing, 1) // what still flies belongs to the past
 	w.time = newEventTime(w.deps.Project, w.group.Source, w.deps.Clock)
 	err := w.start(ctx, committed)
+	w.holes = holes{next: w.next}
 	return w.next, err
 }
 
@@ -137,15 +139,21 @@ func (w *groupWorker) read(ctx context.Context, r *kgo.Record, it *item) (err er
 		return nil
 	}
 	if it.origin, err = originOf(r, w.group.Source.Name); err != nil {
-		it.origin = origin{r.Partition, r.Offset}
+		it.origin = origin{partition: r.Partition, offset: r.Offset}
 		w.dead(it, classForeign, err)
 		return nil
 	}
+	w.holes.pass(r.Offset)
 	if w.seen.has(it.origin) {
 		w.tally.duplicate.Inc()
 		return nil
 	}
+	if !w.seen.follows(it.origin) && !w.holes.before(it.origin) {
+		w.tally.early.Inc()
+		return nil
+	}
 	w.seen.add(it.origin)
+	w.holes.mended(it.origin)
 	if it.row, err = w.group.source.decoder.Borrow(ctx, r.Value, it.row); err != nil {
 		return w.reject(it, err)
 	}

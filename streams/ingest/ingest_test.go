@@ -482,3 +482,77 @@ func counterSum(t *testing.T, s *Stage, name string) (sum float64) {
 	}
 	return sum
 }
+
+// TestKafkaRefusesOnce has Kafka refuse one request of re-keyed records, while those behind it are taken: with an error that does not pass
+// by itself, so that the client gives up all that it holds for the partition, and yet has passed a moment later. No record may be lost, and
+// none is to blame.
+func TestKafkaRefusesOnce(t *testing.T) {
+	for _, refusal := range []*kerr.Error{kerr.TopicAuthorizationFailed, kerr.UnknownServerError, kerr.MessageTooLarge} {
+		t.Run(refusal.Message, func(t *testing.T) {
+			cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(cluster.Close)
+			r := (&rig{t: t, dir: t.TempDir()}).on(cluster.ListenAddrs()[0])
+			r.produce(r.trips(59, 2000))
+			fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: r.project.Groups[0].KeyedTopic, Err: refusal, Count: 3})
+			g := r.run(r.stage(func(c *Config, _ *Deps) { c.PollRecords, c.ProducerLinger = 20, 0 }))
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			if err := fault.Wait(ctx, 3); err != nil {
+				t.Fatal(err)
+			}
+			r.caughtUp()
+			g.stop(t)
+			r.check()
+		})
+	}
+}
+
+// TestKafkaRefusesForGood has Kafka refuse every re-keyed record of one group as too large: each is a dead letter, with its own bytes, and the
+// other group has it all the same.
+func TestKafkaRefusesForGood(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	r := (&rig{t: t, dir: t.TempDir()}).on(cluster.ListenAddrs()[0])
+	trips := r.trips(61, 200)
+	r.produce(trips)
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: r.project.Groups[0].KeyedTopic, Err: kerr.MessageTooLarge, Count: -1})
+	g := r.run(r.stage())
+	r.caughtUp()
+	g.stop(t)
+	want := map[string]bool{}
+	for _, partition := range trips {
+		for _, p := range partition {
+			if p.trip != nil {
+				want[string(p.value)] = true
+			}
+		}
+	}
+	for _, l := range r.expected().letters { // these are bad for the source itself
+		delete(want, l.value)
+	}
+	letters, _ := r.letters()
+	refused := 0
+	for _, l := range letters {
+		if l.class != classRefused {
+			continue
+		}
+		if refused++; !want[l.value] {
+			t.Errorf("%q is refused", l.value)
+		}
+	}
+	if refused != len(want) {
+		t.Errorf("%d records are refused, want %d", refused, len(want))
+	}
+	if n := r.applied(r.project.Groups[0]); n != 0 {
+		t.Errorf("%d records of what Kafka refused are applied", n)
+	}
+	if n := r.applied(r.project.Groups[1]); n < int64(len(want)) {
+		t.Errorf("the other group has %d of %d records", n, len(want))
+	}
+}

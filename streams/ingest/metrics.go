@@ -7,6 +7,7 @@ const (
 	outcomeApplied   = "applied"   // source: checked and passed on; group: added to its entity
 	outcomeFiltered  = "filtered"  // not for this group
 	outcomeDuplicate = "duplicate" // re-keyed twice, or told by the group's dedup
+	outcomeEarly     = "early"     // sent behind a record that Kafka refused: it comes again
 	outcomeDead      = "dead"      // on the dead-letter topic
 )
 
@@ -70,16 +71,17 @@ func histogram(name, help string, buckets []float64, labels ...string) *promethe
 
 // tally is the counters of one source or group, looked up once.
 type tally struct {
-	applied, filtered, duplicate, dead prometheus.Counter
-	letters                            *prometheus.CounterVec // by class
-	offlineRows                        prometheus.Counter
-	offlineWrite                       prometheus.Observer
+	applied, filtered, duplicate, early, dead prometheus.Counter
+	letters                                   *prometheus.CounterVec // by class
+	offlineRows                               prometheus.Counter
+	offlineWrite                              prometheus.Observer
 }
 
 func (m *metrics) tally(kind, name string) tally {
 	outcome := func(o string) prometheus.Counter { return m.records.WithLabelValues(kind, name, o) }
 	return tally{
 		applied: outcome(outcomeApplied), filtered: outcome(outcomeFiltered), duplicate: outcome(outcomeDuplicate),
+		early:        outcome(outcomeEarly),
 		dead:         outcome(outcomeDead),
 		letters:      m.dead.MustCurryWith(prometheus.Labels{"kind": kind, "name": name}),
 		offlineRows:  m.offlineRows.WithLabelValues(kind, name),
