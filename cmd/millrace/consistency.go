@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"text/tabwriter"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/consistency"
 	"github.com/millrace/millrace/internal/clock"
@@ -60,6 +63,37 @@ func (c *consistencyCommand) Run(ctx context.Context, env *environment) error {
 	return report.Verdict(c.Tolerance)
 }
 
+// consistencyFlags are how often the monitor role makes the check.
+type consistencyFlags struct {
+	ConsistencyEvery  time.Duration      `help:"How often what was served is computed again; 0 for never." default:"1h" env:"MILLRACE_CONSISTENCY_EVERY"`
+	ConsistencySample consistency.Sample `help:"Which entities that is done for, by the hash of their keys: 1/100, or 1 for all." default:"1/100" env:"MILLRACE_CONSISTENCY_SAMPLE" placeholder:"1/N"`
+}
+
+func (f consistencyFlags) config() consistency.Config {
+	cfg := consistency.Default()
+	cfg.Every, cfg.Sample = f.ConsistencyEvery, f.ConsistencySample
+	return cfg
+}
+
+// withConsistency runs the check beside the monitor.
+func (rt *runtime) withConsistency(monitor func(context.Context) error, log *slog.Logger) (func(context.Context) error, error) {
+	if rt.consistency.Every == 0 {
+		return monitor, nil
+	}
+	s, err := consistency.NewStage(rt.consistency, consistency.Deps{
+		Project: rt.project, Kafka: rt.kafka, OfflineDir: rt.offlineDir(), Clock: clock.System, Log: log, Registerer: rt.registerer,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error {
+		both, ctx := errgroup.WithContext(ctx)
+		both.Go(func() error { return monitor(ctx) })
+		both.Go(func() error { return s.Run(ctx) })
+		return both.Wait()
+	}, nil
+}
+
 // sinceTime reads a time or a span before now, as Unix milliseconds; 0 for no text.
 func sinceTime(text string, now time.Time) (int64, error) {
 	if text == "" {
@@ -101,4 +135,6 @@ func printReport(out io.Writer, r *consistency.Report) error {
 }
 
 // timeText is a time in Unix milliseconds as it is printed.
-func timeText(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.999Z07:00") }
+func timeText(ms int64) string {
+	return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.999Z07:00")
+}

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/millrace/millrace/consistency"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/registry"
 	"github.com/millrace/millrace/streams"
@@ -39,8 +40,8 @@ func exported(t *testing.T) map[string]bool {
 	names := &recorder{Registerer: prometheus.NewRegistry(), names: map[string]bool{}}
 	rt := &runtime{
 		project: p, own: p.Own(), dataDir: t.TempDir(), kafka: streams.Config{Brokers: []string{"127.0.0.1:1"}}, registry: r,
-		redis:      redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"}),
-		registerer: names, log: slog.New(slog.DiscardHandler), mux: http.NewServeMux(),
+		redis:       redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"}),
+		consistency: consistency.Default(), registerer: names, log: slog.New(slog.DiscardHandler), mux: http.NewServeMux(),
 	}
 	for _, role := range allRoles {
 		if _, err := rt.stage(role); err != nil {
