@@ -40,8 +40,7 @@ type upCommand struct {
 }
 
 func (c *upCommand) Run(ctx context.Context, env *environment) error {
-	c.servers.consistency = c.config()
-	return c.runRoles(ctx, env, opening{kafka: true, redis: true, embed: true}, "up", allRoles)
+	return c.runRoles(ctx, env, opening{kafka: true, redis: true, embed: true, consistency: c.config()}, "up", allRoles)
 }
 
 type streamCommand struct {
@@ -66,8 +65,7 @@ type monitorCommand struct {
 }
 
 func (c *monitorCommand) Run(ctx context.Context, env *environment) error {
-	c.servers.consistency = c.config()
-	return c.runRoles(ctx, env, opening{kafka: true, redis: true}, "monitor", []role{roleMonitor})
+	return c.runRoles(ctx, env, opening{kafka: true, redis: true, consistency: c.config()}, "monitor", []role{roleMonitor})
 }
 
 type consoleCommand struct {
