@@ -16,3 +16,9 @@ func slot(owner string, partition int32) string {
 func positionKey(slot string) string       { return slot + "p" }
 func rowsKey(slot string) string           { return slot + "o" }
 func entityKey(slot, entity string) string { return slot + "e:" + entity }
+
+// KeyPatterns are the keys of a group's states and positions with <partition> and <entity> for what differs.
+func KeyPatterns(project, group, version string) (state, position string) {
+	s := "mr:{" + Owner(project, group, version) + "/<partition>}:"
+	return entityKey(s, "<entity>"), positionKey(s)
+}
