@@ -1,6 +1,7 @@
 package consistency
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -130,7 +131,7 @@ func (w *world) happen(seed uint64, n int) {
 		}
 		a.offset = offsets[a.partition]
 		offsets[a.partition] += 1 + random.Int64N(2) // some offsets are no records
-		a.time = noon - random.Int64N(3*time.Hour.Milliseconds())
+		a.time = noon - random.Int64N(3*60)*time.Minute.Milliseconds() // several at a time, of different partitions
 		w.arrivals = append(w.arrivals, a)
 	}
 	for p := range partitions {
@@ -168,7 +169,7 @@ func (w *world) oracle(airport string, at int64, below [partitions]int64) map[st
 		}
 		seen++
 		ever += float64(a.delay)
-		if seen == 1 || a.time > last.time || a.time == last.time && a.offset > last.offset {
+		if seen == 1 || cmp.Or(cmp.Compare(a.time, last.time), cmp.Compare(a.partition, last.partition), cmp.Compare(a.offset, last.offset)) > 0 {
 			last = a
 		}
 		if a.time >= from {

@@ -173,7 +173,7 @@ func (p *past) advance(upTo []int64) error {
 		}
 		ev := &p.rest[next][0]
 		p.rest[next] = p.rest[next][1:]
-		outcome, err := p.served.group.Add(p.entity, ev.row, ev.time, ev.offset)
+		outcome, err := p.served.group.Add(p.entity, ev.row, ev.time, features.Sequence(ev.partition, ev.offset))
 		if err != nil && !failure.Of(err).DeadLetter() {
 			return err
 		}

@@ -365,7 +365,7 @@ func (w *groupWorker) load(ctx context.Context) error {
 func (w *groupWorker) add(it *item) error {
 	e := it.entity
 	w.dueRows(e, it.at)
-	outcome, err := w.group.Add(e.entity, it.row, it.at, it.origin.offset)
+	outcome, err := w.group.Add(e.entity, it.row, it.at, features.Sequence(it.origin.partition, it.origin.offset))
 	switch {
 	case err != nil:
 		return w.reject(it, err)

@@ -105,7 +105,7 @@ func (w *groupWorker) replay(ctx context.Context, kept map[int32]int64) (entitie
 		if e == nil {
 			e = w.group.NewEntity()
 		}
-		outcome, err := w.group.Add(e, row, events.Time(), events.Offset())
+		outcome, err := w.group.Add(e, row, events.Time(), features.Sequence(events.Partition(), events.Offset()))
 		if err != nil && !failure.Of(err).DeadLetter() {
 			return nil, 0, err
 		}
