@@ -99,7 +99,7 @@ var layers = []map[string]bool{
 	set("registry/model", "features/profile", "features/script"),
 	set("project"),
 	set("features/online", "features/offline", "streams/broker", "training/gbdt", "training/logistic"),
-	set("streams/ingest", "training", "serving", "monitor", "console"),
+	set("streams/ingest", "training", "serving", "monitor", "consistency", "console"),
 	set("examples/flights"),
 	set("cmd/millrace", "bench/flights", "bench/forest", "e2e"),
 }

@@ -67,7 +67,7 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 		refs[i] = online.GroupRef{Group: g.Group, Partitions: partitionsOf(deps.Project, g)}
 		s.groups[g.Name] = i
 	}
-	s.fetch = newFetcher(online.NewReader(deps.Redis, deps.Project.Name, refs...), cfg.MaxReads, deps.Clock, s.metrics)
+	s.fetch = newFetcher(online.NewReader(deps.Redis, deps.Project.Name, refs...), cfg.MaxReads, deps.Clock, s.metrics, deps.Project)
 	for _, m := range deps.Project.Models {
 		plan, err := compilePlan(m, deps.Project.Groups)
 		if err != nil {

@@ -41,6 +41,7 @@ type groupWorker struct {
 	dirty      []*cached
 	unflushed  int       // events applied that Redis does not have, those on their way included
 	polled     time.Time // when the first of those that no flush has taken came
+	written    time.Time // its record's timestamp
 	letters    []schemas.DeadLetter
 	flight     *flight // the write on its way; nil when there is none
 	landed     chan landing
@@ -248,7 +249,7 @@ func (w *groupWorker) finish(ctx context.Context, in *streams.Input) error {
 // over, so what it has changed by then does not matter.
 func (w *groupWorker) apply(ctx context.Context, records []*kgo.Record) error {
 	if w.polled.IsZero() {
-		w.polled = w.deps.Clock()
+		w.polled, w.written = w.deps.Clock(), records[0].Timestamp
 	}
 	items := w.items[:len(records)]
 	for i, r := range records {
