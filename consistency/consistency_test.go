@@ -130,7 +130,7 @@ func (w *world) happen(seed uint64, n int) {
 			a.partition = int(online.Partition(a.airport, partitions))
 		}
 		a.offset = offsets[a.partition]
-		offsets[a.partition] += 1 + random.Int64N(2) // some offsets are no records
+		offsets[a.partition] += 1 + random.Int64N(2)                   // some offsets are no records
 		a.time = noon - random.Int64N(3*60)*time.Minute.Milliseconds() // several at a time, of different partitions
 		w.arrivals = append(w.arrivals, a)
 	}
@@ -449,4 +449,3 @@ func TestTextfile(t *testing.T) {
 		}
 	}
 }
-
