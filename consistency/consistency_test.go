@@ -127,7 +127,7 @@ func (w *world) happen(seed uint64, n int) {
 	for range n {
 		a := arrival{airport: fmt.Sprintf("A%02d", random.IntN(12)), delay: random.Int64N(200) - 40, partition: random.IntN(partitions)}
 		if w.group().Direct {
-			a.partition = int(online.Partition(a.airport, partitions))
+			a.partition = int(online.Partition(online.Murmur2, a.airport, partitions))
 		}
 		a.offset = offsets[a.partition]
 		offsets[a.partition] += 1 + random.Int64N(2)                   // some offsets are no records
@@ -196,7 +196,7 @@ func (w *world) predict(airport string, at int64, below [partitions]int64) schem
 		ID: fmt.Sprintf("late/%d", w.sent), Model: "late", At: at, ScoredAt: noon + int64(w.sent), Rung: schemas.RungPrimary, Source: "http",
 		Request: map[string]string{"flight": fmt.Sprint(w.sent), "origin": airport},
 	}
-	position := schemas.ReadPosition{Group: g.Name, Version: g.Version, Partition: online.Partition(airport, partitions)}
+	position := schemas.ReadPosition{Group: g.Name, Version: g.Version, Partition: online.Partition(online.Murmur2, airport, partitions)}
 	if g.Direct {
 		position.Next = below[position.Partition]
 	} else {

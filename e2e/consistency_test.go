@@ -190,7 +190,7 @@ func (s *stand) alterState(group, entity string) {
 	defer client.Close()
 	g := s.project.Group(group)
 	writer := online.NewWriter(client, s.project.Name, g.Name, g.Version)
-	partition := online.Partition(entity, s.project.Partitions)
+	partition := online.Partition(online.Murmur2, entity, s.project.Partitions)
 	ctx := context.Background()
 	position, raw, err := writer.Load(ctx, partition)
 	must(s.t, err)

@@ -13,14 +13,15 @@ type Tile struct {
 // Tiles is what the entity keeps, from the oldest to the newest. It is for people to look at, not for reading features.
 func (e *Entity) Tiles() []Tile {
 	var all []Tile
-	if e.rest.count > 0 {
-		all = append(all, Tile{Newest: e.rest.newest(e.group, 0), Remainder: true})
-	}
-	for l := len(e.levels) - 1; l >= 0; l-- {
-		in, width := &e.levels[l], e.group.levels[l].width
-		for i := range in.count {
-			start := in.start(e.group, i)
-			all = append(all, Tile{Start: start, End: start + width, Newest: in.newest(e.group, i)})
+	for l := len(e.group.levels); l >= 0; l-- {
+		from, until := e.span(l)
+		for i := from; i < until; i++ {
+			t := Tile{Newest: e.newestOf(i), Remainder: l == len(e.group.levels)}
+			if !t.Remainder {
+				t.Start = e.start(i)
+				t.End = t.Start + e.group.levels[l].width
+			}
+			all = append(all, t)
 		}
 	}
 	return all
@@ -38,12 +39,19 @@ type Span struct {
 // more than the group's lateness before the entity's newest event), and ends earlier when the newest tiles hold events at or after
 // the time of reading: they are left out whole.
 func (e *Entity) SpanOf(output Output, at int64) Span {
-	s := Span{To: at, Lifetime: output.Window == 0}
+	edge := at
+	if e.group.Edge == EdgeEvent {
+		edge = min(at, e.newest+1)
+	}
+	s := Span{To: edge - output.Delay.Milliseconds(), Lifetime: output.Window == 0}
 	declared := int64(0)
 	if !s.Lifetime {
-		declared = at - output.Window.Milliseconds()
+		declared = s.To - output.Window.Milliseconds()
 		if align := output.TailError.Milliseconds(); align > 0 {
 			declared -= floorMod(declared, align)
+			if output.Delay > 0 {
+				s.To -= floorMod(s.To, align)
+			}
 		}
 		s.From = max(declared, e.keptFrom())
 	}
@@ -57,7 +65,7 @@ func (e *Entity) SpanOf(output Output, at int64) Span {
 			if s.Lifetime {
 				s.Tiles++
 			}
-		case s.Lifetime || t.End > declared:
+		case s.Lifetime || t.End > declared && t.Start < s.To:
 			s.Tiles++
 			if !s.Lifetime {
 				s.From = min(s.From, t.Start)
@@ -72,7 +80,7 @@ func (e *Entity) keptFrom() int64 {
 	if e.newest == noTime {
 		return noTime
 	}
-	return e.group.levels[len(e.group.levels)-1].cut(e.newestTile())
+	return e.cut(len(e.group.levels) - 1)
 }
 
 // Ladder is the widths of the group's tiles, fine to coarse, and for each how far before an entity's newest event its tiles reach.

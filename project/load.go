@@ -34,11 +34,34 @@ func Load(dir string) (*Project, error) {
 	if err != nil {
 		return nil, failure.Wrap(failure.Internal, dir, "reading the project file", err)
 	}
-	p, faults := load(src, root.ReadFile)
+	files := map[string]string{FileName: string(src)}
+	p, faults := load(src, func(name string) ([]byte, error) {
+		text, err := root.ReadFile(name)
+		if err == nil {
+			files[name] = string(text)
+		}
+		return text, err
+	})
 	if len(faults) > 0 {
 		return nil, faults
 	}
-	p.Dir = dir
+	p.Dir, p.Files = dir, files
+	return p, nil
+}
+
+// LoadFiles is Load of a project's Files, for a project as it was when they were kept. It has no Dir.
+func LoadFiles(files map[string]string) (*Project, error) {
+	p, faults := load([]byte(files[FileName]), func(name string) ([]byte, error) {
+		text, ok := files[name]
+		if !ok {
+			return nil, fs.ErrNotExist
+		}
+		return []byte(text), nil
+	})
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	p.Files = files
 	return p, nil
 }
 

@@ -4,12 +4,14 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/features"
+	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/schemas"
 )
 
 // Project is a checked project folder: everything in it resolves, compiles and has its type.
 type Project struct {
-	Dir         string // the folder
+	Dir         string            // the folder
+	Files       map[string]string // the text of the project file and of what it names, by path in the folder: LoadFiles reads them again
 	Name        string
 	TopicPrefix string // before the names of own and keyed topics, never of the user's
 	Partitions  int32  // of own topics, and of the sources that do not say
@@ -32,10 +34,11 @@ type Source struct {
 	SchemaFile  string // relative to Dir
 	Format      schemas.Format
 	Key, Time   string // columns: the record key, the event time
-	Partitioner string // PartitionerMurmur2 or PartitionerUnknown
+	Partitioner string // PartitionerMurmur2, PartitionerCRC32 or PartitionerUnknown
 	Lateness    time.Duration
 	Future      time.Duration // events further than this ahead of the clock are dead letters; 0 accepts all
 	Partitions  int32         // created with; an existing topic's own count is adopted
+	OfflineBy   offline.By    // how the files of its events are laid out
 	Line        int
 	col         int
 }
@@ -44,6 +47,7 @@ type Source struct {
 const (
 	PartitionerUnknown = "unknown" // groups re-key through a topic of their own
 	PartitionerMurmur2 = "murmur2" // the Java client's and franz-go's: groups on the source's key read it directly
+	PartitionerCRC32   = "crc32"   // librdkafka's (confluent-kafka in Python, Go and .NET, kcat): the same
 )
 
 // TimeIndex is the event time's index in the schema.

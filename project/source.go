@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"path/filepath"
 
+	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -19,18 +20,20 @@ func (l *loader) sources(entries []entry) {
 }
 
 func (l *loader) source(e entry) *Source {
-	o := l.object(e.value, "source "+e.key, "topic", "schema", "format", "key", "time", "partitioner", "lateness", "future", "partitions")
+	o := l.object(e.value, "source "+e.key, "topic", "schema", "format", "key", "time", "partitioner", "lateness", "future", "partitions", "offline")
 	o.value.line, o.value.col = e.line, e.col
 	s := &Source{
 		Name: e.key, Line: e.line, col: e.col,
 		Topic:       o.textOr("topic", e.key),
 		SchemaFile:  o.text("schema"),
 		Format:      schemas.Format(o.choice("format", string(schemas.Avro), string(schemas.Confluent), string(schemas.JSON))),
-		Partitioner: o.choice("partitioner", PartitionerUnknown, PartitionerMurmur2),
+		Partitioner: o.choice("partitioner", PartitionerUnknown, PartitionerMurmur2, PartitionerCRC32),
 		Lateness:    o.duration("lateness", 0, 0),
 		Future:      o.duration("future", 0, 0),
 		Partitions:  int32(o.integer("partitions", int64(l.project.Partitions), 1, MaxPartitions)),
 	}
+	kept := l.object(o.get("offline"), o.what+": offline", "by")
+	s.OfflineBy = offline.By(kept.choice("by", string(offline.ByDay), string(offline.ByMonth)))
 	if !topicPattern.MatchString(s.Topic) {
 		l.faultAt(o.get("topic"), "", "%s: a topic has letters, digits, '.', '_' and '-' only, at most 200, not %q", o.what, s.Topic)
 	}

@@ -45,7 +45,7 @@ type Prediction struct {
 type PredictionInput struct {
 	Name      string   `json:"name"`
 	Value     *float64 `json:"value"`
-	Status    string   `json:"status"`     // present, null, not_found or expired
+	Status    string   `json:"status"`     // present, null, not_found, expired or overflow
 	EventTime int64    `json:"event_time"` // newest event of the entity, 0 when there is none
 }
 

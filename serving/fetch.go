@@ -17,18 +17,19 @@ import (
 // fetcher reads entity states and keeps the deadline whatever Redis does: a read that does not come back is left behind. Those left
 // behind are bounded by slots; with none free, a request waits for one until its deadline.
 type fetcher struct {
-	reader  *online.Reader
+	catalog *catalog
 	slots   chan struct{}
 	clock   clock.Clock
 	metrics *metrics
-	fresh   []prometheus.Observer // by the reader's group; nil under clock: event
+	fresh   map[string]prometheus.Observer // by group; nil under clock: event
 }
 
-func newFetcher(reader *online.Reader, slots int, c clock.Clock, m *metrics, p *project.Project) *fetcher {
-	f := &fetcher{reader: reader, slots: make(chan struct{}, slots), clock: c, metrics: m}
+func newFetcher(versions *catalog, slots int, c clock.Clock, m *metrics, p *project.Project) *fetcher {
+	f := &fetcher{catalog: versions, slots: make(chan struct{}, slots), clock: c, metrics: m}
 	if p.Clock != project.ClockEvent {
+		f.fresh = map[string]prometheus.Observer{}
 		for _, g := range p.Groups {
-			f.fresh = append(f.fresh, m.freshness.WithLabelValues(g.Name))
+			f.fresh[g.Name] = m.freshness.WithLabelValues(g.Name)
 		}
 	}
 	return f
@@ -39,10 +40,10 @@ func (f *fetcher) aged(refs []online.Ref, entries []online.Entry) {
 	if f.fresh == nil {
 		return
 	}
-	now := f.clock().UnixMilli()
+	now, numbers := f.clock().UnixMilli(), f.catalog.now.Load().numbers
 	for i := range entries {
 		if newest := entries[i].Position.Newest; newest > 0 {
-			f.fresh[refs[i].Group].Observe(float64(now-newest) / 1000)
+			f.fresh[numbers[refs[i].Group].group.Name].Observe(float64(now-newest) / 1000)
 		}
 	}
 }
@@ -63,11 +64,12 @@ func (f *fetcher) get(ctx context.Context, refs []online.Ref) ([]online.Entry, e
 		err     error
 		took    time.Duration
 	}
+	reader := f.catalog.now.Load().reader
 	answered := make(chan answer, 1)
 	go func() {
 		defer func() { <-f.slots }()
 		start := f.clock()
-		entries, err := f.reader.Get(ctx, refs)
+		entries, err := reader.Get(ctx, refs)
 		answered <- answer{entries, err, f.clock().Sub(start)}
 	}()
 	select {

@@ -12,17 +12,18 @@ import (
 // inputStatus is what is known of one input of one row.
 type inputStatus uint8
 
-// The first four are features.Status; unavailable is an input whose group could not be read.
+// All but the last are features.Status; unavailable is an input whose group could not be read.
 const (
 	present inputStatus = iota
 	null
 	notFound
 	expired
+	overflow // an exact window had more events than are kept
 	unavailable
 	statuses // how many
 )
 
-var statusNames = [statuses]string{"present", "null", "not_found", "expired", "unavailable"}
+var statusNames = [statuses]string{"present", "null", "not_found", "expired", "overflow", "unavailable"}
 
 func (s inputStatus) String() string { return statusNames[s] }
 
@@ -37,6 +38,8 @@ func statusOf(s features.Status) inputStatus {
 		return notFound
 	case features.Expired:
 		return expired
+	case features.Overflow:
+		return overflow
 	default:
 		return null
 	}
@@ -151,7 +154,7 @@ func (f *filler) refOf(g int, row schemas.Row) (int, error) {
 	if err != nil {
 		return noEntity, err
 	}
-	ref := online.Ref{Group: planned.reader, Key: key}
+	ref := online.Ref{Group: f.plan.number(planned), Key: key}
 	n, seen := f.index[ref]
 	if !seen {
 		n = len(f.refs)
@@ -260,6 +263,9 @@ func (f *filler) resolve(g, ref int, at int64) []features.Result {
 }
 
 func (in *plannedInput) of(row schemas.Row) schemas.Value {
+	if in.column == noColumn {
+		return schemas.NullValue()
+	}
 	if in.expr == nil {
 		return row[in.column]
 	}

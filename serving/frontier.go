@@ -19,11 +19,10 @@ import (
 type frontier struct {
 	scorer *streamScorer
 	admin  *kadm.Client
-	groups []*project.Group // by the fetcher's numbers
 }
 
 func newFrontier(s *streamScorer, admin *kadm.Client) *frontier {
-	return &frontier{scorer: s, admin: admin, groups: s.stage.deps.Project.Groups}
+	return &frontier{scorer: s, admin: admin}
 }
 
 // The pauses between two looks at the groups' positions.
@@ -122,7 +121,7 @@ func (f *frontier) ends(ctx context.Context, behind []online.Ref) map[int]map[in
 			continue
 		}
 		ends[ref.Group] = nil
-		g := f.groups[ref.Group]
+		g := f.scorer.stage.catalog.now.Load().numbers[ref.Group].group
 		if !g.Direct && !f.rekeyed(ctx, g.Source) {
 			continue
 		}

@@ -3,9 +3,11 @@ package streams
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/internal/failure"
@@ -40,4 +42,25 @@ func Lag(ctx context.Context, client *kgo.Client, groups ...string) ([]Partition
 		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
 	return lags, nil
+}
+
+// Committed is the offsets that a consumer group has committed on a topic, by partition; partitions without one are left out.
+func Committed(ctx context.Context, client *kgo.Client, group, topic string) (map[int32]int64, error) {
+	fetched, err := kadm.NewClient(client).FetchOffsetsForTopics(ctx, group, topic)
+	if err == nil {
+		err = fetched.Error()
+	}
+	if errors.Is(err, kerr.GroupIDNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, failure.Wrap(failure.Unavailable, group, "reading committed offsets", err)
+	}
+	committed := map[int32]int64{}
+	for p, o := range fetched[topic] {
+		if o.At >= 0 {
+			committed[p] = o.At
+		}
+	}
+	return committed, nil
 }

@@ -52,11 +52,7 @@ func (c *inspectCommand) Run(ctx context.Context, env *environment) error {
 	if err != nil {
 		return err
 	}
-	at, err := rt.asOf(ctx, g, i.Partitions, c.At)
-	if err != nil {
-		return err
-	}
-	v := inspect(g, c.Entity, i, at)
+	v := inspect(g, c.Entity, i, asOf(p, i, c.At))
 	if c.JSON {
 		err = json.NewEncoder(env.out).Encode(v)
 	} else {
@@ -103,22 +99,15 @@ func entityNamed(g *project.Group, values []string) (string, error) {
 }
 
 // asOf is the time that was asked for, or now by the project's clock: just after the newest event of the group under clock: event.
-func (rt *runtime) asOf(ctx context.Context, g *project.Group, partitions int32, asked time.Time) (int64, error) {
-	if !asked.IsZero() {
-		return asked.UnixMilli(), nil
+func asOf(p *project.Project, i *online.Inspection, asked time.Time) int64 {
+	switch {
+	case !asked.IsZero():
+		return asked.UnixMilli()
+	case p.Clock != project.ClockEvent:
+		return clock.System().UnixMilli()
+	default:
+		return i.Newest + 1
 	}
-	if rt.project.Clock != project.ClockEvent {
-		return clock.System().UnixMilli(), nil
-	}
-	positions, err := online.NewReader(rt.redis, rt.project.Name, online.GroupRef{Group: g.Group, Partitions: partitions}).Positions(ctx, 0)
-	if err != nil {
-		return 0, err
-	}
-	var newest int64
-	for _, p := range positions {
-		newest = max(newest, p.Newest)
-	}
-	return newest + 1, nil
 }
 
 // inspection is what inspect shows. Times are RFC 3339, null where there is none.
@@ -168,10 +157,10 @@ type tileView struct {
 
 func inspect(g *project.Group, entity []string, i *online.Inspection, at int64) *inspection {
 	v := &inspection{
-		Group: g.Name, Version: g.Version, Entity: map[string]string{}, At: timeText(at),
+		Group: g.Name, Version: i.Version.ID, Entity: map[string]string{}, At: timeText(at),
 		Redis: redisView{Key: i.Key, Bytes: len(i.State)},
 		Position: positionView{
-			Partition: i.Partition, Partitions: i.Partitions, Topic: g.KeyedTopic, Next: i.Position.Next, Newest: knownTime(i.Position.Newest),
+			Partition: i.Partition, Partitions: i.Version.Partitions, Topic: i.Version.Topic, Next: i.Position.Next, Newest: knownTime(i.Position.Newest),
 		},
 		Tiles: []tileView{},
 	}

@@ -52,11 +52,12 @@ func landed(t *testing.T, origin string, n int) (addr string, newest time.Time) 
 			t.Fatal(err)
 		}
 	}
-	if err := online.Declare(t.Context(), client, p.Name, g.Name, g.Version, 8); err != nil {
+	version := online.Version{ID: g.Version, Definition: g.Version, Topic: g.KeyedTopic, Partitions: 8, Partitioner: online.Murmur2}
+	if err := online.NewVersions(client, p.Name).Declare(t.Context(), g.Name, version); err != nil {
 		t.Fatal(err)
 	}
 	position := online.Position{Next: 500, Newest: newest.UnixMilli(), Sources: map[online.SourcePartition]int64{{Source: "arrivals", Partition: 2}: 41}}
-	_, err = online.NewWriter(client, p.Name, g.Name, g.Version).Commit(t.Context(), online.Partition(origin, 8), nil, position, []string{origin}, [][]byte{e.AppendBinary(nil)}, time.Hour)
+	_, err = online.NewWriter(client, p.Name, g.Name, g.Version).Commit(t.Context(), online.Partition(online.Murmur2, origin, 8), nil, position, []string{origin}, [][]byte{e.AppendBinary(nil)}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +80,7 @@ func TestInspect(t *testing.T) {
 	if v.At != at.Format("2006-01-02T15:04:05.999Z07:00") || *v.Newest != "2001-05-20T12:00:00Z" || v.Redis.Bytes == 0 || v.Redis.TTL == nil || len(v.Tiles) == 0 {
 		t.Errorf("%+v", v)
 	}
-	if v.Position.Next != 500 || v.Position.Partition != online.Partition("ORD", 8) || v.Position.Sources["arrivals"][2] != 41 {
+	if v.Position.Next != 500 || v.Position.Partition != online.Partition(online.Murmur2, "ORD", 8) || v.Position.Sources["arrivals"][2] != 41 {
 		t.Errorf("position %+v", v.Position)
 	}
 	outputs := map[string]outputView{}

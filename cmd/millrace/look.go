@@ -27,7 +27,7 @@ type statusCommand struct {
 }
 
 func (c *statusCommand) Run(ctx context.Context, env *environment) error {
-	rt, err := c.open(ctx, env, opening{kafka: true})
+	rt, err := c.open(ctx, env, opening{kafka: true, redis: len(c.Redis) > 0})
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,10 @@ func (c *statusCommand) Run(ctx context.Context, env *environment) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%d\t%d\n", m.Name, digest, number, len(versions))
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil || rt.redis == nil {
+		return err
+	}
+	return rt.printVersions(ctx, env.out)
 }
 
 // stored is the flags of the verbs that read only the registry.

@@ -34,10 +34,11 @@ type commands struct {
 	Validate validateCommand `cmd:"" group:"Project" help:"Check a project folder; prints every fault with file, line and column."`
 	Plan     planCommand     `cmd:"" group:"Project" help:"Print what applying the project would change; exits with 2 on what would break a consumer."`
 	Apply    applyCommand    `cmd:"" group:"Project" help:"Create the project's topics and record what is applied."`
+	Backfill backfillCommand `cmd:"" group:"Project" help:"Compute a feature group anew from its history, beside the state that is read; readers are moved when it has caught up."`
 	Test     testCommand     `cmd:"" group:"Project" help:"Run the project's feature tests: events in, expected features out, no infrastructure."`
 	Topics   topicsCommand   `cmd:"" group:"Project" help:"Print the topics of the project: who writes and reads each, and its schema."`
 
-	Status      statusCommand      `cmd:"" group:"Looking" help:"Positions, lag and models as they are now."`
+	Status      statusCommand      `cmd:"" group:"Looking" help:"Positions, lag and models as they are now; with Redis given, the versions of the feature groups."`
 	Models      modelsCommand      `cmd:"" group:"Looking" help:"Versions, aliases and history of the project's models."`
 	Lineage     lineageCommand     `cmd:"" group:"Looking" help:"What an artefact was made from, and what was made from it."`
 	Tail        tailCommand        `cmd:"" group:"Looking" help:"Print a topic's events as JSON lines."`

@@ -56,6 +56,9 @@ func (c *planCommand) Run(env *environment) error {
 		return err
 	}
 	printChanges(env, changes)
+	if err := printRebuilt(env, p, changes, filepath.Join(dir, "offline")); err != nil {
+		return err
+	}
 	if changes.Breaking() {
 		return exitStatus(2)
 	}
@@ -98,14 +101,15 @@ func printChanges(env *environment, changes project.Changes) {
 	_ = w.Flush()
 }
 
-// applyCommand creates topics and records the project as applied.
+// applyCommand creates topics and records the project as applied. With Redis given, it makes changed groups the targets of theirs; else the
+// stream role does when it starts.
 type applyCommand struct {
 	servers `embed:""`
 	Break   bool `help:"Apply also what would break a consumer."`
 }
 
 func (c *applyCommand) Run(ctx context.Context, env *environment) error {
-	rt, err := c.open(ctx, env, opening{kafka: true})
+	rt, err := c.open(ctx, env, opening{kafka: true, redis: len(c.Redis) > 0})
 	if err != nil {
 		return err
 	}
@@ -119,8 +123,16 @@ func (c *applyCommand) Run(ctx context.Context, env *environment) error {
 		fmt.Fprintln(env.err, "nothing applied: a consumer would break; --break applies it all the same")
 		return exitStatus(2)
 	}
+	if err := printRebuilt(env, rt.project, changes, rt.offlineDir()); err != nil {
+		return err
+	}
 	if err := rt.ensureTopics(ctx); err != nil {
 		return err
+	}
+	if rt.redis != nil {
+		if err := rt.declareVersions(ctx); err != nil {
+			return err
+		}
 	}
 	text, err := json.MarshalIndent(rt.project.State(), "", "  ")
 	if err != nil {

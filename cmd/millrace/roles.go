@@ -121,10 +121,7 @@ func (rt *runtime) stage(r role) (run func(context.Context) error, err error) {
 	log := rt.log.With("role", string(r))
 	switch r {
 	case roleStream:
-		s, err := ingest.New(ingest.Default(), ingest.Deps{
-			Project: rt.project, Kafka: rt.kafka, Redis: rt.redis, OfflineDir: rt.offlineDir(),
-			Clock: clock.System, Log: log, Registerer: rt.registerer,
-		})
+		s, err := rt.ingest(ingest.Default())
 		if err != nil {
 			return nil, err
 		}

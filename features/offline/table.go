@@ -2,7 +2,6 @@ package offline
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,7 +10,6 @@ import (
 	"sync"
 
 	"github.com/apache/arrow/go/v17/arrow"
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/schemas"
@@ -23,7 +21,7 @@ type Table struct {
 	dir     string
 	columns []Column
 	schema  *arrow.Schema
-	zstd    *zstd.Encoder
+	lz4     *compressor
 	disk    disk
 
 	mu     sync.Mutex
@@ -36,12 +34,8 @@ func OpenTable(dir string, columns []Column) (*Table, error) {
 	if err := checkColumns(dir, columns); err != nil {
 		return nil, err
 	}
-	z, err := newCompressor()
-	if err != nil {
-		return nil, fmt.Errorf("opening table: %w", err)
-	}
 	columns = slices.Clone(columns)
-	return &Table{dir: dir, columns: columns, schema: arrowSchema(columns), zstd: z, disk: osDisk{}, chains: map[int32]chain{}}, nil
+	return &Table{dir: dir, columns: columns, schema: arrowSchema(columns), lz4: newCompressor(), disk: osDisk{}, chains: map[int32]chain{}}, nil
 }
 
 // EventsTable is the table of a source's accepted events, <root>/events/<source>, with the schema's columns.

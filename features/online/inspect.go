@@ -2,8 +2,8 @@ package online
 
 import (
 	"context"
-	"errors"
-	"strconv"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -14,32 +14,42 @@ import (
 
 // Inspection is all that Redis holds of one entity.
 type Inspection struct {
+	Version     Version
 	Key         string // of the state in Redis
 	PositionKey string
 	Partition   int32
-	Partitions  int32
 	Position    Position         // of the partition when the state was read
+	Newest      int64            // newest event time of all the version's partitions, Unix milliseconds; 0 when there is none
 	State       []byte           // nil when there is none
 	Entity      *features.Entity // of State; nil without
 	TTL         time.Duration    // until Redis drops the state; 0 when it does not
 }
 
-// Inspect reads an entity by its key as features.Group.Key writes it, and what stands beside it. Errors: Unavailable when Redis does not
-// answer, NotFound when no worker has seen this version of the group, Corrupt for bytes that are no state of it.
+// Inspect reads an entity by its key as features.Group.Key writes it, and what stands beside it: of the group's active version, or of another
+// one of g's definition when the active one is of an older. Errors: Unavailable when Redis does not answer, NotFound when it has no
+// version of g's definition, Corrupt for bytes that are no state of it.
 func Inspect(ctx context.Context, client redis.UniversalClient, project string, g *features.Group, key string) (*Inspection, error) {
-	partitions, err := DeclaredPartitions(ctx, client, project, g.Name, g.Version)
+	v, err := versionOf(ctx, client, project, g)
 	if err != nil {
 		return nil, err
 	}
-	owner := Owner(project, g.Name, g.Version)
-	partition := Partition(key, partitions)
-	s := slot(owner, partition)
-	i := &Inspection{Key: entityKey(s, key), PositionKey: positionKey(s), Partition: partition, Partitions: partitions}
-	entries, err := NewReader(client, project, GroupRef{Group: g, Partitions: partitions}).Get(ctx, []Ref{{Key: key}})
+	reader := NewReader(client, project, GroupRef{Group: g, Version: v.ID, Partitions: v.Partitions, Partitioner: v.Partitioner})
+	entries, err := reader.Get(ctx, []Ref{{Key: key}})
 	if err != nil {
 		return nil, err
 	}
-	i.Position, i.State = entries[0].Position, entries[0].State
+	partition := entries[0].Partition
+	s := slot(Owner(project, g.Name, v.ID), partition)
+	i := &Inspection{
+		Version: v, Key: entityKey(s, key), PositionKey: positionKey(s), Partition: partition, Position: entries[0].Position, State: entries[0].State,
+	}
+	positions, err := reader.Positions(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range positions {
+		i.Newest = max(i.Newest, p.Newest)
+	}
 	if i.State == nil {
 		return i, nil
 	}
@@ -52,20 +62,20 @@ func Inspect(ctx context.Context, client redis.UniversalClient, project string, 
 	return i, err
 }
 
-// DeclaredPartitions is the partition count that Declare recorded; NotFound when it did not.
-func DeclaredPartitions(ctx context.Context, client redis.UniversalClient, project, group, version string) (int32, error) {
-	key := MetaKey(Owner(project, group, version))
-	text, err := client.HGet(ctx, key, "partitions").Result()
-	if errors.Is(err, redis.Nil) {
-		return 0, failure.New(failure.NotFound, group, "Redis has nothing of version %s", version).
-			WithHint("is this the project's Redis, and has the stream role been running since the group was last changed?")
-	}
+// versionOf is the version of a group to look at.
+func versionOf(ctx context.Context, client redis.UniversalClient, project string, g *features.Group) (Version, error) {
+	known, err := NewVersions(client, project).Load(ctx, g.Name)
 	if err != nil {
-		return 0, answering("reading the partition count of "+group, err)
+		return Version{}, err
 	}
-	n, err := strconv.ParseInt(text, 10, 32)
-	if err != nil || n <= 0 {
-		return 0, failure.New(failure.Corrupt, key, "%q is no partition count", text).WithHint("delete the key: the stream role writes it again")
+	if v, ok := known[0].All[known[0].Active]; ok && v.Definition == g.Version {
+		return v, nil
 	}
-	return int32(n), nil
+	for _, id := range slices.Sorted(maps.Keys(known[0].All)) {
+		if v := known[0].All[id]; v.Definition == g.Version {
+			return v, nil
+		}
+	}
+	return Version{}, failure.New(failure.NotFound, g.Name, "Redis has nothing of version %s", g.Version).
+		WithHint("is this the project's Redis, and has the stream role been running since the group was last changed?")
 }

@@ -10,7 +10,8 @@
 //
 // An entity is the value of the entity column (ATL), or column=value pairs joined by commas where there are several
 // (origin=ATL,destination=LAX). A value is a number (equal to 1e-9 relative, or to an absolute tolerance: 8.14~0.01), a
-// text in double quotes, true, false, an RFC 3339 time, or a status: null, not_found, expired. Values with spaces, commas or
+// text in double quotes, true, false, an RFC 3339 time, a JSON list or map as it is answered, or a status: null, not_found,
+// expired, overflow. Values with spaces, commas or
 // equals signs are written in double quotes, as Go writes them.
 //
 // It refuses a script that expects nothing. Anything above features may import it; it knows no Kafka and no Redis.

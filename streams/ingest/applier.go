@@ -45,6 +45,7 @@ type applier struct {
 	newest     int64  // event time
 	seen       seen   // of the group's source; unused by a direct group
 	deadFrom   int64  // dead letters of records before it are written
+	strays     bool   // among the records at hand
 	cache      *cache
 	found      []*cached // of each item of a chunk; nil: nothing more to do
 	missing    []*cached
@@ -72,7 +73,7 @@ type applier struct {
 func newApplier(s *Stage, g *group, partition int32, landed chan landing) *applier {
 	a := &applier{
 		Stage: s, group: g, tally: s.metrics.tally(kindGroup, g.Name), timing: s.metrics.timing(g.Name), landed: landed,
-		store: online.NewWriter(s.deps.Redis, s.deps.Project.Name, g.Name, g.Version), found: make([]*cached, chunk),
+		store: online.NewWriter(s.deps.Redis, s.deps.Project.Name, g.Name, g.version.ID), found: make([]*cached, chunk),
 	}
 	a.progress.kind, a.progress.name, a.progress.topic, a.progress.partition = kindGroup, g.Name, g.KeyedTopic, partition
 	return a
@@ -99,7 +100,7 @@ func (a *applier) start(ctx context.Context, committed int64) error {
 			a.seen[from.Partition] = offset
 		}
 	}
-	a.cache = newCache(a.cfg.CacheEntities, a.cfg.CacheBytes)
+	a.cache = newCache(&a.Stage.cached)
 	a.dirty, a.missing, a.letters, a.unflushed = a.dirty[:0], a.missing[:0], nil, 0
 	a.flight, a.due = nil, false
 	a.dueRows, a.rowsInFile, a.stalled = nil, false, false
@@ -155,6 +156,9 @@ func (a *applier) apply(ctx context.Context, items []item, next int64) error {
 	a.timing.hits.Add(float64(looked - len(a.missing)))
 	a.timing.misses.Add(float64(len(a.missing)))
 	a.next = max(a.next, next)
+	if err := a.checkStrays(ctx); err != nil {
+		return err
+	}
 	if err := a.load(ctx); err != nil {
 		return err
 	}
@@ -206,10 +210,9 @@ func (a *applier) find(it *item, i int) error {
 
 // belongs reports whether the entity is one of this partition's; a record of another is a dead letter.
 func (a *applier) belongs(it *item, key string) bool {
-	at := online.Partition(key, a.group.partitions)
+	at := online.Partition(a.group.version.Partitioner, key, a.group.version.Partitions)
 	if at != a.partition {
-		a.dead(it, classMisrouted, failure.New(failure.BadRecord, a.group.Name, "entity %s belongs in partition %d", key, at).
-			WithHint("do not declare partitioner murmur2 for %s: its producers use another", a.group.Source.Name))
+		a.misrouted(it, key)
 	}
 	return at == a.partition
 }
@@ -262,8 +265,12 @@ func (a *applier) add(it *item, e *cached) (features.Outcome, error) {
 		return outcome, nil
 	}
 	a.newest = max(a.newest, it.at)
-	if outcome == features.Filtered {
+	switch outcome {
+	case features.Filtered:
 		a.tally.filtered.Inc()
+		return outcome, nil
+	case features.Duplicate:
+		a.tally.duplicate.Inc()
 		return outcome, nil
 	}
 	if !e.dirty {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -22,6 +23,11 @@ func newGroupWorker(s *Stage, g *group, partition int32) *groupWorker {
 
 // Start is in streams.Worker.
 func (w *groupWorker) Start(ctx context.Context, committed int64) (int64, error) {
+	if declared, err := w.stillDeclared(ctx); err != nil {
+		return 0, err
+	} else if !declared {
+		return 0, failure.New(failure.Unavailable, w.group.Name, "version %s is not kept any more", w.group.version.ID)
+	}
 	w.landed = make(chan landing, 1) // what still flies belongs to the past
 	w.time = newEventTime(w.deps.Project, w.group.Source, w.deps.Clock)
 	err := w.start(ctx, committed)

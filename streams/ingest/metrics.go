@@ -10,7 +10,7 @@ import (
 const (
 	outcomeApplied   = "applied"   // source: checked and passed on; group: added to its entity
 	outcomeFiltered  = "filtered"  // not for this group
-	outcomeDuplicate = "duplicate" // re-keyed twice
+	outcomeDuplicate = "duplicate" // re-keyed twice, or told by the group's dedup
 	outcomeDead      = "dead"      // on the dead-letter topic
 )
 

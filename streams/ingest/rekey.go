@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -61,3 +62,24 @@ func (s *seen) add(o origin) {
 	}
 	(*s)[o.partition] = o.offset
 }
+
+// placing chooses the partitions of what the stage produces. A keyed record names its own, that in which readers look for its entity: were
+// the producer's client to choose, it would take another as soon as somebody gave the topic more partitions.
+func (s *Stage) placing() kgo.Partitioner {
+	byKey, named := kgo.StickyKeyPartitioner(nil), kgo.ManualPartitioner()
+	return topicPartitioner(func(topic string) kgo.TopicPartitioner {
+		keyed := func(src *source) bool {
+			return slices.ContainsFunc(src.keyed, func(g *group) bool { return g.KeyedTopic == topic })
+		}
+		if slices.ContainsFunc(s.sources, keyed) {
+			return named.ForTopic(topic)
+		}
+		return byKey.ForTopic(topic)
+	})
+}
+
+// topicPartitioner is a kgo.Partitioner.
+type topicPartitioner func(topic string) kgo.TopicPartitioner
+
+// ForTopic is in kgo.Partitioner.
+func (p topicPartitioner) ForTopic(topic string) kgo.TopicPartitioner { return p(topic) }

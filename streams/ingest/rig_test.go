@@ -55,7 +55,6 @@ type rig struct {
 	dir     string
 
 	produced [sourcePartitions][]produced
-	punctual bool // no event is too late
 }
 
 type produced struct {
@@ -176,7 +175,7 @@ func (r *rig) trips(seed uint64, n int) [sourcePartitions][]produced {
 	var all [sourcePartitions][]produced
 	for i := range n {
 		id := fmt.Sprintf("trip-%d", random.IntN(60))
-		p := online.Partition(id, sourcePartitions)
+		p := online.Partition(online.Murmur2, id, sourcePartitions)
 		at := start + int64(i)*4000 + random.Int64N(60_000) - 30_000
 		tr := &trip{
 			id: id, city: fmt.Sprintf("city-%d-%d", p, random.IntN(7)), rider: fmt.Sprintf("rider-%d", random.IntN(3)),
@@ -195,9 +194,6 @@ func (r *rig) trips(seed uint64, n int) [sourcePartitions][]produced {
 		case 2:
 			tr.at = start + 90*24*3_600_000 // in the future
 		case 3:
-			if r.punctual {
-				break
-			}
 			tr.at -= 7 * 3_600_000 // too late for riders
 		case 4:
 			tr.city = "" // no entity for cities and riders
@@ -231,11 +227,11 @@ func (r *rig) produce(trips [sourcePartitions][]produced) {
 
 func testConfig() Config {
 	c := Default()
-	c.FlushEvents, c.MaxUnflushed, c.CacheEntities, c.PollRecords, c.QueueRecords = 50, 200, 5, 100, 300
+	c.FlushEvents, c.MaxUnflushed, c.CacheBytes, c.PollRecords, c.QueueRecords = 50, 200, 20_000, 100, 300
 	c.OfflineEvery, c.OfflineRows, c.CommitEvery, c.FetchMaxWait = 10*time.Millisecond, 100, 10*time.Millisecond, 20*time.Millisecond
 	c.BackoffMin, c.BackoffMax, c.SessionTimeout = 5*time.Millisecond, 50*time.Millisecond, 6*time.Second
 	c.RebuildEntities = 5
-	c.ProducerLinger, c.VerifyEvery = 0, 50*time.Millisecond
+	c.ProducerLinger, c.VerifyEvery, c.VersionsEvery = 0, 50*time.Millisecond, 20*time.Millisecond
 	return c
 }
 
@@ -484,7 +480,7 @@ func (r *rig) expected() expectation {
 		const n = sourcePartitions // keyed topics have as many as their source
 		for key, e := range entities[g] {
 			if e.Newest() > 0 {
-				x.states[fmt.Sprintf("mr:{%s.%s@%s/%d}:e:%s", r.project.Name, g.Name, g.Version, online.Partition(key, n), key)] = e.AppendBinary(nil)
+				x.states[fmt.Sprintf("mr:{%s.%s@%s/%d}:e:%s", r.project.Name, g.Name, g.Version, online.Partition(online.Murmur2, key, n), key)] = e.AppendBinary(nil)
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/features/offline"
+	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/streams"
@@ -86,12 +87,15 @@ func (w *sourceWorker) Start(ctx context.Context, committed int64) (_ int64, err
 		if w.events != nil {
 			_ = w.events.Close() // what it holds is read again
 		}
-		if w.events, err = w.src.events.NewWriter(w.partition, offline.WriterOptions{Clock: w.deps.Clock}); err != nil {
+		if w.events, err = w.src.events.NewWriter(w.partition, offline.WriterOptions{By: w.src.OfflineBy, Clock: w.deps.Clock}); err != nil {
 			return 0, err
 		}
 		w.next = min(w.next, max(w.events.Next(), 0))
 	}
 	w.flights = make(chan landing, len(w.direct)) // what still flies belongs to the past
+	if err := w.dropRetired(ctx); err != nil {
+		return 0, err
+	}
 	for _, a := range w.direct {
 		a.landed = w.flights
 		if err := a.start(ctx, committed); err != nil {
@@ -105,8 +109,10 @@ func (w *sourceWorker) Start(ctx context.Context, committed int64) (_ int64, err
 
 // Run is in streams.Worker. While writes are on their way, the next records are processed.
 func (w *sourceWorker) Run(ctx context.Context, in *streams.Input) error {
-	w.entered(&w.progress, in)
-	defer w.left(&w.progress)
+	if !w.src.lone {
+		w.entered(&w.progress, in)
+		defer w.left(&w.progress)
+	}
 	for _, a := range w.direct {
 		w.entered(&a.progress, in)
 		defer w.left(&a.progress)
@@ -445,13 +451,15 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 		default:
 			return err
 		}
-		if w.events != nil && w.events.Rows() >= w.cfg.OfflineRows && !w.stalled {
+		if w.events != nil && !w.stalled && (w.events.Rows() >= w.cfg.OfflineRows || w.events.Bytes() >= w.cfg.OfflineBytes) {
 			if err := w.keep(); err != nil {
 				return err
 			}
 		}
 	}
-	w.tally.applied.Add(float64(good))
+	if !w.src.lone {
+		w.tally.applied.Add(float64(good))
+	}
 	w.progress.newest.Store(w.time.newest)
 	if err := w.at("source: after produce"); err != nil {
 		return err
@@ -505,7 +513,10 @@ func (w *sourceWorker) pass(it *item, s *shipment, keyed []kgo.Record) ([]kgo.Re
 			w.dead(r, g.Name, err, s)
 			continue
 		}
-		keyed = append(keyed, kgo.Record{Topic: g.KeyedTopic, Key: []byte(key), Value: r.Value, Timestamp: r.Timestamp, Headers: headers})
+		keyed = append(keyed, kgo.Record{
+			Topic: g.KeyedTopic, Partition: online.Partition(g.version.Partitioner, key, g.version.Partitions),
+			Key: []byte(key), Value: r.Value, Timestamp: r.Timestamp, Headers: headers,
+		})
 		w.ship(s, r, &keyed[len(keyed)-1])
 	}
 	return keyed, nil
@@ -513,6 +524,9 @@ func (w *sourceWorker) pass(it *item, s *shipment, keyed []kgo.Record) ([]kgo.Re
 
 // dead sends a dead letter off with the shipment. by is the source or group that cannot use the record.
 func (w *sourceWorker) dead(r *kgo.Record, by string, err error, s *shipment) {
+	if w.src.lone {
+		return // the source's own worker writes it
+	}
 	if r.Offset < w.rekeyFrom {
 		return // written when the offset was committed
 	}
