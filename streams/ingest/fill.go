@@ -33,6 +33,7 @@ type filler struct {
 	writer  *online.Writer
 	sources []past       // by source partition
 	targets []*target    // that are to be filled, by partition; nil for others
+	cached  cacheShare   // of the targets: as much as what runs beside the filling has
 	begins  []int64      // of the topic that the group reads, by partition: first offset that it has
 	done    atomic.Int64 // source offsets
 	total   int64
@@ -81,6 +82,8 @@ func (f *filler) begin(ctx context.Context) (err error) {
 		return err
 	}
 	f.targets = make([]*target, f.group.version.Partitions)
+	f.cached.bytes = f.cfg.CacheBytes
+	f.cached.caches.Store(int64(len(f.targets)))
 	for k := range f.targets {
 		l, err := f.writer.LoadRows(ctx, int32(k))
 		if err != nil {

@@ -57,7 +57,7 @@ func newTarget(f *filler, partition int32, l online.Loaded) *target {
 			t.seen[from.Partition] = offset
 		}
 	}
-	t.cache = newCache(f.cfg.CacheEntities, f.cfg.CacheBytes/int64(len(f.targets)))
+	t.cache = newCache(&f.cached)
 	return t
 }
 
