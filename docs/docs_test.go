@@ -101,9 +101,9 @@ var layers = []map[string]bool{
 	set("features/online", "features/offline", "streams/broker", "training/gbdt", "training/logistic"),
 	set("features/pit"),
 	set("features/dataset"),
-	set("streams/ingest", "training", "serving", "monitor", "console"),
+	set("streams/ingest", "training", "serving", "monitor", "consistency", "console"),
 	set("examples/flights"),
-	set("cmd/millrace", "bench/flights", "bench/forest", "e2e"),
+	set("cmd/millrace", "bench/flights", "bench/forest", "bench/peers", "e2e"),
 }
 
 func set(names ...string) map[string]bool {

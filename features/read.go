@@ -167,7 +167,7 @@ func fill(out []Result, status Status) []Result {
 }
 
 // read resolves all outputs of what prepare and the caller have laid ready, with what a sequence, which may be nil, has folded.
-func (s *Scratch) read(at int64, out []Result, folded *Sequence) []Result {
+func (s *Scratch) read(at int64, out []Result, folded *SequentialReader) []Result {
 	g := s.group
 	at = min(max(at, -maxTime), maxTime)
 	newest := s.newestBefore(at)
@@ -348,7 +348,7 @@ func (s *Scratch) runRest(at int64) {
 }
 
 // fold folds the tiles that window w adds, after those of the window before it unless it starts anew.
-func (s *Scratch) fold(a *accumulator, w int, folded *Sequence) {
+func (s *Scratch) fold(a *accumulator, w int, folded *SequentialReader) {
 	first := 0
 	if w > 0 {
 		first = s.ends[w-1]

@@ -6,9 +6,12 @@ import (
 	"os"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/internal/clock"
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/project"
 )
 
 // fetcher reads entity states and keeps the deadline whatever Redis does: a read that does not come back is left behind. Those left
@@ -18,10 +21,31 @@ type fetcher struct {
 	slots   chan struct{}
 	clock   clock.Clock
 	metrics *metrics
+	fresh   map[string]prometheus.Observer // by group; nil under clock: event
 }
 
-func newFetcher(versions *catalog, slots int, c clock.Clock, m *metrics) *fetcher {
-	return &fetcher{catalog: versions, slots: make(chan struct{}, slots), clock: c, metrics: m}
+func newFetcher(versions *catalog, slots int, c clock.Clock, m *metrics, p *project.Project) *fetcher {
+	f := &fetcher{catalog: versions, slots: make(chan struct{}, slots), clock: c, metrics: m}
+	if p.Clock != project.ClockEvent {
+		f.fresh = map[string]prometheus.Observer{}
+		for _, g := range p.Groups {
+			f.fresh[g.Name] = m.freshness.WithLabelValues(g.Name)
+		}
+	}
+	return f
+}
+
+// aged notes how old what was read is.
+func (f *fetcher) aged(refs []online.Ref, entries []online.Entry) {
+	if f.fresh == nil {
+		return
+	}
+	now, numbers := f.clock().UnixMilli(), f.catalog.now.Load().numbers
+	for i := range entries {
+		if newest := entries[i].Position.Newest; newest > 0 {
+			f.fresh[numbers[refs[i].Group].group.Name].Observe(float64(now-newest) / 1000)
+		}
+	}
 }
 
 // get reads refs in one round trip, or says why not by the end of ctx. The refs must not be changed afterwards unless err is nil:
@@ -51,6 +75,7 @@ func (f *fetcher) get(ctx context.Context, refs []online.Ref) ([]online.Entry, e
 	select {
 	case a := <-answered:
 		f.metrics.readSeconds.Observe(a.took.Seconds())
+		f.aged(refs, a.entries)
 		if errors.Is(a.err, os.ErrDeadlineExceeded) { // the connection's, which it has from ctx
 			return nil, failure.Wrap(failure.Deadline, "redis", "reading features", a.err)
 		}

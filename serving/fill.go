@@ -83,6 +83,7 @@ type filler struct {
 	scratch  []features.Scratch   // by plan group
 	key      []map[string]string  // by plan group
 	spare    [][]*features.Entity // by plan group: decoded for earlier batches, their memory to be used again
+	sources  map[place][]schemas.SourcePosition
 }
 
 type decoded struct {
@@ -106,7 +107,7 @@ type readKey struct {
 
 func newFiller(p *plan) *filler {
 	f := &filler{
-		plan: p, index: map[online.Ref]int{}, reads: map[readKey]int{},
+		plan: p, index: map[online.Ref]int{}, reads: map[readKey]int{}, sources: map[place][]schemas.SourcePosition{},
 		scratch: make([]features.Scratch, len(p.groups)), key: make([]map[string]string, len(p.groups)), spare: make([][]*features.Entity, len(p.groups)),
 	}
 	for i := range p.groups {
@@ -125,6 +126,7 @@ func (f *filler) prepare(questions []question, fault func(row int, column string
 	}
 	clear(f.index)
 	clear(f.reads)
+	clear(f.sources)
 	f.refs, f.rowRefs, f.results, f.entries, f.unread = f.refs[:0], f.rowRefs[:0], f.results[:0], nil, ""
 	f.rows = len(questions)
 	for i, q := range questions {
@@ -206,9 +208,7 @@ func (f *filler) fillGroup(g, ref int, at int64, out *filled) {
 		return
 	}
 	e := &f.entries[ref]
-	out.positions = append(out.positions, schemas.ReadPosition{
-		Group: planned.group.Name, Partition: e.Partition, Next: e.Position.Next, Newest: e.Position.Newest,
-	})
+	out.positions = append(out.positions, f.position(g, e))
 	d := &f.entities[ref]
 	if d.state == undecoded {
 		f.decode(g, d, e.State)

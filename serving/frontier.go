@@ -62,10 +62,6 @@ func (f *frontier) get(ctx context.Context, refs []online.Ref) ([]online.Entry, 
 
 // probes is one of the refs for each partition whose newest event is older than t.
 func probes(refs []online.Ref, entries []online.Entry, t int64) []online.Ref {
-	type place struct {
-		group     int
-		partition int32
-	}
 	seen := map[place]bool{}
 	var behind []online.Ref
 	for i := range entries {

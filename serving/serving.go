@@ -66,7 +66,7 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 		s.groups[g.Name] = g
 	}
 	s.catalog = newCatalog(deps.Redis, deps.Project, cfg.Lease)
-	s.fetch = newFetcher(s.catalog, cfg.MaxReads, deps.Clock, s.metrics)
+	s.fetch = newFetcher(s.catalog, cfg.MaxReads, deps.Clock, s.metrics, deps.Project)
 	for _, m := range deps.Project.Models {
 		plan, err := compilePlan(m, deps.Project.Groups, nil)
 		if err != nil {

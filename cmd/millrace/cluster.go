@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/millrace/millrace/consistency"
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
@@ -71,7 +72,8 @@ type servers struct {
 // opening says what a verb needs.
 type opening struct {
 	kafka, redis bool
-	embed        bool // start in this process what no address is given for
+	embed        bool               // start in this process what no address is given for
+	consistency  consistency.Config // of the monitor role's check; Every 0: none
 }
 
 // runtime is a project with its servers, as one process sees them.
@@ -89,7 +91,8 @@ type runtime struct {
 	listener   net.Listener
 	mux        *http.ServeMux
 
-	progress training.Progress // of training runs; may be nil
+	progress    training.Progress // of training runs; may be nil
+	consistency consistency.Config
 
 	closers []func() error
 	closing sync.Once
@@ -101,7 +104,7 @@ func (s servers) open(ctx context.Context, env *environment, need opening) (*run
 	if err != nil {
 		return nil, err
 	}
-	rt := &runtime{project: p, own: p.Own(), log: env.log, dataDir: s.DataDir, metrics: prometheus.NewRegistry(), mux: http.NewServeMux()}
+	rt := &runtime{project: p, own: p.Own(), log: env.log, consistency: need.consistency, dataDir: s.DataDir, metrics: prometheus.NewRegistry(), mux: http.NewServeMux()}
 	if err := s.connect(ctx, rt, need); err != nil {
 		rt.close()
 		return nil, err

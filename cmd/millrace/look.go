@@ -221,49 +221,8 @@ func (c *tailCommand) Run(ctx context.Context, env *environment) error {
 
 // read hands out a topic's records from its beginning to its end as of now, or for ever.
 func (rt *runtime) read(ctx context.Context, topic string, follow bool, fn func(*kgo.Record) error) error {
-	// The end of a partition may be the marker of a transaction, which is no record but must be seen to know that the end is reached.
-	client, err := rt.kafkaClient(ctx, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	ends, err := kadm.NewClient(client).ListCommittedOffsets(ctx, topic)
-	if err != nil {
-		return failure.Wrap(failure.Unavailable, topic, "asking for the topic's end", err)
-	}
-	starts, err := kadm.NewClient(client).ListStartOffsets(ctx, topic)
-	if err != nil {
-		return failure.Wrap(failure.Unavailable, topic, "asking for the topic's start", err)
-	}
-	left := map[int32]int64{}
-	ends.Each(func(o kadm.ListedOffset) {
-		if start, ok := starts.Lookup(o.Topic, o.Partition); ok && start.Offset < o.Offset {
-			left[o.Partition] = o.Offset
-		}
-	})
-	for follow || len(left) > 0 {
-		fetches := client.PollFetches(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		for _, e := range fetches.Errors() {
-			return failure.Wrap(failure.Unavailable, topic, "reading the topic", e.Err)
-		}
-		for it := fetches.RecordIter(); !it.Done(); {
-			r := it.Next()
-			end, ok := left[r.Partition]
-			if (follow || ok && r.Offset < end) && !r.Attrs.IsControl() {
-				if err := fn(r); err != nil {
-					return err
-				}
-			}
-			if r.Offset >= end-1 {
-				delete(left, r.Partition)
-			}
-		}
-	}
-	return nil
+	_, err := streams.Read(ctx, rt.kafka, streams.ReadOptions{Topic: topic, Follow: follow}, fn)
+	return err
 }
 
 // deadLettersCommand lists refused records, or gives them another chance.

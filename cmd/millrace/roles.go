@@ -35,11 +35,12 @@ var allRoles = []role{roleStream, roleTrain, roleServe, roleMonitor, roleConsole
 
 // upCommand is all roles in one process.
 type upCommand struct {
-	servers `embed:""`
+	servers          `embed:""`
+	consistencyFlags `embed:""`
 }
 
 func (c *upCommand) Run(ctx context.Context, env *environment) error {
-	return c.runRoles(ctx, env, opening{kafka: true, redis: true, embed: true}, "up", allRoles)
+	return c.runRoles(ctx, env, opening{kafka: true, redis: true, embed: true, consistency: c.config()}, "up", allRoles)
 }
 
 type streamCommand struct {
@@ -59,11 +60,12 @@ func (c *serveCommand) Run(ctx context.Context, env *environment) error {
 }
 
 type monitorCommand struct {
-	servers `embed:""`
+	servers          `embed:""`
+	consistencyFlags `embed:""`
 }
 
 func (c *monitorCommand) Run(ctx context.Context, env *environment) error {
-	return c.runRoles(ctx, env, opening{kafka: true, redis: true}, "monitor", []role{roleMonitor})
+	return c.runRoles(ctx, env, opening{kafka: true, redis: true, consistency: c.config()}, "monitor", []role{roleMonitor})
 }
 
 type consoleCommand struct {
@@ -142,7 +144,7 @@ func (rt *runtime) stage(r role) (run func(context.Context) error, err error) {
 		if err != nil {
 			return nil, err
 		}
-		return s.Run, nil
+		return rt.withConsistency(s.Run, log)
 	case roleTrain:
 		s, err := rt.training(log)
 		if err != nil {

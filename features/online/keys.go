@@ -14,6 +14,12 @@ func positionKey(slot string) string       { return slot + "p" }
 func rowsKey(slot string) string           { return slot + "o" }
 func entityKey(slot, entity string) string { return slot + "e:" + entity }
 
+// KeyPatterns are the keys of a group's states and positions with <partition> and <entity> for what differs.
+func KeyPatterns(project, group, version string) (state, position string) {
+	s := "mr:{" + Owner(project, group, version) + "/<partition>}:"
+	return entityKey(s, "<entity>"), positionKey(s)
+}
+
 // The keys of a group whatever its version lie in one slot, so that one script can look at all of them.
 func groupSlot(project, group string) string { return "mr:{" + project + "." + group + "}:" }
 

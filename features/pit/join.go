@@ -24,7 +24,7 @@ func (s *Spine) Join(ctx context.Context, sources []Source, sink func(*Block) er
 		j.groups = append(j.groups, &groupJoin{groupKeys: g, states: make([]held, len(g.ids)+1), events: make([]int32, len(g.ids)+1), rows: make([]int32, len(g.ids)+1)})
 	}
 	for i := range j.workers {
-		j.workers[i].readers = make([]features.Sequence, len(j.groups))
+		j.workers[i].readers = make([]features.SequentialReader, len(j.groups))
 	}
 	cut, err := j.slicer(ctx, sources)
 	if err != nil {
@@ -267,7 +267,7 @@ func (s *slice) describe(g *groupJoin) string {
 
 // worker is one goroutine's memory.
 type worker struct {
-	readers []features.Sequence // by group
+	readers []features.SequentialReader // by group
 	results []features.Result
 	buffer  []byte
 }
@@ -327,7 +327,7 @@ func (w *worker) entity(j *join, number int, g *groupJoin, s *slice, b *Block, i
 }
 
 // add folds one event in. An event that ingest would send to the dead letters teaches the entity nothing here either.
-func (w *worker) add(g *groupJoin, reader *features.Sequence, events *eventList, event int32) error {
+func (w *worker) add(g *groupJoin, reader *features.SequentialReader, events *eventList, event int32) error {
 	i := int(event - 1)
 	_, err := reader.Add(events.rows[i], events.times[i], events.seq+int64(event))
 	if err != nil && !failure.Of(err).DeadLetter() {

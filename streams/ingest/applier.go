@@ -52,6 +52,7 @@ type applier struct {
 	dirty      []*cached
 	unflushed  int       // events applied that Redis does not have, those on their way included
 	polled     time.Time // when the first of those that no flush has taken came
+	written    time.Time // its record's timestamp
 	due        bool      // the time to flush has come
 	letters    []schemas.DeadLetter
 	flight     *flight // the write on its way; nil when there is none
@@ -131,8 +132,8 @@ func (a *applier) full() bool {
 // apply adds a chunk of items to their entities. next is the offset after the last of them. When it fails, the worker starts over, so what
 // it has changed by then does not matter.
 func (a *applier) apply(ctx context.Context, items []item, next int64) error {
-	if a.polled.IsZero() {
-		a.polled = a.deps.Clock()
+	if a.polled.IsZero() && len(items) > 0 {
+		a.polled, a.written = a.deps.Clock(), items[0].record.Timestamp
 	}
 	fresh, looked := 0, 0
 	for i := range items {
@@ -252,7 +253,7 @@ func (a *applier) add(it *item, e *cached) (features.Outcome, error) {
 	if a.rows != nil {
 		a.rowsDue(e, it.at)
 	}
-	outcome, err := a.group.Add(e.entity, it.row, it.at, it.origin.offset)
+	outcome, err := a.group.Add(e.entity, it.row, it.at, features.Sequence(it.origin.partition, it.origin.offset))
 	switch {
 	case err != nil:
 		return features.Filtered, a.reject(it, err)

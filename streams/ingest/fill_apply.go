@@ -157,7 +157,7 @@ func (a *fillWorker) apply(ctx context.Context, t *target, events []routed) erro
 		if c == nil {
 			continue
 		}
-		outcome, err := a.group.Add(c.entity, events[i].row, events[i].at, events[i].offset)
+		outcome, err := a.group.Add(c.entity, events[i].row, events[i].at, features.Sequence(int32(events[i].source), events[i].offset))
 		if err != nil && !failure.Of(err).DeadLetter() {
 			return err
 		}

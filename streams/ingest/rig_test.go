@@ -460,7 +460,7 @@ func (r *rig) expected() expectation {
 						}
 					}
 				}
-				outcome, err := g.Add(e, row, at, int64(offset))
+				outcome, err := g.Add(e, row, at, features.Sequence(int32(p), int64(offset)))
 				switch {
 				case err != nil:
 					r.t.Fatal(err)

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// TestASequenceReadsWhatAReadReads holds a Sequence to Group.Read over every aggregate, with events at all distances, some
+// TestASequentialReaderReadsWhatAReadReads holds a SequentialReader to Group.Read over every aggregate, with events at all distances, some
 // late, reads that sometimes repeat or go back, and entities begun anew.
-func TestASequenceReadsWhatAReadReads(t *testing.T) {
+func TestASequentialReaderReadsWhatAReadReads(t *testing.T) {
 	cases := append([]oracleCase{}, oracleCases...)
 	cases = append(cases, oracleCase{
 		name: "delayed and exact", windows: []string{"1h", "24h", "24h ending 2h ago", "3h ending 2h ago", "10m exact", "lifetime"},
@@ -18,16 +18,16 @@ func TestASequenceReadsWhatAReadReads(t *testing.T) {
 	})
 	for _, c := range cases {
 		for seed := range uint64(4) {
-			t.Run(fmt.Sprintf("%s/%d", c.name, seed), func(t *testing.T) { compareSequence(t, c, seed) })
+			t.Run(fmt.Sprintf("%s/%d", c.name, seed), func(t *testing.T) { compareSequential(t, c, seed) })
 		}
 	}
 }
 
-func compareSequence(t *testing.T, c oracleCase, seed uint64) {
+func compareSequential(t *testing.T, c oracleCase, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 11))
 	g := c.group(t)
 	plain, read := g.NewEntity(), g.NewEntity()
-	var s Sequence
+	var s SequentialReader
 	s.Begin(g, read)
 	now, compared := c.start, 0
 	for seq := range int64(1500) {
@@ -82,12 +82,12 @@ func closeResults(a, b Result) bool {
 	return !ok || x == y || math.Abs(x-y) <= 1e-9*max(1, math.Abs(x))
 }
 
-func BenchmarkSequence(b *testing.B) {
+func BenchmarkSequentialReader(b *testing.B) {
 	g := benchmarkGroup(b, 0)
 	for name, step := range map[string]int64{"every_second": 1000, "every_tile": minute} {
 		b.Run(name, func(b *testing.B) {
 			e, rows := hot(b, g, 20*time.Second)
-			var s Sequence
+			var s SequentialReader
 			s.Begin(g, e)
 			var out []Result
 			at := e.Newest()
