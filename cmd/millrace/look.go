@@ -207,60 +207,13 @@ func (c *tailCommand) Run(ctx context.Context, env *environment) error {
 		topic, decode = rt.own.Models.Name, func(b []byte) (any, error) { return schemas.UnmarshalModelEvent(b) }
 	}
 	enc := json.NewEncoder(env.out)
-	return rt.read(ctx, topic, c.Follow, func(r *kgo.Record) error {
+	return streams.ReadTopic(ctx, rt.kafka, topic, c.Follow, func(r *kgo.Record) error {
 		event, err := decode(r.Value)
 		if err != nil {
 			return fmt.Errorf("%s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
 		}
 		return enc.Encode(event)
 	})
-}
-
-// read hands out a topic's records from its beginning to its end as of now, or for ever.
-func (rt *runtime) read(ctx context.Context, topic string, follow bool, fn func(*kgo.Record) error) error {
-	// The end of a partition may be the marker of a transaction, which is no record but must be seen to know that the end is reached.
-	client, err := rt.kafkaClient(ctx, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	ends, err := kadm.NewClient(client).ListCommittedOffsets(ctx, topic)
-	if err != nil {
-		return failure.Wrap(failure.Unavailable, topic, "asking for the topic's end", err)
-	}
-	starts, err := kadm.NewClient(client).ListStartOffsets(ctx, topic)
-	if err != nil {
-		return failure.Wrap(failure.Unavailable, topic, "asking for the topic's start", err)
-	}
-	left := map[int32]int64{}
-	ends.Each(func(o kadm.ListedOffset) {
-		if start, ok := starts.Lookup(o.Topic, o.Partition); ok && start.Offset < o.Offset {
-			left[o.Partition] = o.Offset
-		}
-	})
-	for follow || len(left) > 0 {
-		fetches := client.PollFetches(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		for _, e := range fetches.Errors() {
-			return failure.Wrap(failure.Unavailable, topic, "reading the topic", e.Err)
-		}
-		for it := fetches.RecordIter(); !it.Done(); {
-			r := it.Next()
-			end, ok := left[r.Partition]
-			if (follow || ok && r.Offset < end) && !r.Attrs.IsControl() {
-				if err := fn(r); err != nil {
-					return err
-				}
-			}
-			if r.Offset >= end-1 {
-				delete(left, r.Partition)
-			}
-		}
-	}
-	return nil
 }
 
 // deadLettersCommand lists refused records, or gives them another chance.
@@ -281,8 +234,8 @@ func (c *deadLettersList) Run(ctx context.Context, env *environment) error {
 	}
 	defer rt.close()
 	enc := json.NewEncoder(env.out)
-	return rt.read(ctx, rt.own.DeadLetters.Name, false, func(r *kgo.Record) error {
-		d, err := deadLetter(r)
+	return streams.ReadTopic(ctx, rt.kafka, rt.own.DeadLetters.Name, false, func(r *kgo.Record) error {
+		d, err := streams.ParseDeadLetter(r)
 		if err != nil {
 			return err
 		}
@@ -312,8 +265,8 @@ func (c *deadLettersReplay) Run(ctx context.Context, env *environment) error {
 	}
 	defer client.Close()
 	n := 0
-	err = rt.read(ctx, rt.own.DeadLetters.Name, false, func(r *kgo.Record) error {
-		d, err := deadLetter(r)
+	err = streams.ReadTopic(ctx, rt.kafka, rt.own.DeadLetters.Name, false, func(r *kgo.Record) error {
+		d, err := streams.ParseDeadLetter(r)
 		if err != nil {
 			return err
 		}
@@ -329,14 +282,6 @@ func (c *deadLettersReplay) Run(ctx context.Context, env *environment) error {
 	})
 	fmt.Fprintf(env.out, "%d records produced again\n", n)
 	return err
-}
-
-func deadLetter(r *kgo.Record) (schemas.DeadLetter, error) {
-	headers := make([]schemas.Header, len(r.Headers))
-	for i, h := range r.Headers {
-		headers[i] = schemas.Header(h)
-	}
-	return schemas.ParseDeadLetter(r.Key, r.Value, headers)
 }
 
 // exportCommand writes an offline table as Parquet.
