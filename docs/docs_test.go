@@ -100,7 +100,7 @@ var layers = []map[string]bool{
 	set("project"),
 	set("features/online", "features/offline", "streams/broker", "training/gbdt", "training/logistic"),
 	set("streams/ingest", "training", "serving", "monitor", "console"),
-	set("examples/flights"),
+	set("examples/flights", "streams/ingest/ingesttest"),
 	set("cmd/millrace", "bench/flights", "bench/forest", "e2e"),
 }
 

@@ -127,13 +127,21 @@ func (s servers) open(ctx context.Context, env *environment, need opening) (rt *
 	return rt, nil
 }
 
-func (s servers) openKafka(ctx context.Context, rt *runtime, embed bool) error {
-	rt.kafka = streams.Config{
+func (s servers) kafkaConfig() streams.Config {
+	return streams.Config{
 		Brokers:  s.Kafka,
 		TLS:      streams.TLS{Enabled: s.KafkaTLS || s.KafkaCA != "", CAFile: s.KafkaCA},
 		SASL:     streams.SASL{Mechanism: s.KafkaMechanism, Username: s.KafkaUser, Password: s.KafkaPassword},
 		Registry: streams.Registry{URL: s.SchemaRegistry, Username: s.SchemaRegistryUser, Password: s.SchemaRegistryPassword},
 	}
+}
+
+func (s servers) redisConfig(addrs []string) online.Config {
+	return online.Config{Addrs: addrs, Cluster: s.RedisCluster, TLS: s.RedisTLS, Username: s.RedisUser, Password: s.RedisPassword}
+}
+
+func (s servers) openKafka(ctx context.Context, rt *runtime, embed bool) error {
+	rt.kafka = s.kafkaConfig()
 	if len(s.Kafka) == 0 {
 		if !embed {
 			return failure.New(failure.BadRequest, "--kafka", "no address given").
@@ -172,9 +180,7 @@ func (s servers) openRedis(ctx context.Context, rt *runtime, embed bool) error {
 		rt.onClose(r.Close)
 		rt.addrs = []string{r.Addr()}
 	}
-	client, err := online.Open(ctx, online.Config{
-		Addrs: rt.addrs, Cluster: s.RedisCluster, TLS: s.RedisTLS, Username: s.RedisUser, Password: s.RedisPassword,
-	})
+	client, err := online.Open(ctx, s.redisConfig(rt.addrs))
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ type commands struct {
 	Validate validateCommand `cmd:"" group:"Project" help:"Check a project folder; prints every fault with file, line and column."`
 	Plan     planCommand     `cmd:"" group:"Project" help:"Print what applying the project would change; exits with 2 on what would break a consumer."`
 	Apply    applyCommand    `cmd:"" group:"Project" help:"Create the project's topics and record what is applied."`
-	Test     testCommand     `cmd:"" group:"Project" help:"Run the project's feature tests: events in, expected features out, no infrastructure."`
+	Test     testCommand     `cmd:"" group:"Project" help:"Run the project's feature tests: events in, expected features out; needs no servers."`
 	Topics   topicsCommand   `cmd:"" group:"Project" help:"Print the topics of the project: who writes and reads each, and its schema."`
 
 	Status      statusCommand      `cmd:"" group:"Looking" help:"Positions, lag and models as they are now."`
