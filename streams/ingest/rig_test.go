@@ -446,15 +446,7 @@ func (r *rig) expected() expectation {
 					e = g.NewEntity()
 					entities[g][key] = e
 				}
-				newest := e.Newest()
-				var due [][]any // rows of the boundaries that event time passes by the lateness with this event
-				if every, late := g.Offline.Every.Milliseconds(), g.Lateness.Milliseconds(); every > 0 && newest > 0 {
-					for b := (newest - late) / every * every; b <= newest+every && b+late <= at; b += every {
-						if b+late > newest && b-every <= newest {
-							due = append(due, []any{b, g.Read(e, b, nil)})
-						}
-					}
-				}
+				due := rowsDue(g, key, e, at)
 				outcome, err := g.Add(e, row, at, int64(offset))
 				switch {
 				case err != nil:
@@ -464,9 +456,7 @@ func (r *rig) expected() expectation {
 				case outcome == features.Applied && g.Offline.EveryEvent:
 					x.rows = append(x.rows, rowOf(g, at+1, offline.FeatureRow(g.Group, key, g.Read(e, at+1, nil), nil)))
 				case outcome == features.Applied:
-					for _, d := range due {
-						x.rows = append(x.rows, rowOf(g, d[0].(int64), offline.FeatureRow(g.Group, key, d[1].([]features.Result), nil)))
-					}
+					x.rows = append(x.rows, due...)
 				}
 			}
 		}
@@ -482,6 +472,19 @@ func (r *rig) expected() expectation {
 	slices.SortFunc(x.letters, compareLetters)
 	slices.SortFunc(x.rows, compareRows)
 	return x
+}
+
+// rowsDue is the rows of the boundaries that event time passes by the lateness with an event at this time.
+func rowsDue(g *project.Group, key string, e *features.Entity, at int64) (due []featureRow) {
+	newest := e.Newest()
+	if every, late := g.Offline.Every.Milliseconds(), g.Lateness.Milliseconds(); every > 0 && newest > 0 {
+		for b := (newest - late) / every * every; b <= newest+every && b+late <= at; b += every {
+			if b+late > newest && b-every <= newest {
+				due = append(due, rowOf(g, b, offline.FeatureRow(g.Group, key, g.Read(e, b, nil), nil)))
+			}
+		}
+	}
+	return due
 }
 
 func rowOf(g *project.Group, at int64, row schemas.Row) featureRow {
