@@ -40,6 +40,14 @@ func (f folder) load() (*project.Project, error) {
 	return project.Load(dir)
 }
 
+// dataDir is the folder that the flag names, the project's own without it.
+func dataDir(p *project.Project, flag string) string {
+	if flag != "" {
+		return flag
+	}
+	return filepath.Join(p.Dir, ".millrace")
+}
+
 // servers is the flags of every verb that talks to Kafka, Redis or the files.
 type servers struct {
 	folder `embed:""`
@@ -97,7 +105,7 @@ func (s servers) open(ctx context.Context, env *environment, need opening) (rt *
 	if err != nil {
 		return nil, err
 	}
-	rt = &runtime{project: p, own: p.Own(), log: env.log, dataDir: s.DataDir, metrics: prometheus.NewRegistry(), mux: http.NewServeMux()}
+	rt = &runtime{project: p, own: p.Own(), log: env.log, dataDir: dataDir(p, s.DataDir), metrics: prometheus.NewRegistry(), mux: http.NewServeMux()}
 	defer func() {
 		if err != nil {
 			rt.close()
@@ -105,9 +113,6 @@ func (s servers) open(ctx context.Context, env *environment, need opening) (rt *
 	}()
 	rt.registerer = rt.metrics
 	rt.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if rt.dataDir == "" {
-		rt.dataDir = filepath.Join(p.Dir, ".millrace")
-	}
 	if err := os.MkdirAll(rt.dataDir, 0o755); err != nil {
 		return nil, failure.Wrap(failure.Unavailable, rt.dataDir, "making the data folder", err).WithHint("choose another with --data-dir")
 	}

@@ -49,8 +49,10 @@ func (c *statusCommand) Run(ctx context.Context, env *environment) error {
 		if err != nil {
 			return err
 		}
-		for _, l := range lags {
-			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\n", l.Group, l.Topic, l.Partition, max(l.Committed, 0), l.End, l.Lag)
+		for _, g := range lags {
+			for _, l := range g.Partitions {
+				fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\n", g.Group, l.Topic, l.Partition, l.Next, l.End, l.Lag)
+			}
 		}
 	}
 	fmt.Fprintln(w, "\nMODEL\tCHAMPION\tVERSION\tVERSIONS")
@@ -76,12 +78,12 @@ type stored struct {
 
 func (s stored) registry() (*registry.Registry, error) {
 	dir := s.DataDir
-	if dir == "" {
+	if dir == "" { // with the flag, the project need not be there
 		p, err := s.load()
 		if err != nil {
 			return nil, err
 		}
-		dir = filepath.Join(p.Dir, ".millrace")
+		dir = dataDir(p, "")
 	}
 	return registry.Open(filepath.Join(dir, "registry"))
 }
@@ -207,13 +209,19 @@ func (c *tailCommand) Run(ctx context.Context, env *environment) error {
 		topic, decode = rt.own.Models.Name, func(b []byte) (any, error) { return schemas.UnmarshalModelEvent(b) }
 	}
 	enc := json.NewEncoder(env.out)
-	return streams.ReadTopic(ctx, rt.kafka, topic, c.Follow, func(r *kgo.Record) error {
+	return rt.read(ctx, topic, c.Follow, func(r *kgo.Record) error {
 		event, err := decode(r.Value)
 		if err != nil {
 			return fmt.Errorf("%s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
 		}
 		return enc.Encode(event)
 	})
+}
+
+// read hands out a topic's records from its beginning to its end as of now, or for ever.
+func (rt *runtime) read(ctx context.Context, topic string, follow bool, fn func(*kgo.Record) error) error {
+	_, err := streams.Read(ctx, rt.kafka, streams.ReadOptions{Topic: topic, Follow: follow}, fn)
+	return err
 }
 
 // deadLettersCommand lists refused records, or gives them another chance.
@@ -234,7 +242,7 @@ func (c *deadLettersList) Run(ctx context.Context, env *environment) error {
 	}
 	defer rt.close()
 	enc := json.NewEncoder(env.out)
-	return streams.ReadTopic(ctx, rt.kafka, rt.own.DeadLetters.Name, false, func(r *kgo.Record) error {
+	return rt.read(ctx, rt.own.DeadLetters.Name, false, func(r *kgo.Record) error {
 		d, err := streams.ParseDeadLetter(r)
 		if err != nil {
 			return err
@@ -265,7 +273,7 @@ func (c *deadLettersReplay) Run(ctx context.Context, env *environment) error {
 	}
 	defer client.Close()
 	n := 0
-	err = streams.ReadTopic(ctx, rt.kafka, rt.own.DeadLetters.Name, false, func(r *kgo.Record) error {
+	err = rt.read(ctx, rt.own.DeadLetters.Name, false, func(r *kgo.Record) error {
 		d, err := streams.ParseDeadLetter(r)
 		if err != nil {
 			return err
@@ -298,11 +306,7 @@ func (c *exportCommand) Run(ctx context.Context, env *environment) error {
 	if err != nil {
 		return err
 	}
-	dir := c.DataDir
-	if dir == "" {
-		dir = filepath.Join(p.Dir, ".millrace")
-	}
-	root := filepath.Join(dir, "offline")
+	root := filepath.Join(dataDir(p, c.DataDir), "offline")
 	kind, name, _ := strings.Cut(c.Table, "/")
 	var table *offline.Table
 	switch {

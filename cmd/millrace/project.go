@@ -47,11 +47,7 @@ func (c *planCommand) Run(env *environment) error {
 	if err != nil {
 		return err
 	}
-	dir := c.DataDir
-	if dir == "" {
-		dir = filepath.Join(p.Dir, ".millrace")
-	}
-	changes, err := planned(p, dir)
+	changes, err := planned(p, dataDir(p, c.DataDir))
 	if err != nil {
 		return err
 	}

@@ -166,7 +166,7 @@ func (t *target) DeadLetters(ctx context.Context) ([]script.DeadLetter, error) {
 		return nil, err
 	}
 	var letters []script.DeadLetter
-	err := streams.ReadTopic(ctx, t.Kafka, t.project.Own().DeadLetters.Name, false, func(r *kgo.Record) error {
+	_, err := streams.Read(ctx, t.Kafka, streams.ReadOptions{Topic: t.project.Own().DeadLetters.Name}, func(r *kgo.Record) error {
 		l, err := streams.ParseDeadLetter(r)
 		if err != nil {
 			return err
@@ -178,6 +178,9 @@ func (t *target) DeadLetters(ctx context.Context) ([]script.DeadLetter, error) {
 		letters = append(letters, script.DeadLetter{Record: record, Class: l.Class, Reason: l.Reason})
 		return nil
 	})
+	if err == nil {
+		err = ctx.Err()
+	}
 	slices.SortStableFunc(letters, func(a, b script.DeadLetter) int { return a.Record - b.Record })
 	return letters, err
 }
