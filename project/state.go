@@ -85,6 +85,9 @@ func (g *Group) state() GroupState {
 		outputs[out.Name] = out.Kind.String()
 	}
 	offline := "every " + duration.Format(g.Offline.Every)
+	if g.Offline.None {
+		offline = "none"
+	}
 	if g.Offline.EveryEvent {
 		offline = "every event"
 	}

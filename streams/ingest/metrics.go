@@ -8,7 +8,6 @@ const (
 	outcomeFiltered  = "filtered"  // not for this group
 	outcomeDuplicate = "duplicate" // re-keyed twice
 	outcomeDead      = "dead"      // on the dead-letter topic
-	outcomeSkipped   = "skipped"   // read directly from a source, whose own worker writes the dead letter
 )
 
 // The kinds of workers, as the label "kind" names them.
@@ -71,17 +70,17 @@ func histogram(name, help string, buckets []float64, labels ...string) *promethe
 
 // tally is the counters of one source or group, looked up once.
 type tally struct {
-	applied, filtered, duplicate, dead, skipped prometheus.Counter
-	letters                                     *prometheus.CounterVec // by class
-	offlineRows                                 prometheus.Counter
-	offlineWrite                                prometheus.Observer
+	applied, filtered, duplicate, dead prometheus.Counter
+	letters                            *prometheus.CounterVec // by class
+	offlineRows                        prometheus.Counter
+	offlineWrite                       prometheus.Observer
 }
 
 func (m *metrics) tally(kind, name string) tally {
 	outcome := func(o string) prometheus.Counter { return m.records.WithLabelValues(kind, name, o) }
 	return tally{
 		applied: outcome(outcomeApplied), filtered: outcome(outcomeFiltered), duplicate: outcome(outcomeDuplicate),
-		dead: outcome(outcomeDead), skipped: outcome(outcomeSkipped),
+		dead:         outcome(outcomeDead),
 		letters:      m.dead.MustCurryWith(prometheus.Labels{"kind": kind, "name": name}),
 		offlineRows:  m.offlineRows.WithLabelValues(kind, name),
 		offlineWrite: m.offlineWrites.WithLabelValues(kind, name),
