@@ -24,10 +24,7 @@ func TestNotFromLatest(t *testing.T) {
 	r.caughtUp()
 	g.stop(t)
 	r.produce(r.trips(81, 300))
-	r.forget(SourceGroup(r.project, r.project.Sources[0]))
-	for _, each := range r.project.Groups {
-		r.forget(GroupGroup(r.project, each))
-	}
+	r.forgetAll()
 	r.finish()
 }
 

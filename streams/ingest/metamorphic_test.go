@@ -306,10 +306,7 @@ func (v variant) run(r *rig, events []trip, random *rand.Rand) outcome {
 	}
 	v.finish(r, done)
 	if v.redelivered {
-		for _, g := range r.project.Groups {
-			r.forget(GroupGroup(r.project, g))
-		}
-		r.forget(SourceGroup(r.project, r.project.Sources[0]))
+		r.forgetAll()
 		v.finish(r, done)
 	}
 	return r.outcome()
