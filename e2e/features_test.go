@@ -382,11 +382,7 @@ func TestRefusedRecords(t *testing.T) {
 		fetches := reader.PollFetches(limited)
 		must(t, limited.Err())
 		fetches.EachRecord(func(r *kgo.Record) {
-			var headers []schemas.Header
-			for _, h := range r.Headers {
-				headers = append(headers, schemas.Header(h))
-			}
-			d, err := schemas.ParseDeadLetter(r.Key, r.Value, headers)
+			d, err := streams.ParseDeadLetter(r)
 			must(t, err)
 			letters[string(d.Key)] = d
 		})

@@ -21,7 +21,9 @@ const MaxPartitions = 10000
 
 // Load reads and checks the project in a folder. Its error is Faults (kind BadProject) when the project has any, all of them at once;
 // a folder without a project file is an error of kind NotFound.
-func Load(dir string) (*Project, error) {
+func Load(dir string) (*Project, error) { return loadFolder(dir, "") }
+
+func loadFolder(dir, suffix string) (*Project, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, failure.Wrap(failure.NotFound, dir, "opening the project folder", err)
@@ -41,7 +43,7 @@ func Load(dir string) (*Project, error) {
 			files[name] = string(text)
 		}
 		return text, err
-	})
+	}, suffix)
 	if len(faults) > 0 {
 		return nil, faults
 	}
@@ -57,7 +59,7 @@ func LoadFiles(files map[string]string) (*Project, error) {
 			return nil, fs.ErrNotExist
 		}
 		return []byte(text), nil
-	})
+	}, "")
 	if len(faults) > 0 {
 		return nil, faults
 	}
@@ -65,9 +67,9 @@ func LoadFiles(files map[string]string) (*Project, error) {
 	return p, nil
 }
 
-// load checks a project file; read gives the files it names, by their path in the folder.
-func load(src []byte, read func(string) ([]byte, error)) (*Project, Faults) {
-	l := &loader{project: &Project{}, read: read}
+// load checks a project file; read gives the files it names, by their path in the folder. A suffix isolates the project.
+func load(src []byte, read func(string) ([]byte, error), suffix string) (*Project, Faults) {
+	l := &loader{project: &Project{}, read: read, suffix: suffix}
 	if v := l.parseYAML(src); v.shape == mapping {
 		l.top(v)
 	} else if len(l.faults) == 0 {
@@ -82,6 +84,7 @@ type loader struct {
 	project *Project
 	read    func(string) ([]byte, error)
 	faults  Faults
+	suffix  string // of the name of an isolated project; empty otherwise
 
 	badSources map[string]bool // declared, but without a schema: what refers to them cannot be checked
 	badGroups  map[string]bool // declared, but with faults: what refers to them is not reported on top
@@ -105,6 +108,7 @@ func (l *loader) top(v value) {
 	}
 	p.Partitions = int32(o.integer("partitions", DefaultPartitions, 1, MaxPartitions))
 	p.Clock = o.choice("clock", ClockWall, ClockEvent)
+	l.isolate()
 	l.badSources, l.badGroups = map[string]bool{}, map[string]bool{}
 	l.sources(l.section(o, "sources", "source"))
 	l.groups(l.section(o, "features", "feature group"))

@@ -162,7 +162,7 @@ func TestPlanOfSchemaChanges(t *testing.T) {
 				return []byte(more), nil
 			}
 			return readTestdata(name)
-		})
+		}, "")
 		if len(faults) > 0 {
 			t.Fatal(faults)
 		}

@@ -67,6 +67,14 @@ type Group struct {
 	col        int
 }
 
+// Partitioner is how the group's entities are spread over the partitions of the topic that it is computed from.
+func (g *Group) Partitioner() string {
+	if g.Direct {
+		return g.Source.Partitioner
+	}
+	return PartitionerMurmur2 // of our own keyed topics
+}
+
 // OfflineSettings says how often a group's values are written offline.
 type OfflineSettings struct {
 	Every      time.Duration // event time between two rows of one entity

@@ -37,6 +37,7 @@ func (l *loader) source(e entry) *Source {
 	if !topicPattern.MatchString(s.Topic) {
 		l.faultAt(o.get("topic"), "", "%s: a topic has letters, digits, '.', '_' and '-' only, at most 200, not %q", o.what, s.Topic)
 	}
+	l.isolateSource(s)
 	if s.SchemaFile != "" {
 		s.Schema = l.schema(o.get("schema"), s.SchemaFile)
 	}

@@ -13,14 +13,14 @@ type Kind uint8
 
 // The column types that records are reduced to.
 const (
-	Null   Kind = iota
-	Bool        // Avro boolean
-	Int         // Avro int, long
-	Float       // Avro float, double
-	String      // Avro string, enum
-	Time        // Avro long with logicalType timestamp-millis or timestamp-micros: Unix milliseconds, UTC
-	Bytes       // Avro bytes, fixed
-	Composite   // a list or a map, as JSON: some features' values, never a column's
+	Null      Kind = iota
+	Bool           // Avro boolean
+	Int            // Avro int, long
+	Float          // Avro float, double
+	String         // Avro string, enum
+	Time           // Avro long with logicalType timestamp-millis or timestamp-micros: Unix milliseconds, UTC
+	Bytes          // Avro bytes, fixed
+	Composite      // a list or a map, as JSON: some features' values, never a column's
 )
 
 var kindNames = [...]string{"null", "bool", "int", "float", "string", "time", "bytes", "json"}

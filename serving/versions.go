@@ -56,18 +56,11 @@ func newCatalog(client redis.UniversalClient, p *project.Project, lease time.Dur
 	c := &catalog{versions: online.NewVersions(client, p.Name), client: client, project: p, lease: lease}
 	r := &servable{active: map[string]int{}, latest: map[definition]int{}}
 	for i, g := range p.Groups {
-		r.numbers = append(r.numbers, servedVersion{g, g.Version, g.Source.Partitions, declaredPartitioner(g), new(atomic.Bool)})
+		r.numbers = append(r.numbers, servedVersion{g, g.Version, g.Source.Partitions, online.Partitioner(g.Partitioner()), new(atomic.Bool)})
 		r.active[g.Name], r.latest[definition{g.Name, g.Version}] = i, i
 	}
 	c.publish(r)
 	return c
-}
-
-func declaredPartitioner(g *project.Group) online.Partitioner {
-	if g.Direct && g.Source.Partitioner == project.PartitionerCRC32 {
-		return online.CRC32
-	}
-	return online.Murmur2
 }
 
 func (c *catalog) publish(r *servable) {

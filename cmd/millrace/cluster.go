@@ -41,6 +41,14 @@ func (f folder) load() (*project.Project, error) {
 	return project.Load(dir)
 }
 
+// dataDir is the folder that the flag names, the project's own without it.
+func dataDir(p *project.Project, flag string) string {
+	if flag != "" {
+		return flag
+	}
+	return filepath.Join(p.Dir, ".millrace")
+}
+
 // servers is the flags of every verb that talks to Kafka, Redis or the files.
 type servers struct {
 	folder `embed:""`
@@ -104,7 +112,7 @@ func (s servers) open(ctx context.Context, env *environment, need opening) (*run
 	if err != nil {
 		return nil, err
 	}
-	rt := &runtime{project: p, own: p.Own(), log: env.log, consistency: need.consistency, dataDir: s.DataDir, metrics: prometheus.NewRegistry(), mux: http.NewServeMux()}
+	rt := &runtime{project: p, own: p.Own(), log: env.log, consistency: need.consistency, dataDir: dataDir(p, s.DataDir), metrics: prometheus.NewRegistry(), mux: http.NewServeMux()}
 	if err := s.connect(ctx, rt, need); err != nil {
 		rt.close()
 		return nil, err
@@ -116,9 +124,6 @@ func (s servers) open(ctx context.Context, env *environment, need opening) (*run
 func (s servers) connect(ctx context.Context, rt *runtime, need opening) (err error) {
 	rt.registerer = rt.metrics
 	rt.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if rt.dataDir == "" {
-		rt.dataDir = filepath.Join(rt.project.Dir, ".millrace")
-	}
 	if err := os.MkdirAll(rt.dataDir, 0o755); err != nil {
 		return failure.Wrap(failure.Unavailable, rt.dataDir, "making the data folder", err).WithHint("choose another with --data-dir")
 	}
@@ -136,13 +141,24 @@ func (s servers) connect(ctx context.Context, rt *runtime, need opening) (err er
 	return nil
 }
 
-func (s servers) openKafka(ctx context.Context, rt *runtime, embed bool) error {
-	rt.kafka = streams.Config{
+func (s servers) kafkaConfig() streams.Config {
+	return streams.Config{
 		Brokers:  s.Kafka,
 		TLS:      streams.TLS{Enabled: s.KafkaTLS || s.KafkaCA != "", CAFile: s.KafkaCA},
 		SASL:     streams.SASL{Mechanism: s.KafkaMechanism, Username: s.KafkaUser, Password: s.KafkaPassword},
 		Registry: streams.Registry{URL: s.SchemaRegistry, Username: s.SchemaRegistryUser, Password: s.SchemaRegistryPassword},
 	}
+}
+
+func (s servers) redisConfig(addrs []string) online.Config {
+	return online.Config{
+		Addrs: addrs, Cluster: s.RedisCluster, Master: s.RedisMaster, SentinelPassword: s.RedisSentinelPassword,
+		TLS: s.RedisTLS || s.RedisCA != "", CAFile: s.RedisCA, Username: s.RedisUser, Password: s.RedisPassword,
+	}
+}
+
+func (s servers) openKafka(ctx context.Context, rt *runtime, embed bool) error {
+	rt.kafka = s.kafkaConfig()
 	if len(s.Kafka) == 0 {
 		if !embed {
 			return failure.New(failure.BadRequest, "--kafka", "no address given").
@@ -178,10 +194,7 @@ func (s servers) openRedis(ctx context.Context, rt *runtime, embed bool) error {
 		rt.onClose(r.Close)
 		rt.addrs = []string{r.Addr()}
 	}
-	client, err := online.Open(ctx, online.Config{
-		Addrs: rt.addrs, Cluster: s.RedisCluster, Master: s.RedisMaster, SentinelPassword: s.RedisSentinelPassword,
-		TLS: s.RedisTLS || s.RedisCA != "", CAFile: s.RedisCA, Username: s.RedisUser, Password: s.RedisPassword,
-	})
+	client, err := online.Open(ctx, s.redisConfig(rt.addrs))
 	if err != nil {
 		return err
 	}

@@ -68,10 +68,7 @@ func (c *datasetCommand) request() (dataset.Request, error) {
 	if err != nil {
 		return dataset.Request{}, err
 	}
-	dir := c.DataDir
-	if dir == "" {
-		dir = filepath.Join(p.Dir, ".millrace")
-	}
+	dir := dataDir(p, c.DataDir)
 	kinds := 0
 	for _, given := range []string{c.Spine, c.Query, c.Source} {
 		if given != "" {

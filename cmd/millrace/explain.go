@@ -36,10 +36,7 @@ func (c *explainCommand) Run(env *environment) error {
 	if err != nil {
 		return err
 	}
-	dir := c.DataDir
-	if dir == "" {
-		dir = filepath.Join(p.Dir, ".millrace")
-	}
+	dir := dataDir(p, c.DataDir)
 	r, err := c.registry()
 	if err != nil {
 		return err

@@ -49,8 +49,10 @@ func (c *statusCommand) Run(ctx context.Context, env *environment) error {
 		if err != nil {
 			return err
 		}
-		for _, l := range lags {
-			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\n", l.Group, l.Topic, l.Partition, max(l.Committed, 0), l.End, l.Lag)
+		for _, g := range lags {
+			for _, l := range g.Partitions {
+				fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\n", g.Group, l.Topic, l.Partition, l.Next, l.End, l.Lag)
+			}
 		}
 	}
 	fmt.Fprintln(w, "\nMODEL\tCHAMPION\tVERSION\tVERSIONS")
@@ -79,12 +81,12 @@ type stored struct {
 
 func (s stored) registry() (*registry.Registry, error) {
 	dir := s.DataDir
-	if dir == "" {
+	if dir == "" { // with the flag, the project need not be there
 		p, err := s.load()
 		if err != nil {
 			return nil, err
 		}
-		dir = filepath.Join(p.Dir, ".millrace")
+		dir = dataDir(p, "")
 	}
 	return registry.Open(filepath.Join(dir, "registry"))
 }
@@ -244,7 +246,7 @@ func (c *deadLettersList) Run(ctx context.Context, env *environment) error {
 	defer rt.close()
 	enc := json.NewEncoder(env.out)
 	return rt.read(ctx, rt.own.DeadLetters.Name, false, func(r *kgo.Record) error {
-		d, err := deadLetter(r)
+		d, err := streams.ParseDeadLetter(r)
 		if err != nil {
 			return err
 		}
@@ -275,7 +277,7 @@ func (c *deadLettersReplay) Run(ctx context.Context, env *environment) error {
 	defer client.Close()
 	n := 0
 	err = rt.read(ctx, rt.own.DeadLetters.Name, false, func(r *kgo.Record) error {
-		d, err := deadLetter(r)
+		d, err := streams.ParseDeadLetter(r)
 		if err != nil {
 			return err
 		}
@@ -293,14 +295,6 @@ func (c *deadLettersReplay) Run(ctx context.Context, env *environment) error {
 	return err
 }
 
-func deadLetter(r *kgo.Record) (schemas.DeadLetter, error) {
-	headers := make([]schemas.Header, len(r.Headers))
-	for i, h := range r.Headers {
-		headers[i] = schemas.Header(h)
-	}
-	return schemas.ParseDeadLetter(r.Key, r.Value, headers)
-}
-
 // exportCommand writes an offline table as Parquet.
 type exportCommand struct {
 	stored `embed:""`
@@ -315,11 +309,7 @@ func (c *exportCommand) Run(ctx context.Context, env *environment) error {
 	if err != nil {
 		return err
 	}
-	dir := c.DataDir
-	if dir == "" {
-		dir = filepath.Join(p.Dir, ".millrace")
-	}
-	root := filepath.Join(dir, "offline")
+	root := filepath.Join(dataDir(p, c.DataDir), "offline")
 	kind, name, _ := strings.Cut(c.Table, "/")
 	var table *offline.Table
 	switch {

@@ -35,7 +35,7 @@ type commands struct {
 	Plan     planCommand     `cmd:"" group:"Project" help:"Print what applying the project would change; exits with 2 on what would break a consumer."`
 	Apply    applyCommand    `cmd:"" group:"Project" help:"Create the project's topics and record what is applied."`
 	Backfill backfillCommand `cmd:"" group:"Project" help:"Compute a feature group anew from its history, beside the state that is read; readers are moved when it has caught up."`
-	Test     testCommand     `cmd:"" group:"Project" help:"Run the project's feature tests: events in, expected features out, no infrastructure."`
+	Test     testCommand     `cmd:"" group:"Project" help:"Run the project's feature tests: events in, expected features out; needs no servers."`
 	Topics   topicsCommand   `cmd:"" group:"Project" help:"Print the topics of the project: who writes and reads each, and its schema."`
 
 	Status      statusCommand      `cmd:"" group:"Looking" help:"Positions, lag and models as they are now; with Redis given, the versions of the feature groups."`

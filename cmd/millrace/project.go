@@ -47,10 +47,7 @@ func (c *planCommand) Run(env *environment) error {
 	if err != nil {
 		return err
 	}
-	dir := c.DataDir
-	if dir == "" {
-		dir = filepath.Join(p.Dir, ".millrace")
-	}
+	dir := dataDir(p, c.DataDir)
 	changes, err := planned(p, dir)
 	if err != nil {
 		return err
@@ -143,37 +140,6 @@ func (c *applyCommand) Run(ctx context.Context, env *environment) error {
 		return failure.Wrap(failure.Unavailable, path, "recording what is applied", err)
 	}
 	return os.Rename(path+".tmp", path)
-}
-
-// testCommand runs the project's feature tests.
-type testCommand struct {
-	folder `embed:""`
-}
-
-func (c *testCommand) Run(ctx context.Context, env *environment) error {
-	p, err := c.load()
-	if err != nil {
-		return err
-	}
-	failed := 0
-	results, err := project.Test(ctx, p)
-	if err != nil {
-		return err
-	}
-	for _, r := range results {
-		if r.Err == nil {
-			fmt.Fprintf(env.out, "ok    %s\n", r.File)
-			continue
-		}
-		failed++
-		fmt.Fprintf(env.out, "FAIL  %s\n      %s\n", r.File, strings.ReplaceAll(r.Err.Error(), "\n", "\n      "))
-	}
-	if failed > 0 {
-		fmt.Fprintf(env.out, "%d of %d failed\n", failed, len(results))
-		return exitStatus(1)
-	}
-	fmt.Fprintf(env.out, "%d passed\n", len(results))
-	return nil
 }
 
 // topicsCommand prints the topology.

@@ -98,6 +98,17 @@ func (r *rig) forget(group string) {
 	})
 }
 
+// forgetAll deletes what any consumer group has committed; a direct group has none of its own.
+func (r *rig) forgetAll() {
+	r.t.Helper()
+	for _, each := range r.project.Groups {
+		if !each.Direct {
+			r.forget(GroupGroup(r.project, each.Name, each.Version))
+		}
+	}
+	r.forget(SourceGroup(r.project, r.project.Sources[0]))
+}
+
 // TestReplay has everything read again from the start of the log, by Kafka's offsets, while Redis says that it is done.
 func TestReplay(t *testing.T) {
 	r := newRig(t)
@@ -105,12 +116,7 @@ func TestReplay(t *testing.T) {
 	g := r.run(r.stage())
 	r.caughtUp()
 	g.stop(t)
-	for _, each := range r.project.Groups {
-		if !each.Direct {
-			r.forget(GroupGroup(r.project, each.Name, each.Version))
-		}
-	}
-	r.forget(SourceGroup(r.project, r.project.Sources[0]))
+	r.forgetAll()
 	r.finish()
 }
 

@@ -303,12 +303,16 @@ const patience = 20 * time.Second
 // await waits until ok.
 func (r *rig) await(what string, ok func() bool) {
 	r.t.Helper()
-	deadline := time.Now().Add(patience)
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
 	for !ok() {
-		if time.Now().After(deadline) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
 			r.t.Fatalf("waited in vain for %s", what)
 		}
-		time.Sleep(2 * time.Millisecond)
 	}
 }
 
@@ -451,15 +455,7 @@ func (r *rig) expected() expectation {
 					e = g.NewEntity()
 					entities[g][key] = e
 				}
-				newest := e.Newest()
-				var due [][]any // rows of the boundaries that event time passes by the lateness with this event
-				if every, late := g.Offline.Every.Milliseconds(), g.Lateness.Milliseconds(); every > 0 && newest > 0 {
-					for b := (newest - late) / every * every; b <= newest+every && b+late <= at; b += every {
-						if b+late > newest && b-every <= newest {
-							due = append(due, []any{b, g.Read(e, b, nil)})
-						}
-					}
-				}
+				due := rowsDue(g, key, e, at)
 				outcome, err := g.Add(e, row, at, features.Sequence(int32(p), int64(offset)))
 				switch {
 				case err != nil:
@@ -469,9 +465,7 @@ func (r *rig) expected() expectation {
 				case outcome == features.Applied && g.Offline.EveryEvent:
 					x.rows = append(x.rows, rowOf(g, at+1, offline.FeatureRow(g.Group, key, g.Read(e, at+1, nil), nil)))
 				case outcome == features.Applied:
-					for _, d := range due {
-						x.rows = append(x.rows, rowOf(g, d[0].(int64), offline.FeatureRow(g.Group, key, d[1].([]features.Result), nil)))
-					}
+					x.rows = append(x.rows, due...)
 				}
 			}
 		}
@@ -487,6 +481,19 @@ func (r *rig) expected() expectation {
 	slices.SortFunc(x.letters, compareLetters)
 	slices.SortFunc(x.rows, compareRows)
 	return x
+}
+
+// rowsDue is the rows of the boundaries that event time passes by the lateness with an event at this time.
+func rowsDue(g *project.Group, key string, e *features.Entity, at int64) (due []featureRow) {
+	newest := e.Newest()
+	if every, late := g.Offline.Every.Milliseconds(), g.Lateness.Milliseconds(); every > 0 && newest > 0 {
+		for b := (newest - late) / every * every; b <= newest+every && b+late <= at; b += every {
+			if b+late > newest && b-every <= newest {
+				due = append(due, rowOf(g, b, offline.FeatureRow(g.Group, key, g.Read(e, b, nil), nil)))
+			}
+		}
+	}
+	return due
 }
 
 func rowOf(g *project.Group, at int64, row schemas.Row) featureRow {

@@ -18,14 +18,6 @@ import (
 // it those that readers may still read: the active one until the target has caught up and readers have been moved to it, and after that
 // for as long as somebody holds it and for Config.Grace. Then its keys are deleted. See docs/decisions/0009-versions.md.
 
-// partitionerOf is how the entities of a group are spread over the partitions of the topic that it reads.
-func partitionerOf(g *project.Group) online.Partitioner {
-	if g.Direct && g.Source.Partitioner == project.PartitionerCRC32 {
-		return online.CRC32
-	}
-	return online.Murmur2 // our own re-keyer's, too
-}
-
 // declare makes the version that the project asks for the target of its group: one of the same definition and layout if there is any.
 func (s *Stage) declare(ctx context.Context, g *group) error {
 	want, err := s.wanted(ctx, g)
@@ -53,7 +45,7 @@ func (s *Stage) wanted(ctx context.Context, g *group) (online.Version, error) {
 		return online.Version{}, err
 	}
 	return online.Version{
-		Definition: g.Version, Topic: g.KeyedTopic, Partitions: n, Partitioner: partitionerOf(g.Group),
+		Definition: g.Version, Topic: g.KeyedTopic, Partitions: n, Partitioner: online.Partitioner(g.Partitioner()),
 		Declared: s.deps.Clock().UnixMilli(), Project: s.deps.Project.Files,
 	}, nil
 }

@@ -454,7 +454,7 @@ func TestKeys(t *testing.T) {
 	g.stop(t)
 	letters, _ := r.letters()
 	for _, l := range letters {
-		if l.class != classEntity {
+		if l.class != schemas.ClassEntity {
 			t.Errorf("a dead letter of class %s", l.class)
 		}
 	}
