@@ -61,9 +61,14 @@ func (s *stand) awaitScored() {
 	})
 }
 
-// score asks for one prediction over HTTP.
+// score asks for one prediction over HTTP, as soon as there is a model to make it.
 func (s *stand) score(endpoint, origin, destination string, scheduled int64) {
 	s.t.Helper()
+	var m struct{ State string }
+	eventually(s.t, time.Minute, func() (bool, string) {
+		status := get(s.t, endpoint+"/v1/models/late", &m)
+		return m.State == "live", fmt.Sprintf("status %d, the model is %q", status, m.State)
+	})
 	body := fmt.Sprintf(`{"flight_id":"asked-%d","scheduled":%q,"origin":%q,"destination":%q,"distance":800}`,
 		scheduled, time.UnixMilli(scheduled).UTC().Format(time.RFC3339), origin, destination)
 	resp, err := http.Post(endpoint+"/v1/models/late:score", "application/json", strings.NewReader(body))
