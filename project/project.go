@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/features"
-	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -38,10 +37,16 @@ type Source struct {
 	Lateness    time.Duration
 	Future      time.Duration // events further than this ahead of the clock are dead letters; 0 accepts all
 	Partitions  int32         // created with; an existing topic's own count is adopted
-	OfflineBy   offline.By    // how the files of its events are laid out
+	OfflineBy   string        // how the files of its events are laid out: OfflineByDay or OfflineByMonth
 	Line        int
 	col         int
 }
+
+// The layouts of offline files: how much event time a folder spans.
+const (
+	OfflineByDay   = "day"
+	OfflineByMonth = "month" // for a history of years that is thin: a file costs as much as thousands of its rows
+)
 
 // What is known of how a source's producers choose partitions.
 const (

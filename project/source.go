@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"path/filepath"
 
-	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -33,7 +32,7 @@ func (l *loader) source(e entry) *Source {
 		Partitions:  int32(o.integer("partitions", int64(l.project.Partitions), 1, MaxPartitions)),
 	}
 	kept := l.object(o.get("offline"), o.what+": offline", "by")
-	s.OfflineBy = offline.By(kept.choice("by", string(offline.ByDay), string(offline.ByMonth)))
+	s.OfflineBy = kept.choice("by", OfflineByDay, OfflineByMonth)
 	if !topicPattern.MatchString(s.Topic) {
 		l.faultAt(o.get("topic"), "", "%s: a topic has letters, digits, '.', '_' and '-' only, at most 200, not %q", o.what, s.Topic)
 	}

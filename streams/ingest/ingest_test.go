@@ -502,11 +502,15 @@ func TestKafkaRefusesOnce(t *testing.T) {
 			t.Cleanup(cluster.Close)
 			r := (&rig{t: t, dir: t.TempDir()}).on(cluster.ListenAddrs()[0])
 			r.produce(r.trips(59, 2000))
-			fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: r.project.Groups[0].KeyedTopic, Err: refusal, Count: 3})
+			times := 3
+			if refusal == kerr.MessageTooLarge {
+				times = 1 // again, of a record that is sent alone, it would be the truth
+			}
+			fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: r.project.Groups[0].KeyedTopic, Err: refusal, Count: times})
 			g := r.run(r.stage(func(c *Config, _ *Deps) { c.PollRecords, c.ProducerLinger = 20, 0 }))
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			if err := fault.Wait(ctx, 3); err != nil {
+			if err := fault.Wait(ctx, times); err != nil {
 				t.Fatal(err)
 			}
 			r.caughtUp()

@@ -83,7 +83,7 @@ func (w *sourceWorker) Start(ctx context.Context, committed int64) (_ int64, err
 		if w.events != nil {
 			_ = w.events.Close() // what it holds is read again
 		}
-		if w.events, err = w.src.events.NewWriter(w.partition, offline.WriterOptions{By: w.src.OfflineBy, Clock: w.deps.Clock}); err != nil {
+		if w.events, err = w.src.events.NewWriter(w.partition, offline.WriterOptions{By: offline.By(w.src.OfflineBy), Clock: w.deps.Clock}); err != nil {
 			return 0, err
 		}
 		w.next = min(w.next, max(w.events.Next(), 0))

@@ -359,7 +359,7 @@ func TestBackfill(t *testing.T) {
 	for {
 		tries++
 		s := r.stage()
-		s.crash = once("group: rebuilding", 3, errKilled)
+		s.crash = once("group: rebuilding", 1, errKilled)
 		_, err := s.Backfill(t.Context(), "cities", time.Time{}, nil)
 		if err == nil {
 			break
@@ -368,8 +368,8 @@ func TestBackfill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if tries < 3 {
-		t.Fatalf("it was killed %d times only", tries-1)
+	if tries < 2 { // once killed, the running stage may fill the rest
+		t.Fatal("it was not killed")
 	}
 	cities := r.project.Groups[0]
 	versions := online.NewVersions(r.redis, r.project.Name)
