@@ -12,7 +12,7 @@ import (
 
 // Defaults of a feature group.
 const (
-	DefaultFlush        = 100 * time.Millisecond
+	DefaultFlush        = 10 * time.Millisecond
 	DefaultOfflineEvery = time.Hour
 )
 

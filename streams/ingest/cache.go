@@ -12,12 +12,13 @@ type cached struct {
 	entity *features.Entity
 	bytes  int64 // that it took when it was last written
 	dirty  bool  // has events that no flush has taken
+	used   bool  // since trim looked at it
 	flying bool  // is in the flush on its way: Redis does not have it yet
 
 	newer, older *cached
 }
 
-// cache holds the entities of one partition that were used last. What Redis does not have yet stays, whatever the limit.
+// cache holds the entities of one partition that were used lately. What Redis does not have yet stays, whatever the limit.
 type cache struct {
 	entities map[string]*cached
 	ring     cached // ring.older is the newest, ring.newer the oldest
@@ -40,12 +41,11 @@ func newCache(share *cacheShare) *cache {
 	return c
 }
 
-// get is the entity of that key, nil when it is not held; it becomes the newest.
+// get is the entity of that key, nil when it is not held.
 func (c *cache) get(key string) *cached {
 	e := c.entities[key]
-	if e != nil && c.ring.older != e {
-		e.unlink()
-		c.link(e)
+	if e != nil {
+		e.used = true
 	}
 	return e
 }
@@ -66,17 +66,26 @@ func (c *cache) sized(e *cached, bytes int64) {
 	e.bytes = bytes
 }
 
-// trim lets go of the oldest entities until the limit holds, leaving those that Redis does not have.
+// maxTrim bounds how many entities one trim looks at.
+const maxTrim = 4096
+
+// trim lets go of entities until the limit holds, the oldest first, leaving those that Redis does not have. One that was used since it
+// was looked at last becomes the newest instead (the CLOCK algorithm, Corbato 1968): a hit then costs no move in the ring.
 func (c *cache) trim() {
 	limit := c.share.bytes / max(c.share.caches.Load(), 1)
-	for e := c.ring.newer; e != &c.ring && c.bytes > limit; {
-		next := e.newer
-		if !e.dirty && !e.flying {
-			e.unlink()
-			delete(c.entities, e.key)
-			c.bytes -= e.bytes
+	for range min(len(c.entities), maxTrim) {
+		if c.bytes <= limit {
+			return
 		}
-		e = next
+		e := c.ring.newer
+		e.unlink()
+		if e.used || e.dirty || e.flying {
+			e.used = false
+			c.link(e)
+			continue
+		}
+		delete(c.entities, e.key)
+		c.bytes -= e.bytes
 	}
 }
 

@@ -18,6 +18,8 @@ import (
 type Config struct {
 	Flush           time.Duration // between an event and its state in Redis, for groups that do not say
 	FlushEvents     int           // events applied since the last flush after which the next one does not wait for its time
+	BehindRecords   int           // records not yet applied above which a partition is behind: it is flushed every
+	FlushBehind     time.Duration // instead
 	MaxUnflushed    int           // events applied and not yet in Redis after which a partition waits for Redis
 	CacheBytes      int64         // of entities kept decoded, in all the process's partitions together
 	RebuildEntities int           // entities of one write while a partition is filled from its history
@@ -45,8 +47,10 @@ type Config struct {
 func Default() Config {
 	return Config{
 		Flush:           50 * time.Millisecond,
-		FlushEvents:     10_000,
-		MaxUnflushed:    20_000,
+		FlushEvents:     100_000,
+		BehindRecords:   50_000,
+		FlushBehind:     time.Second,
+		MaxUnflushed:    200_000,
 		CacheBytes:      96 << 20,
 		QueueRecords:    4_096,
 		PollRecords:     20_000,
@@ -80,6 +84,8 @@ func (c Config) Validate() error {
 	}
 	positive("Flush", int64(c.Flush))
 	positive("FlushEvents", int64(c.FlushEvents))
+	positive("BehindRecords", int64(c.BehindRecords))
+	positive("FlushBehind", int64(c.FlushBehind))
 	positive("MaxUnflushed", int64(c.MaxUnflushed))
 	positive("CacheBytes", c.CacheBytes)
 	positive("RebuildEntities", int64(c.RebuildEntities))

@@ -9,6 +9,7 @@ import (
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
+	"github.com/millrace/millrace/streams"
 )
 
 // flight is a write on its way to Redis.
@@ -17,10 +18,14 @@ type flight struct {
 	next     int64
 	events   int // the worker's unflushed when it left, all of which it carries
 	entities []*cached
+	states   []byte // of all of them
 	polled   time.Time
 	written  time.Time
 	began    time.Time
 }
+
+// maxSpare is the most memory for encoded states that is kept between two flushes.
+const maxSpare = 4 << 20
 
 // landing is how a flight ended.
 type landing struct {
@@ -41,12 +46,15 @@ func (a *applier) flushIfDue(ctx context.Context) error {
 	return a.flush(ctx)
 }
 
-// flushEvery is how long to wait after a flush that took so long: so that writing takes at most a fifth of the time when everything is
-// behind, and the declared time otherwise.
-func (a *applier) flushEvery(took time.Duration) time.Duration {
+// flushEvery is how long to wait after a flush that took so long: the declared time, or more so that writing takes at most a fifth of the
+// time. Of a partition that is behind, nobody waits for the next event: it writes an entity that has many events less often.
+func (a *applier) flushEvery(took time.Duration, in *streams.Input) time.Duration {
 	every := a.group.Flush
 	if every == 0 {
 		every = a.cfg.Flush
+	}
+	if in.End()-a.next > int64(a.cfg.BehindRecords) {
+		return max(every, a.cfg.FlushBehind)
 	}
 	return max(every, min(4*took, time.Second))
 }
@@ -72,8 +80,8 @@ func (a *applier) flush(ctx context.Context) error {
 		raw: b.Next.AppendBinary(nil), next: a.next, events: a.unflushed,
 		entities: append([]*cached(nil), a.dirty...), polled: a.polled, written: a.written, began: a.deps.Clock(),
 	}
-	var size int
-	var states []byte
+	states := a.spare[:0] // of a flight that has landed
+	a.spare = nil
 	for i, e := range a.dirty {
 		from := len(states)
 		states = e.entity.AppendBinary(states)
@@ -81,11 +89,11 @@ func (a *applier) flush(ctx context.Context) error {
 		a.cache.sized(e, int64(e.entity.Bytes()))
 		e.dirty, e.flying = false, true
 	}
-	size = len(states)
+	f.states = states
 	letters := a.letters
 	a.dirty, a.letters, a.taken, a.polled, a.flight = a.dirty[:0], nil, a.next, time.Time{}, f
 	a.timing.entities.Observe(float64(len(f.entities)))
-	a.timing.bytes.Add(float64(size))
+	a.timing.bytes.Add(float64(len(states)))
 	a.timing.records.Add(float64(f.events))
 	landed := a.landed
 	go func() {
@@ -120,6 +128,9 @@ func (a *applier) settle(l landing) error {
 	}
 	f := a.flight
 	a.flight, a.raw = nil, l.raw
+	if cap(f.states) <= maxSpare {
+		a.spare = f.states
+	}
 	a.unflushed -= f.events
 	for _, e := range f.entities {
 		e.flying = false

@@ -40,7 +40,7 @@ func (w *groupWorker) Start(ctx context.Context, committed int64) (int64, error)
 func (w *groupWorker) Run(ctx context.Context, in *streams.Input) error {
 	w.entered(&w.progress, in)
 	defer w.left(&w.progress)
-	flushing := time.NewTimer(w.flushEvery(0))
+	flushing := time.NewTimer(w.flushEvery(0, in))
 	defer flushing.Stop()
 	keeping := time.NewTicker(w.cfg.OfflineEvery)
 	defer keeping.Stop()
@@ -74,7 +74,7 @@ func (w *groupWorker) Run(ctx context.Context, in *streams.Input) error {
 				return err
 			}
 			in.Done(w.done)
-			flushing.Reset(w.flushEvery(l.took))
+			flushing.Reset(w.flushEvery(l.took, in))
 		case <-flushing.C:
 			w.due = true
 		case <-keeping.C:

@@ -120,7 +120,7 @@ func (w *sourceWorker) Run(ctx context.Context, in *streams.Input) error {
 	defer idle.Stop()
 	keeping := time.NewTicker(w.cfg.OfflineEvery)
 	defer keeping.Stop()
-	flushing := newTimers(w.direct)
+	flushing := newTimers(w.direct, in)
 	defer flushing.stop()
 	verifying := time.NewTicker(w.cfg.VerifyEvery)
 	defer verifying.Stop()
@@ -157,7 +157,7 @@ func (w *sourceWorker) Run(ctx context.Context, in *streams.Input) error {
 			if err := w.applied(l, in); err != nil {
 				return err
 			}
-			flushing.reset(l.of, l.of.flushEvery(l.took))
+			flushing.reset(l.of, l.of.flushEvery(l.took, in))
 		case a := <-flushing.due:
 			a.due = true
 		case <-keeping.C:
@@ -222,10 +222,10 @@ type timers struct {
 	due chan *applier
 }
 
-func newTimers(appliers []*applier) timers {
+func newTimers(appliers []*applier, in *streams.Input) timers {
 	t := timers{of: map[*applier]*time.Timer{}, due: make(chan *applier, len(appliers))}
 	for _, a := range appliers {
-		t.of[a] = time.AfterFunc(a.flushEvery(0), func() { t.due <- a })
+		t.of[a] = time.AfterFunc(a.flushEvery(0, in), func() { t.due <- a })
 	}
 	return t
 }
