@@ -1,6 +1,7 @@
 package project
 
 import (
+	"cmp"
 	"errors"
 	"strconv"
 	"strings"
@@ -46,6 +47,11 @@ func (l *loader) group(e entry) *Group {
 	declared := l.features(o, &d)
 	if source == nil {
 		return nil
+	}
+	if source.Where != nil {
+		if _, err := features.CompileExpression(cmp.Or(d.Where, "true"), source.Schema, schemas.Bool); err == nil { // else the fault is the group's alone
+			d.Where = both(source.condition(), d.Where)
+		}
 	}
 	compiled, errs := features.Compile(d, source.Schema)
 	for _, err := range errs {

@@ -46,6 +46,9 @@ func (l *loader) label(model object, m *Model) Label {
 	}
 	if source != "" {
 		label.Value = l.expression(o.get("value"), o.what+": value", source, label.Source.Schema, schemas.Bool)
+		if where := label.Source.condition(); where != "" && label.Value != nil { // what is no event of the source labels nothing
+			label.Value = l.expression(o.get("value"), o.what+": value", "("+where+") ? ("+source+") : nil", label.Source.Schema, schemas.Bool)
+		}
 	}
 	return label
 }

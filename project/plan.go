@@ -1,6 +1,7 @@
 package project
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -148,6 +149,17 @@ func (d *differ) source(p *Project, name string, a, b SourceState) {
 			d.add(ChangeUpdate, "source", name, fmt.Sprintf("%s %s, was %s", setting.name, setting.is, setting.was))
 		}
 	}
+	if a.Where != b.Where {
+		d.add(ChangeUpdate, "source", name, fmt.Sprintf("where %s, was %s", cmp.Or(b.Where, "true"), cmp.Or(a.Where, "true")))
+	}
+	compare(a.Derived, b.Derived,
+		func(column, expr string) { d.add(ChangeUpdate, "source", name, "derives "+column+": "+expr) },
+		func(column, was, is string) {
+			if was != is {
+				d.add(ChangeUpdate, "source", name, fmt.Sprintf("derives %s: %s, was %s", column, is, was))
+			}
+		},
+		func(column, _ string) { d.add(ChangeUpdate, "source", name, "no longer derives "+column) })
 }
 
 // schema reports whether what lies on the topic can still be read.

@@ -28,7 +28,7 @@ const (
 // Source is a topic of the user's with the schema of its records.
 type Source struct {
 	Name, Topic string
-	Schema      *schemas.Schema
+	Schema      *schemas.Schema // of its rows: the columns of its records, then those that are derived
 	SchemaFile  string // relative to Dir
 	Format      schemas.Format
 	Key, Time   string // columns: the record key, the event time
@@ -36,6 +36,8 @@ type Source struct {
 	Lateness    time.Duration
 	Future      time.Duration // events further than this ahead of the clock are dead letters; 0 accepts all
 	Partitions  int32         // created with; an existing topic's own count is adopted
+	Derived     []Derived
+	Where       *features.Expression // what is not an event of the source: groups, models and labels pass it over; nil takes every record
 	Line        int
 	col         int
 }

@@ -19,7 +19,7 @@ func (l *loader) sources(entries []entry) {
 }
 
 func (l *loader) source(e entry) *Source {
-	o := l.object(e.value, "source "+e.key, "topic", "schema", "format", "key", "time", "partitioner", "lateness", "future", "partitions")
+	o := l.object(e.value, "source "+e.key, "topic", "schema", "format", "key", "time", "partitioner", "lateness", "future", "partitions", "derive", "where")
 	o.value.line, o.value.col = e.line, e.col
 	s := &Source{
 		Name: e.key, Line: e.line, col: e.col,
@@ -40,6 +40,11 @@ func (l *loader) source(e entry) *Source {
 	s.Key = l.column(o, "key", s.Schema)
 	s.Time = l.column(o, "time", s.Schema)
 	l.checkSourceColumns(o, s)
+	if s.Schema != nil && !l.derive(o, s) {
+		l.badSources[s.Name] = true
+	} else if s.Schema != nil {
+		l.where(o, s)
+	}
 	return s
 }
 

@@ -35,6 +35,9 @@ type SourceState struct {
 	Lateness    string `json:"lateness"`
 	Future      string `json:"future"`
 	Schema      string `json:"schema"` // the .avsc
+
+	Derived map[string]string `json:"derived,omitempty"` // column to expression
+	Where   string            `json:"where,omitempty"`
 }
 
 // GroupState is an applied feature group.
@@ -65,6 +68,7 @@ func (p *Project) State() State {
 		s.Sources[source.Name] = SourceState{
 			Topic: source.Topic, Format: string(source.Format), Key: source.Key, Time: source.Time, Partitioner: source.Partitioner,
 			Lateness: duration.Format(source.Lateness), Future: duration.Format(source.Future), Schema: source.Schema.Avsc(),
+			Derived: source.derivedColumns(), Where: source.condition(),
 		}
 	}
 	for _, t := range p.Topology() {
@@ -97,7 +101,7 @@ func (g *Group) state() GroupState {
 func (m *Model) state() ModelState {
 	s := ModelState{
 		On:    m.On.Name,
-		Label: fmt.Sprintf("%s of %s by %s within %s", m.Label.Value.Source(), m.Label.Source.Name, m.Label.Join, duration.Format(m.Label.Within)),
+		Label: fmt.Sprintf("%s of %s by %s within %s", m.Label.Value.Meaning(), m.Label.Source.Name, m.Label.Join, duration.Format(m.Label.Within)),
 	}
 	for _, in := range m.Inputs {
 		s.Inputs = append(s.Inputs, m.describe(in))
@@ -121,13 +125,24 @@ func (m *Model) state() ModelState {
 func (m *Model) describe(in Input) string {
 	switch {
 	case in.Expr != nil:
-		return in.Name + " = " + in.Expr.Source()
+		return in.Name + " = " + in.Expr.Meaning()
 	case in.Group == nil:
-		return in.Name
+		return m.On.Schema.Columns[in.Column].Meaning()
 	}
 	var columns []string
 	for _, c := range in.Entity {
 		columns = append(columns, m.On.Schema.Columns[c].Name)
 	}
 	return in.Name + " by " + strings.Join(columns, ",")
+}
+
+func (s *Source) derivedColumns() map[string]string {
+	if len(s.Derived) == 0 {
+		return nil
+	}
+	columns := make(map[string]string, len(s.Derived))
+	for _, d := range s.Derived {
+		columns[d.Name] = d.Expr
+	}
+	return columns
 }

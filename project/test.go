@@ -89,6 +89,9 @@ func (e *engine) Apply(ctx context.Context, source string, record []byte) error 
 		if g.Source != s {
 			continue
 		}
+		if !g.Takes(row) {
+			continue
+		}
 		key, err := g.Key(row)
 		if err != nil {
 			return err

@@ -26,11 +26,17 @@ func TestFlightsFeatureTests(t *testing.T) {
 // projectWithTests is a folder with the small project and these tests.
 func projectWithTests(t *testing.T, tests map[string]string) *Project {
 	t.Helper()
+	return projectOf(t, smallProject, tests)
+}
+
+// projectOf is a folder with a project file and these tests.
+func projectOf(t *testing.T, src string, tests map[string]string) *Project {
+	t.Helper()
 	dir := t.TempDir()
 	if err := os.CopyFS(filepath.Join(dir, "schemas"), os.DirFS("testdata/schemas")); err != nil {
 		t.Fatal(err)
 	}
-	files := map[string]string{FileName: smallProject}
+	files := map[string]string{FileName: src}
 	for name, text := range tests {
 		files[filepath.Join(TestFolder, name)] = text
 	}

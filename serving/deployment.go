@@ -54,6 +54,7 @@ func newDeployment(m *project.Model, p *plan, r *registry.Registry, warmUp int, 
 	if err != nil {
 		return nil, err
 	}
+	reader.source = m.On
 	d := &deployment{
 		model: m, plan: p, registry: r, warmUp: warmUp, clock: c, log: log, metrics: mt, reader: reader,
 		http: mt.of(m.Name, sourceHTTP, p.inputs), stream: mt.of(m.Name, sourceStream, p.inputs), first: make(chan struct{}),

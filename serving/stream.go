@@ -281,7 +281,7 @@ func (s *streamScorer) score(ctx context.Context, frontier *frontier, fetches kg
 }
 
 // decode reads the records into rows, in memory that the next batch uses again, and chooses the time of each. Records that can never be
-// decoded are counted and passed over.
+// decoded are counted and passed over; those that are no events of the source only passed over.
 func (s *streamScorer) decode(ctx context.Context, fetches kgo.Fetches, start time.Time, batch *scoredBatch) ([]*kgo.Record, []question, error) {
 	width, n := len(s.d.model.On.Schema.Columns), fetches.NumRecords()
 	if len(s.values) < n*width {
@@ -302,6 +302,9 @@ func (s *streamScorer) decode(ctx context.Context, fetches kgo.Fetches, start ti
 			return
 		default:
 			failed = fmt.Errorf("decoding record: %w", err)
+			return
+		}
+		if !s.d.model.On.Accepts(row) {
 			return
 		}
 		at := r.Timestamp.UnixMilli()

@@ -303,6 +303,10 @@ func (w *groupWorker) read(ctx context.Context, r *kgo.Record, it *item) (err er
 		return nil
 	}
 	key, err := w.group.Key(it.row)
+	if err != nil && !w.group.Takes(it.row) {
+		w.tally.filtered.Inc()
+		return nil
+	}
 	if err != nil {
 		return w.reject(it, err)
 	}

@@ -336,7 +336,9 @@ func (w *sourceWorker) pass(r *kgo.Record, at int64, s *shipment, keyed []kgo.Re
 	for _, g := range w.src.keyed {
 		key, err := g.Key(w.row)
 		if err != nil {
-			w.dead(r, g.Name, err, s)
+			if g.Takes(w.row) {
+				w.dead(r, g.Name, err, s)
+			}
 			continue
 		}
 		keyed = append(keyed, kgo.Record{Topic: g.KeyedTopic, Key: []byte(key), Value: r.Value, Timestamp: r.Timestamp, Headers: headers})

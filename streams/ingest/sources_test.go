@@ -1,0 +1,341 @@
+package ingest
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/features"
+	"github.com/millrace/millrace/features/offline"
+	"github.com/millrace/millrace/features/online"
+	"github.com/millrace/millrace/project"
+	"github.com/millrace/millrace/streams"
+)
+
+// Tests of what a project can say of its sources. Each works out by plain Go, without the engine, what must be there.
+
+// declare puts a project of these files on the rig; PREFIX in it is unique to the test.
+func (r *rig) declare(files map[string]string) {
+	r.t.Helper()
+	prefix := fmt.Sprintf("s%d-", rand.Uint32())
+	dir := r.t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			r.t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(strings.ReplaceAll(text, "PREFIX", prefix)), 0o644); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	p, err := project.Load(dir)
+	if err != nil {
+		r.t.Fatalf("\n%v", err)
+	}
+	r.project, r.dir = p, r.t.TempDir()
+	p.Name = prefix + p.Name
+	if err := streams.EnsureTopics(r.t.Context(), r.client, p.Topology()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// send produces one JSON event.
+func (r *rig) send(source string, partition int32, event map[string]any) {
+	r.t.Helper()
+	s := r.project.Source(source)
+	b, err := json.Marshal(event)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	rec := &kgo.Record{Topic: s.Topic, Partition: partition, Key: []byte(fmt.Sprint(event[s.Key])), Value: b}
+	if err := r.client.ProduceSync(r.t.Context(), rec).FirstErr(); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// settled waits until every source and, after them, every group has done all there is.
+func (r *rig) settled() {
+	r.t.Helper()
+	r.await("sources and groups to be done", func() bool {
+		for _, s := range r.project.Sources {
+			if s.Topic == "" {
+				continue
+			}
+			offsets, err := r.admin.FetchOffsets(r.t.Context(), SourceGroup(r.project, s))
+			if err != nil {
+				return false
+			}
+			for p, end := range r.ends(s.Topic) {
+				if o, ok := offsets.Lookup(s.Topic, p); end > 0 && (!ok || o.At < end) {
+					return false
+				}
+			}
+		}
+		return r.atEnd()
+	})
+}
+
+// read is the outputs of a group for an entity; nil for one that has no state.
+func (r *rig) read(group, key string, at int64) map[string]features.Result {
+	r.t.Helper()
+	g := r.project.Group(group)
+	partitions := int32(len(r.ends(g.KeyedTopic)))
+	redisKey := fmt.Sprintf("mr:{%s.%s@%s/%d}:e:%s", r.project.Name, g.Name, g.Version, online.Partition(key, partitions), key)
+	state, err := r.redis.Get(r.t.Context(), redisKey).Bytes()
+	if err != nil {
+		return nil
+	}
+	e, err := g.Decode(state)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	results := map[string]features.Result{}
+	for i, result := range g.Read(e, at, nil) {
+		results[g.Outputs[i].Name] = result
+	}
+	return results
+}
+
+// expect compares numbers of an entity with what they must be; NaN is null.
+func (r *rig) expect(group, key string, want map[string]float64) {
+	r.t.Helper()
+	got := r.read(group, key, math.MaxInt32*int64(1000))
+	for name, w := range want {
+		f, ok := got[name].Value.Float()
+		if math.IsNaN(w) == ok || ok && math.Abs(f-w) > 1e-9*max(1, math.Abs(w)) {
+			r.t.Errorf("%s %s: %s is %v (%v), want %v", group, key, name, f, got[name].Status, w)
+		}
+	}
+}
+
+// entities is how many entities of a group are in Redis.
+func (r *rig) entities(group string) (n int) {
+	r.t.Helper()
+	g := r.project.Group(group)
+	for key := range r.states() {
+		if strings.Contains(key, "."+g.Name+"@"+g.Version+"/") {
+			n++
+		}
+	}
+	return n
+}
+
+// deadLetters is the number of dead letters by class.
+func (r *rig) deadLetters() map[string]int {
+	r.t.Helper()
+	count := map[string]int{}
+	topic := r.project.Own().DeadLetters.Name
+	var left int64
+	for _, end := range r.ends(topic) {
+		left += end
+	}
+	consumer, err := streams.NewClient(r.kafkaConfig(), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer consumer.Close()
+	for left > 0 {
+		consumer.PollFetches(r.t.Context()).EachRecord(func(rec *kgo.Record) {
+			left--
+			if d, err := streams.ParseDeadLetter(rec); err == nil {
+				count[d.Class]++
+			}
+		})
+	}
+	return count
+}
+
+const legSchema = `{"type": "record", "name": "Leg", "fields": [
+  {"name": "id", "type": "string"},
+  {"name": "origin", "type": ["null", "string"]},
+  {"name": "destination", "type": "string"},
+  {"name": "delay", "type": "int"},
+  {"name": "cancelled", "type": "boolean"},
+  {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}}
+]}`
+
+const derivedProject = `
+project: derived
+topic_prefix: PREFIX
+sources:
+  legs:
+    topic: PREFIXlegs
+    schema: leg.avsc
+    format: json
+    key: id
+    time: at
+    partitions: 3
+    derive:
+      late: delay > LIMIT
+      route: origin + '-' + destination
+      very_late: late and delay > 60
+    where: not cancelled and origin != nil
+features:
+  routes:
+    source: legs
+    entity: route
+    windows: [lifetime]
+    features: {n: count(), late: sum(late), very_late: sum(very_late), last: last(delay)}
+  origins:
+    source: legs
+    entity: origin
+    where: late
+    windows: [lifetime]
+    features: {n: count(), routes: distinct(route)}
+`
+
+func legFiles(limit string) map[string]string {
+	return map[string]string{"millrace.yaml": strings.ReplaceAll(derivedProject, "LIMIT", limit), "leg.avsc": legSchema}
+}
+
+func TestDerivedColumns(t *testing.T) {
+	r := newRig(t)
+	r.declare(legFiles("15"))
+	random := rand.New(rand.NewPCG(1, 2))
+	airports := []string{"ATL", "LAX", "JFK", "SFO"}
+	type sums struct{ n, late, veryLate float64 }
+	routes, origins := map[string]*sums{}, map[string]map[string]bool{}
+	late := map[string]float64{}
+	var delays []int
+	for i := range 300 {
+		from, to, delay := airports[random.IntN(4)], airports[random.IntN(4)], random.IntN(120)-20
+		cancelled, nowhere := random.IntN(5) == 0, random.IntN(9) == 0
+		event := map[string]any{"id": fmt.Sprint("leg", i), "origin": from, "destination": to, "delay": delay, "cancelled": cancelled, "at": start + int64(i)}
+		if nowhere {
+			event["origin"] = nil
+		}
+		r.send("legs", int32(i%3), event)
+		delays = append(delays, delay)
+		if cancelled || nowhere {
+			continue
+		}
+		route := from + "-" + to
+		if routes[route] == nil {
+			routes[route] = &sums{}
+		}
+		routes[route].n++
+		if delay > 15 {
+			routes[route].late++
+			late[from]++
+			if origins[from] == nil {
+				origins[from] = map[string]bool{}
+			}
+			origins[from][route] = true
+		}
+		if delay > 60 {
+			routes[route].veryLate++
+		}
+	}
+	g := r.run(r.stage())
+	r.settled()
+	g.stop(t)
+	for route, want := range routes {
+		r.expect("routes", route, map[string]float64{"n": want.n, "late": want.late, "very_late": want.veryLate})
+	}
+	for origin, want := range late {
+		r.expect("origins", origin, map[string]float64{"n": want, "routes": float64(len(origins[origin]))})
+	}
+	if got := r.entities("routes"); got != len(routes) {
+		t.Errorf("%d routes, want %d", got, len(routes))
+	}
+	if letters := r.deadLetters(); len(letters) != 0 {
+		t.Errorf("what is no event of the source became dead letters: %v", letters)
+	}
+	// All that was accepted is kept, and what is derived from it is derived as it is read: by the definition of that time.
+	for _, limit := range []int{15, 50} {
+		changed := newLegs(t, fmt.Sprint(limit))
+		table, err := offline.EventsTable(r.dir, "legs", changed.Schema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, lateRows, wantLate := 0, 0, 0
+		err = table.Scan(t.Context(), offline.ScanOptions{Columns: []string{"very_late", "late", "id"}}, func(b *offline.Batch) error {
+			for i := range b.Len() {
+				rows++
+				if b.Value(i, 1).Bool() {
+					lateRows++
+				}
+				if !strings.HasPrefix(b.Value(i, 2).Str(), "leg") {
+					t.Errorf("id is %v", b.Value(i, 2))
+				}
+			}
+			return nil
+		})
+		for _, d := range delays {
+			if d > limit {
+				wantLate++
+			}
+		}
+		if err != nil || rows != 300 || lateRows != wantLate {
+			t.Errorf("limit %d: %d rows, %d late, want 300 and %d; %v", limit, rows, lateRows, wantLate, err)
+		}
+	}
+}
+
+// newLegs is the source alone, as it is declared with a limit.
+func newLegs(t *testing.T, limit string) *project.Source {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range legFiles(limit) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := project.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Sources[0]
+}
+
+// TestDerivedColumnsRebuilt loses Redis and the start of the topics: what is missing comes from the offline events.
+func TestDerivedColumnsRebuilt(t *testing.T) {
+	r := newRig(t)
+	r.declare(legFiles("15"))
+	for i := range 100 {
+		r.send("legs", int32(i%3), map[string]any{"id": fmt.Sprint(i), "origin": "ATL", "destination": "LAX", "delay": i, "cancelled": i%10 == 0, "at": start + int64(i)})
+	}
+	g := r.run(r.stage())
+	r.settled()
+	g.stop(t)
+	before := r.states()
+	r.trim(r.project.Group("routes").KeyedTopic)
+	r.trim(r.project.Group("origins").KeyedTopic)
+	if err := r.redis.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	g = r.run(r.stage())
+	r.settled()
+	g.stop(t)
+	r.expect("routes", "ATL-LAX", map[string]float64{"n": 90, "late": 76, "very_late": 36, "last": 99})
+	after := r.states()
+	if !maps.EqualFunc(before, after, func(a, b []byte) bool { return string(a) == string(b) }) || len(after) != 2 {
+		t.Errorf("%d states, were %d, or others", len(after), len(before))
+	}
+}
+
+// trim deletes all records of a topic.
+func (r *rig) trim(topic string) {
+	r.t.Helper()
+	ends := kadm.Offsets{}
+	for p, end := range r.ends(topic) {
+		ends.AddOffset(topic, p, end, -1)
+	}
+	deleted, err := r.admin.DeleteRecords(r.t.Context(), ends)
+	if err == nil {
+		err = deleted.Error()
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
