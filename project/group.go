@@ -3,6 +3,7 @@ package project
 import (
 	"cmp"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,16 +17,6 @@ const (
 	DefaultFlush        = 100 * time.Millisecond
 	DefaultOfflineEvery = time.Hour
 )
-
-func (l *loader) groups(entries []entry) {
-	for _, e := range entries {
-		if g := l.group(e); g != nil {
-			l.project.Groups = append(l.project.Groups, g)
-		} else {
-			l.badGroups[e.key] = true
-		}
-	}
-}
 
 // group is nil when it has faults.
 func (l *loader) group(e entry) *Group {
@@ -61,7 +52,7 @@ func (l *loader) group(e entry) *Group {
 		return nil
 	}
 	g.Group = compiled
-	g.Direct = source.Partitioner == PartitionerMurmur2 && len(d.Entity) == 1 && d.Entity[0] == source.Key
+	g.Direct = !source.Merged() && source.Partitioner == PartitionerMurmur2 && len(d.Entity) == 1 && d.Entity[0] == source.Key
 	g.KeyedTopic = l.project.TopicPrefix + e.key + ".keyed"
 	if g.Direct {
 		g.KeyedTopic = source.Topic
@@ -71,15 +62,22 @@ func (l *loader) group(e entry) *Group {
 
 // sourceNamed is a declared source, nil when there is none or it has no schema.
 func (l *loader) sourceNamed(at value, what, name string) *Source {
-	if name == "" || l.badSources[name] {
+	if name == "" || l.cycle(at, "source "+name) {
+		return nil
+	}
+	l.resolveSource(name)
+	if l.badSources[name] {
 		return nil
 	}
 	s := l.project.Source(name)
 	if s == nil {
 		var names []string
-		for _, other := range l.project.Sources {
-			names = append(names, other.Name)
+		for other := range l.resolving.sources {
+			names = append(names, other)
 		}
+		slices.SortFunc(names, func(a, b string) int {
+			return cmp.Compare(l.resolving.sources[a].order, l.resolving.sources[b].order)
+		})
 		l.faultAt(at, didYouMean(name, names), "%s: there is no source %q", what, name)
 	}
 	return s

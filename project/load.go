@@ -60,6 +60,7 @@ type loader struct {
 	read    func(string) ([]byte, error)
 	faults  Faults
 
+	resolving  resolving
 	badSources map[string]bool // declared, but without a schema: what refers to them cannot be checked
 	badGroups  map[string]bool // declared, but with faults: what refers to them is not reported on top
 }
@@ -83,8 +84,7 @@ func (l *loader) top(v value) {
 	p.Partitions = int32(o.integer("partitions", DefaultPartitions, 1, MaxPartitions))
 	p.Clock = o.choice("clock", ClockWall, ClockEvent)
 	l.badSources, l.badGroups = map[string]bool{}, map[string]bool{}
-	l.sources(l.section(o, "sources", "source"))
-	l.groups(l.section(o, "features", "feature group"))
+	l.resolveAll(l.section(o, "sources", "source"), l.section(o, "features", "feature group"))
 	l.models(l.section(o, "models", "model"))
 	l.checkTopics()
 }
@@ -128,6 +128,9 @@ func (l *loader) checkTopics() {
 		owner[t.Name] = "Millrace itself"
 	}
 	for _, s := range l.project.Sources {
+		if s.Topic == "" { // it is merged
+			continue
+		}
 		if other, taken := owner[s.Topic]; taken {
 			l.fault(s.Line, s.col, "", "source %s: the topic %q is that of %s", s.Name, s.Topic, other)
 		}

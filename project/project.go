@@ -29,7 +29,7 @@ const (
 type Source struct {
 	Name, Topic string
 	Schema      *schemas.Schema // of its rows: the columns of its records, then those that are derived
-	SchemaFile  string // relative to Dir
+	SchemaFile  string          // relative to Dir
 	Format      schemas.Format
 	Key, Time   string // columns: the record key, the event time
 	Partitioner string // PartitionerMurmur2 or PartitionerUnknown
@@ -37,6 +37,7 @@ type Source struct {
 	Future      time.Duration // events further than this ahead of the clock are dead letters; 0 accepts all
 	Partitions  int32         // created with; an existing topic's own count is adopted
 	Derived     []Derived
+	Parts       []*Part              // of a source that is merged of others and has no topic, key and files of its own; else nil
 	Where       *features.Expression // what is not an event of the source: groups, models and labels pass it over; nil takes every record
 	Line        int
 	col         int

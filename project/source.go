@@ -8,17 +8,11 @@ import (
 	"github.com/millrace/millrace/schemas"
 )
 
-func (l *loader) sources(entries []entry) {
-	for _, e := range entries {
-		s := l.source(e)
-		if s.Schema == nil {
-			l.badSources[s.Name] = true
-		}
-		l.project.Sources = append(l.project.Sources, s)
-	}
-}
-
+// source reads one source; without a schema it has faults.
 func (l *loader) source(e entry) *Source {
+	if (object{l: l, value: e.value}).has("merge") {
+		return l.merge(e)
+	}
 	o := l.object(e.value, "source "+e.key, "topic", "schema", "format", "key", "time", "partitioner", "lateness", "future", "partitions", "derive", "where")
 	o.value.line, o.value.col = e.line, e.col
 	s := &Source{

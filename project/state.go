@@ -36,6 +36,7 @@ type SourceState struct {
 	Future      string `json:"future"`
 	Schema      string `json:"schema"` // the .avsc
 
+	Merged  map[string]string `json:"merged,omitempty"`  // column to what each part gives for it
 	Derived map[string]string `json:"derived,omitempty"` // column to expression
 	Where   string            `json:"where,omitempty"`
 }
@@ -69,6 +70,11 @@ func (p *Project) State() State {
 			Topic: source.Topic, Format: string(source.Format), Key: source.Key, Time: source.Time, Partitioner: source.Partitioner,
 			Lateness: duration.Format(source.Lateness), Future: duration.Format(source.Future), Schema: source.Schema.Avsc(),
 			Derived: source.derivedColumns(), Where: source.condition(),
+		}
+		if source.Merged() {
+			state := s.Sources[source.Name]
+			state.Schema, state.Merged = "", source.merged()
+			s.Sources[source.Name] = state
 		}
 	}
 	for _, t := range p.Topology() {
@@ -143,6 +149,14 @@ func (s *Source) derivedColumns() map[string]string {
 	columns := make(map[string]string, len(s.Derived))
 	for _, d := range s.Derived {
 		columns[d.Name] = d.Expr
+	}
+	return columns
+}
+
+func (s *Source) merged() map[string]string {
+	columns := map[string]string{}
+	for _, c := range s.Schema.Record().Columns {
+		columns[c.Name] = c.Definition
 	}
 	return columns
 }

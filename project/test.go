@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/features/script"
@@ -62,6 +63,9 @@ type engine struct {
 func newEngine(p *Project) (*engine, error) {
 	e := &engine{project: p, decoders: map[*Source]schemas.Decoder{}, entities: map[*Group]map[string]*features.Entity{}}
 	for _, s := range p.Sources {
+		if s.Merged() {
+			continue
+		}
 		d, err := schemas.NewDecoder(s.Schema, schemas.JSON, nil)
 		if err != nil {
 			return nil, err
@@ -80,16 +84,23 @@ func (e *engine) Apply(ctx context.Context, source string, record []byte) error 
 	if s == nil {
 		return failure.New(failure.NotFound, source, "there is no such source")
 	}
+	if s.Merged() {
+		return failure.New(failure.BadProject, source, "is merged of others, and has no events of its own").
+			WithHint("name one of %s", strings.Join(s.partNames(), ", "))
+	}
 	row, err := e.decoders[s].Decode(ctx, record, nil)
 	if err != nil {
 		return err
 	}
+	return e.fold(s, row, row[s.TimeIndex()].Int())
+}
+
+// fold adds an event to every group that it is a row of.
+func (e *engine) fold(s *Source, event schemas.Row, at int64) error {
 	e.offset++
 	for _, g := range e.project.Groups {
-		if g.Source != s {
-			continue
-		}
-		if !g.Takes(row) {
+		row, ok := g.Source.From(s, event, at, nil)
+		if !ok || !g.Takes(row) {
 			continue
 		}
 		key, err := g.Key(row)
@@ -101,7 +112,7 @@ func (e *engine) Apply(ctx context.Context, source string, record []byte) error 
 			entity = g.NewEntity()
 			e.entities[g][key] = entity
 		}
-		if _, err := g.Add(entity, row, row[s.TimeIndex()].Int(), e.offset); err != nil {
+		if _, err := g.Add(entity, row, at, g.Source.Sequence(s, 0, e.offset)); err != nil {
 			return err
 		}
 	}

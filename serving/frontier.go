@@ -3,6 +3,7 @@ package serving
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -127,7 +128,7 @@ func (f *frontier) ends(ctx context.Context, behind []online.Ref) map[int]map[in
 		}
 		ends[ref.Group] = nil
 		g := f.groups[ref.Group]
-		if !g.Direct && !f.rekeyed(ctx, g.Source) {
+		if !g.Direct && slices.ContainsFunc(g.Source.Roots(), func(s *project.Source) bool { return !f.rekeyed(ctx, s) }) {
 			continue
 		}
 		listed, err := f.admin.ListEndOffsets(ctx, g.KeyedTopic)

@@ -93,11 +93,7 @@ func (b *builder) feed(ctx context.Context, s *project.Source, last int64, feeds
 			close(f)
 		}
 	}()
-	t, err := b.table(s)
-	if err != nil {
-		return err
-	}
-	it, err := t.Sorted(ctx, offline.ScanOptions{Until: last})
+	it, err := offline.SourceEvents(ctx, b.dir, s, offline.ScanOptions{Until: last})
 	if err != nil {
 		return fmt.Errorf("sorting %s: %w", s.Name, err)
 	}

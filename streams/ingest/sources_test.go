@@ -338,4 +338,3 @@ func (r *rig) trim(topic string) {
 		r.t.Fatal(err)
 	}
 }
-
