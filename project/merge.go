@@ -26,11 +26,9 @@ type Part struct {
 	rank   int64 // among the parts, by name
 }
 
-// Row appends to row[:0] the merged row of an event of the part, and reports whether there is one: false where a condition does not hold.
+// Row appends to row[:0] the merged row of an event of the part, and reports whether the merged source takes it: whether the conditions
+// hold.
 func (p *Part) Row(event schemas.Row, at int64, row schemas.Row) (schemas.Row, bool) {
-	if p.where != nil && !p.where.True(event) {
-		return row, false
-	}
 	row = append(row[:0], schemas.TimeValue(at), schemas.StringValue(p.Source.Name))
 	for i, x := range p.values {
 		v := schemas.NullValue()
@@ -42,7 +40,7 @@ func (p *Part) Row(event schemas.Row, at int64, row schemas.Row) (schemas.Row, b
 		}
 		row = append(row, v)
 	}
-	return p.merged.Complete(row), true
+	return p.merged.Complete(row), p.where == nil || p.where.True(event)
 }
 
 // Part is the merged source's part of that name, nil when there is none.
@@ -55,8 +53,8 @@ func (s *Source) Part(name string) *Part {
 	return nil
 }
 
-// From is the row of s that an event of root is, with its time, made in into where it is another; false where it is none. root is one of
-// the source's roots.
+// From is the row of s that an event of root, which is one of its roots, and its time make, in the memory of into where it is another. It
+// is false where s does not take the event: the row then says nothing, but has a key all the same.
 func (s *Source) From(root *Source, event schemas.Row, at int64, into schemas.Row) (schemas.Row, bool) {
 	if s == root {
 		return event, true

@@ -27,13 +27,14 @@ type groupWorker struct {
 	progress
 	tally  tally
 	time   eventTime
+	times  []eventTime // of each root
 	store  *online.Writer
 	timing groupTiming
 
 	raw        []byte // the position as Redis has it
 	next       int64  // first offset not applied
 	taken      int64  // next of the last flush
-	seen       seen   // of the group's source; unused by a direct group
+	seen       []seen // of each root; unused by a direct group
 	deadFrom   int64  // dead letters of records before it are written
 	cache      *cache
 	items      []item
@@ -59,10 +60,12 @@ type groupWorker struct {
 // item is a record on its way through a chunk.
 type item struct {
 	record *kgo.Record
+	root   int // index in the group's
 	origin origin
-	at     int64 // event time
-	row    schemas.Row
-	entity *cached // nil: nothing more to do
+	at     int64       // event time
+	event  schemas.Row // as the root has it
+	row    schemas.Row // as the group takes it
+	entity *cached     // nil: nothing more to do
 }
 
 func newGroupWorker(s *Stage, g *group, partition int32) *groupWorker {
@@ -86,13 +89,13 @@ func (w *groupWorker) Start(ctx context.Context, committed int64) (int64, error)
 	w.raw, w.next, w.deadFrom = loaded.Raw, loaded.Position.Next, max(committed, 0)
 	w.time = newEventTime(w.deps.Project, w.group.Source, w.deps.Clock)
 	w.time.newest = loaded.Position.Newest
-	w.seen = nil
-	for from, offset := range loaded.Position.Sources {
-		if from.Source == w.group.Source.Name {
-			for int(from.Partition) >= len(w.seen) {
-				w.seen = append(w.seen, -1)
+	w.times, w.seen = make([]eventTime, len(w.group.roots)), make([]seen, len(w.group.roots))
+	for i, root := range w.group.roots {
+		w.times[i] = newEventTime(w.deps.Project, root.Source, w.deps.Clock)
+		for from, offset := range loaded.Position.Sources {
+			if from.Source == root.Name {
+				w.seen[i].add(origin{from.Partition, offset})
 			}
-			w.seen[from.Partition] = offset
 		}
 	}
 	w.cache = newCache(w.cfg.CacheEntities, w.cfg.CacheBytes)
@@ -108,12 +111,15 @@ func (w *groupWorker) Start(ctx context.Context, committed int64) (int64, error)
 // position is how far the worker has come.
 func (w *groupWorker) position() online.Position {
 	p := online.Position{Next: w.next, Newest: w.time.newest}
-	for partition, offset := range w.seen {
-		if offset >= 0 {
-			if p.Sources == nil {
-				p.Sources = make(map[online.SourcePartition]int64, len(w.seen))
+	for i, seen := range w.seen {
+		for partition, offset := range seen {
+			if offset < 0 {
+				continue
 			}
-			p.Sources[online.SourcePartition{Source: w.group.Source.Name, Partition: int32(partition)}] = offset
+			if p.Sources == nil {
+				p.Sources = make(map[online.SourcePartition]int64, len(seen))
+			}
+			p.Sources[online.SourcePartition{Source: w.group.roots[i].Name, Partition: int32(partition)}] = offset
 		}
 	}
 	return p
@@ -280,37 +286,48 @@ func (w *groupWorker) read(ctx context.Context, r *kgo.Record, it *item) (err er
 	if r.Offset < w.next {
 		return nil
 	}
-	it.origin = origin{r.Partition, r.Offset}
+	it.root, it.origin = 0, origin{r.Partition, r.Offset}
 	if !w.group.Direct {
-		if it.origin, err = originOf(r, w.group.Source.Name); err != nil {
+		if it.root, it.origin, err = originOf(r, w.group.roots); err != nil {
 			w.dead(it, classForeign, err)
 			return nil
 		}
-		if w.seen.has(it.origin) {
+		if w.seen[it.root].has(it.origin) {
 			w.tally.duplicate.Inc()
 			return nil
 		}
-		w.seen.add(it.origin)
+		w.seen[it.root].add(it.origin)
 	}
-	if it.row, err = w.group.source.decoder.Decode(ctx, r.Value, it.row); err != nil {
+	root := w.group.roots[it.root]
+	if it.event, err = root.decoder.Decode(ctx, r.Value, it.event); err != nil {
 		return w.unreadable(it, err)
 	}
-	if it.at, err = w.time.of(r, it.row); err != nil {
+	if it.at, err = w.times[it.root].of(r, it.event); err != nil {
 		return w.unreadable(it, err)
 	}
 	if w.group.Direct && w.time.ahead(it.at) {
 		w.tally.skipped.Inc()
 		return nil
 	}
+	var takes bool
+	if it.row, takes = w.group.Source.From(root.Source, it.event, it.at, it.row); !takes {
+		return w.passOver(it)
+	}
 	key, err := w.group.Key(it.row)
 	if err != nil && !w.group.Takes(it.row) {
-		w.tally.filtered.Inc()
-		return nil
+		return w.passOver(it)
 	}
 	if err != nil {
 		return w.reject(it, err)
 	}
 	return w.find(it, key)
+}
+
+// passOver counts an event that the group does not take.
+func (w *groupWorker) passOver(it *item) error {
+	w.tally.filtered.Inc()
+	w.time.passed(it.at)
+	return nil
 }
 
 // find gives the item its entity, when the record is where its entity's records belong.
@@ -369,7 +386,7 @@ func (w *groupWorker) load(ctx context.Context) error {
 func (w *groupWorker) add(it *item) error {
 	e := it.entity
 	w.dueRows(e, it.at)
-	outcome, err := w.group.Add(e.entity, it.row, it.at, it.origin.offset)
+	outcome, err := w.group.Add(e.entity, it.row, it.at, w.group.Source.Sequence(w.group.roots[it.root].Source, it.origin.partition, it.origin.offset))
 	switch {
 	case err != nil:
 		return w.reject(it, err)
@@ -380,9 +397,7 @@ func (w *groupWorker) add(it *item) error {
 			e.key, time.UnixMilli(e.entity.Newest()).UTC().Format(time.RFC3339Nano)))
 		return nil
 	case outcome == features.Filtered:
-		w.tally.filtered.Inc()
-		w.time.passed(it.at)
-		return nil
+		return w.passOver(it)
 	}
 	w.tally.applied.Inc()
 	w.time.passed(it.at)
@@ -419,7 +434,7 @@ func (w *groupWorker) dead(it *item, class string, err error) {
 		return // written before the position was last there
 	}
 	l := schemas.DeadLetter{
-		Topic: w.group.Source.Topic, Partition: it.origin.partition, Offset: it.origin.offset, Timestamp: r.Timestamp.UnixMilli(),
+		Topic: w.group.roots[it.root].Topic, Partition: it.origin.partition, Offset: it.origin.offset, Timestamp: r.Timestamp.UnixMilli(),
 		Class: class, Reason: err.Error(), Stage: "ingest/" + w.group.Name, Key: r.Key, Value: r.Value,
 	}
 	if class == classForeign {

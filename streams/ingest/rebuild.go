@@ -51,10 +51,10 @@ func (w *groupWorker) rebuild(ctx context.Context, loaded online.Loaded) (online
 		return loaded, fmt.Errorf("rebuilding %s from offline events: %w", w.group.Name, err)
 	}
 	end := online.Position{Next: first, Newest: newest, Sources: map[online.SourcePartition]int64{}}
-	for partition, next := range kept {
+	for from, next := range kept {
 		if !w.group.Direct {
-			end.Sources[online.SourcePartition{Source: w.group.Source.Name, Partition: partition}] = next - 1
-		} else if partition == w.partition {
+			end.Sources[from] = next - 1
+		} else if from.Partition == w.partition {
 			end.Next = max(first, next)
 		}
 	}
@@ -64,36 +64,37 @@ func (w *groupWorker) rebuild(ctx context.Context, loaded online.Loaded) (online
 }
 
 // kept is the end of the offline events of each source partition.
-func (w *groupWorker) kept() (map[int32]int64, error) {
-	table := w.group.source.events
-	if table == nil {
-		return nil, nil
-	}
-	partitions, err := table.Partitions()
-	if err != nil {
-		return nil, err
-	}
-	kept := map[int32]int64{}
-	for _, p := range partitions {
-		if next, err := table.Next(p); err != nil {
+func (w *groupWorker) kept() (map[online.SourcePartition]int64, error) {
+	kept := map[online.SourcePartition]int64{}
+	for _, root := range w.group.roots {
+		if root.events == nil {
+			return nil, nil
+		}
+		partitions, err := root.events.Partitions()
+		if err != nil {
 			return nil, err
-		} else if next > 0 {
-			kept[p] = next
+		}
+		for _, p := range partitions {
+			if next, err := root.events.Next(p); err != nil {
+				return nil, err
+			} else if next > 0 {
+				kept[online.SourcePartition{Source: root.Name, Partition: p}] = next
+			}
 		}
 	}
 	return kept, nil
 }
 
 // replay computes the partition's entities from the offline events below the kept ends.
-func (w *groupWorker) replay(ctx context.Context, kept map[int32]int64) (entities map[string]*features.Entity, newest int64, err error) {
-	events, err := w.group.source.events.Sorted(ctx, offline.ScanOptions{})
+func (w *groupWorker) replay(ctx context.Context, kept map[online.SourcePartition]int64) (entities map[string]*features.Entity, newest int64, err error) {
+	events, err := offline.SourceEvents(ctx, w.deps.OfflineDir, w.group.Source, offline.ScanOptions{})
 	if err != nil {
 		return nil, 0, err
 	}
 	defer func() { _ = events.Close() }()
 	entities = map[string]*features.Entity{}
 	for events.Next() {
-		if events.Offset() >= kept[events.Partition()] || w.group.Direct && events.Partition() != w.partition {
+		if events.Offset() >= kept[online.SourcePartition{Source: events.Root().Name, Partition: events.Partition()}] || w.group.Direct && events.Partition() != w.partition {
 			continue
 		}
 		row := events.Row()
@@ -105,7 +106,7 @@ func (w *groupWorker) replay(ctx context.Context, kept map[int32]int64) (entitie
 		if e == nil {
 			e = w.group.NewEntity()
 		}
-		outcome, err := w.group.Add(e, row, events.Time(), events.Offset())
+		outcome, err := w.group.Add(e, row, events.Time(), w.group.Source.Sequence(events.Root(), events.Partition(), events.Offset()))
 		if err != nil && !failure.Of(err).DeadLetter() {
 			return nil, 0, err
 		}

@@ -31,6 +31,7 @@ type sourceWorker struct {
 	next      int64           // first offset not read
 	end       int64           // of the partition when the worker began
 	row       schemas.Row
+	merged    schemas.Row    // what a group on a merged source makes of it
 	in        *streams.Input // of the present Run
 	ships     []*shipment    // on their way to Kafka, in order
 	landed    chan struct{}  // holds a token when a shipment may have arrived
@@ -334,9 +335,13 @@ func (w *sourceWorker) pass(r *kgo.Record, at int64, s *shipment, keyed []kgo.Re
 		{Key: headerOrigin, Value: origin{w.partition, r.Offset}.append(make([]byte, 0, originSize))},
 	}
 	for _, g := range w.src.keyed {
-		key, err := g.Key(w.row)
+		row, takes := g.Source.From(w.src.Source, w.row, at, w.merged)
+		if g.Source.Merged() {
+			w.merged = row
+		}
+		key, err := g.Key(row)
 		if err != nil {
-			if g.Takes(w.row) {
+			if takes && g.Takes(row) {
 				w.dead(r, g.Name, err, s)
 			}
 			continue

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -8,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -336,5 +338,148 @@ func (r *rig) trim(topic string) {
 	}
 	if err != nil {
 		r.t.Fatal(err)
+	}
+}
+
+const takeoffSchema = `{"type": "record", "name": "Takeoff", "fields": [
+  {"name": "flight", "type": "string"},
+  {"name": "origin", "type": "string"},
+  {"name": "seats", "type": "int"},
+  {"name": "left", "type": {"type": "long", "logicalType": "timestamp-millis"}}
+]}`
+
+const mergedProject = `
+project: merged
+topic_prefix: PREFIX
+partitions: 4
+sources:
+  legs: {topic: PREFIXlegs, schema: leg.avsc, format: json, key: id, time: at, partitions: 3}
+  takeoffs: {topic: PREFIXtakeoffs, schema: takeoff.avsc, format: json, key: flight, time: left, partitions: 2}
+  movements:
+    merge:
+      takeoffs: {columns: {airport: origin, who: "flight", seats: seats}}
+      legs: {where: not cancelled, columns: {airport: destination, who: id, delay: delay}}
+features:
+  airports:
+    source: movements
+    entity: airport
+    windows: [lifetime]
+    features: {n: count(), seats: sum(seats), delay: sum(delay), legs: sum(source == 'legs'), last: last(who)}
+  takeoffs_by_origin: {source: takeoffs, entity: origin, windows: [lifetime], features: {n: count()}}
+`
+
+// movement is an event as the oracle of merged sources orders it.
+type movement struct {
+	airport, source, who string
+	at                   int64
+	partition            int32
+	offset               int64
+	seats, delay         float64
+}
+
+// move sends n events of both sources, with few distinct times so that ties are many, and gives those that count.
+func (r *rig) move(random *rand.Rand, n int, offsets map[string]int64) (all []movement) {
+	airports := []string{"ATL", "LAX", "JFK"}
+	for range n {
+		m := movement{airport: airports[random.IntN(3)], at: start + random.Int64N(20)}
+		if random.IntN(2) == 0 {
+			m.source, m.partition, m.seats = "takeoffs", int32(random.IntN(2)), float64(random.IntN(300))
+		} else {
+			m.source, m.partition, m.delay = "legs", int32(random.IntN(3)), float64(random.IntN(300))
+		}
+		place := fmt.Sprint(m.source, m.partition)
+		m.offset = offsets[place]
+		offsets[place]++
+		m.who = fmt.Sprint(m.source, "/", m.partition, "/", m.offset)
+		if m.source == "takeoffs" {
+			r.send("takeoffs", m.partition, map[string]any{"flight": m.who, "origin": m.airport, "seats": m.seats, "left": m.at})
+		} else {
+			cancelled := random.IntN(5) == 0
+			r.send("legs", m.partition, map[string]any{"id": m.who, "origin": nil, "destination": m.airport, "delay": m.delay, "cancelled": cancelled, "at": m.at})
+			if cancelled {
+				continue
+			}
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+func (r *rig) expectMovements(all []movement) {
+	r.t.Helper()
+	slices.SortFunc(all, func(a, b movement) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.source, b.source), cmp.Compare(a.partition, b.partition), cmp.Compare(a.offset, b.offset))
+	})
+	sums, last := map[string]map[string]float64{}, map[string]string{}
+	for _, m := range all {
+		if sums[m.airport] == nil {
+			sums[m.airport] = map[string]float64{}
+		}
+		s := sums[m.airport]
+		s["n"]++
+		s["seats"] += m.seats
+		s["delay"] += m.delay
+		if m.source == "legs" {
+			s["legs"]++
+		}
+		last[m.airport] = m.who
+	}
+	for airport, want := range sums {
+		r.expect("airports", airport, want)
+		if got := r.read("airports", airport, math.MaxInt32*int64(1000))["last"].Value.Str(); got != last[airport] {
+			r.t.Errorf("the last movement of %s is %s, want %s", airport, got, last[airport])
+		}
+	}
+	if got := r.entities("airports"); got != len(sums) {
+		r.t.Errorf("%d airports, want %d", got, len(sums))
+	}
+}
+
+// TestMergedSources has two sources meet in one group, through re-keyers that write everything twice, a Redis that is emptied, and a
+// rebuild from the logs of both.
+func TestMergedSources(t *testing.T) {
+	r := newRig(t)
+	r.declare(map[string]string{"millrace.yaml": mergedProject, "leg.avsc": legSchema, "takeoff.avsc": takeoffSchema})
+	random, offsets := rand.New(rand.NewPCG(5, 6)), map[string]int64{}
+	all := r.move(random, 300, offsets)
+	g := r.run(r.stage())
+	r.settled()
+	g.stop(t)
+	r.expectMovements(all)
+
+	for _, name := range []string{"legs", "takeoffs"} {
+		r.forget(SourceGroup(r.project, r.project.Source(name)))
+	}
+	before := r.ends(r.project.Group("airports").KeyedTopic)
+	all = append(all, r.move(random, 60, offsets)...)
+	g = r.run(r.stage())
+	r.settled()
+	var written int64
+	for p, end := range r.ends(r.project.Group("airports").KeyedTopic) {
+		written += end - before[p]
+	}
+	if written != 360 {
+		t.Errorf("%d records were written to the keyed topic, want all 360 again", written)
+	}
+	r.expectMovements(all)
+	if err := r.redis.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	r.await("Redis to be filled again", func() bool { return r.entities("airports") == 3 })
+	r.settled()
+	g.stop(t)
+	r.expectMovements(all)
+
+	r.trim(r.project.Group("airports").KeyedTopic)
+	if err := r.redis.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	g = r.run(r.stage())
+	all = append(all, r.move(random, 60, offsets)...)
+	r.settled()
+	g.stop(t)
+	r.expectMovements(all)
+	if letters := r.deadLetters(); len(letters) != 0 {
+		t.Errorf("dead letters %v", letters)
 	}
 }

@@ -51,7 +51,7 @@ type source struct {
 // group is a feature group with what all its partitions share.
 type group struct {
 	*project.Group
-	source     *source
+	roots      []*source      // whose events it gets: its source, or those that this is merged of
 	partitions int32          // of the topic it reads
 	rows       *offline.Table // nil: not kept
 	expiry     time.Duration  // of its states in Redis
@@ -72,6 +72,9 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 	s := &Stage{cfg: cfg, deps: deps, log: deps.Log.With("stage", "ingest"), running: map[*progress]struct{}{}}
 	byName := map[string]*source{}
 	for _, declared := range deps.Project.Sources {
+		if declared.Merged() {
+			continue
+		}
 		src := &source{Source: declared, pace: newPace(declared.Lateness)}
 		if src.decoder, err = schemas.NewDecoder(declared.Schema, declared.Format, registry); err != nil {
 			return nil, fmt.Errorf("source %s: %w", declared.Name, err)
@@ -85,14 +88,18 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 		s.sources = append(s.sources, src)
 	}
 	for _, declared := range deps.Project.Groups {
-		g := &group{Group: declared, source: byName[declared.Source.Name], expiry: expiry(deps.Project, declared)}
+		g := &group{Group: declared, expiry: expiry(deps.Project, declared)}
 		if deps.OfflineDir != "" {
 			if g.rows, err = offline.FeaturesTable(deps.OfflineDir, declared.Group); err != nil {
 				return nil, fmt.Errorf("group %s: %w", declared.Name, err)
 			}
 		}
-		if !g.Direct {
-			g.source.keyed = append(g.source.keyed, g)
+		for _, root := range declared.Source.Roots() {
+			src := byName[root.Name]
+			g.roots = append(g.roots, src)
+			if !g.Direct {
+				src.keyed = append(src.keyed, g)
+			}
 		}
 		s.groups = append(s.groups, g)
 	}
