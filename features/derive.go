@@ -17,10 +17,6 @@ func CompileValue(src string, s *schemas.Schema) (*Expression, error) { return c
 // True reports whether a condition holds for a row: null is not true.
 func (x *Expression) True(row schemas.Row) bool { return x.isTrue(row) }
 
-// Takes reports whether the group's condition holds for a row of its source: one that it does not take says nothing of any entity,
-// whatever its key.
-func (g *Group) Takes(row schemas.Row) bool { return g.where == nil || g.where.isTrue(row) }
-
 // MaxConcatenation is the longest text in bytes that "+" makes; a longer one is null. Derived columns could double it again and again.
 const MaxConcatenation = 1 << 16
 

@@ -52,7 +52,8 @@ func (l *loader) group(e entry) *Group {
 		return nil
 	}
 	g.Group = compiled
-	g.Direct = !source.Merged() && source.Partitioner == PartitionerMurmur2 && len(d.Entity) == 1 && d.Entity[0] == source.Key
+	// What is looked up is kept with the re-keyed record: a table that changes must not change what was computed.
+	g.Direct = !source.Merged() && len(source.Enrichments) == 0 && source.Partitioner == PartitionerMurmur2 && len(d.Entity) == 1 && d.Entity[0] == source.Key
 	g.KeyedTopic = l.project.TopicPrefix + e.key + ".keyed"
 	if g.Direct {
 		g.KeyedTopic = source.Topic

@@ -61,6 +61,7 @@ type loader struct {
 	faults  Faults
 
 	resolving  resolving
+	badTables  map[string]bool // declared, but without a schema
 	badSources map[string]bool // declared, but without a schema: what refers to them cannot be checked
 	badGroups  map[string]bool // declared, but with faults: what refers to them is not reported on top
 }
@@ -74,7 +75,7 @@ func (l *loader) faultAt(v value, hint, format string, args ...any) {
 }
 
 func (l *loader) top(v value) {
-	o := l.object(v, "the project", "project", "topic_prefix", "partitions", "clock", "sources", "features", "models")
+	o := l.object(v, "the project", "project", "topic_prefix", "partitions", "clock", "tables", "sources", "features", "models")
 	p := l.project
 	p.Name = o.text("project")
 	l.checkName(o.get("project"), "project", p.Name)
@@ -84,6 +85,7 @@ func (l *loader) top(v value) {
 	p.Partitions = int32(o.integer("partitions", DefaultPartitions, 1, MaxPartitions))
 	p.Clock = o.choice("clock", ClockWall, ClockEvent)
 	l.badSources, l.badGroups = map[string]bool{}, map[string]bool{}
+	l.tables(l.section(o, "tables", "table"))
 	l.resolveAll(l.section(o, "sources", "source"), l.section(o, "features", "feature group"))
 	l.models(l.section(o, "models", "model"))
 	l.checkTopics()

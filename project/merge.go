@@ -57,13 +57,14 @@ func (s *Source) Part(name string) *Part {
 // is false where s does not take the event: the row then says nothing, but has a key all the same.
 func (s *Source) From(root *Source, event schemas.Row, at int64, into schemas.Row) (schemas.Row, bool) {
 	if s == root {
-		return event, true
+		return event, s.Accepts(event)
 	}
 	p := s.Part(root.Name)
 	if p == nil {
 		return into, false
 	}
-	return p.Row(event, at, into)
+	row, takes := p.Row(event, at, into)
+	return row, takes && s.Accepts(row)
 }
 
 // Sequence orders events of one event time: those of a merged source by the name of the part, partition and offset, all others by offset,

@@ -100,7 +100,7 @@ func TestMergedSequence(t *testing.T) {
 	if s.Sequence(&Source{Name: "?"}, 0, 1) != 1 || p.Source("arrivals").Sequence(p.Source("arrivals"), 7, 5) != 5 {
 		t.Error("a sequence of one source is not its offset")
 	}
-	if MaxPartitions >= 1<<partitionBits || (MaxParts-1)<<(partitionBits+offsetBits) > math.MaxInt64-1<<(partitionBits+offsetBits) {
+	if MaxPartitions >= 1<<partitionBits || (MaxParts-1)<<(partitionBits+offsetBits) > math.MaxInt64-(1<<(partitionBits+offsetBits)-1) {
 		t.Error("the parts of a sequence do not fit")
 	}
 }

@@ -51,11 +51,17 @@ func (l *loader) label(model object, m *Model) Label {
 	if label.Source == nil {
 		return label
 	}
+	if label.Source.enriched(label.Source.Where) {
+		l.faultAt(o.get("source"), "", "%s: where of %s reads a column that is looked up, which a label cannot", o.what, label.Source.Name)
+	}
 	if label.Join != "" {
 		l.checkJoin(o, m, label)
 	}
 	if source != "" {
 		label.Value = l.expression(o.get("value"), o.what+": value", source, label.Source.Schema, schemas.Bool)
+		if label.Source.enriched(label.Value) {
+			l.faultAt(o.get("value"), "", "%s: value: it reads a column that is looked up, which a label cannot", o.what)
+		}
 		if where := label.Source.condition(); where != "" && label.Value != nil { // what is no event of the source labels nothing
 			label.Value = l.expression(o.get("value"), o.what+": value", "("+where+") ? ("+source+") : nil", label.Source.Schema, schemas.Bool)
 		}

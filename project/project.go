@@ -15,6 +15,7 @@ type Project struct {
 	Partitions  int32  // of own topics, and of the sources that do not say
 	Clock       string // ClockWall or ClockEvent
 	Sources     []*Source
+	Tables      []*Table
 	Groups      []*Group
 	Models      []*Model
 }
@@ -36,6 +37,7 @@ type Source struct {
 	Lateness    time.Duration
 	Future      time.Duration // events further than this ahead of the clock are dead letters; 0 accepts all
 	Partitions  int32         // created with; an existing topic's own count is adopted
+	Enrichments []Enrichment
 	Derived     []Derived
 	Parts       []*Part              // of a source that is merged of others and has no topic, key and files of its own; else nil
 	Where       *features.Expression // what is not an event of the source: groups, models and labels pass it over; nil takes every record

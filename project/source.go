@@ -13,7 +13,7 @@ func (l *loader) source(e entry) *Source {
 	if (object{l: l, value: e.value}).has("merge") {
 		return l.merge(e)
 	}
-	o := l.object(e.value, "source "+e.key, "topic", "schema", "format", "key", "time", "partitioner", "lateness", "future", "partitions", "derive", "where")
+	o := l.object(e.value, "source "+e.key, "topic", "schema", "format", "key", "time", "partitioner", "lateness", "future", "partitions", "derive", "where", "enrich")
 	o.value.line, o.value.col = e.line, e.col
 	s := &Source{
 		Name: e.key, Line: e.line, col: e.col,
@@ -34,10 +34,8 @@ func (l *loader) source(e entry) *Source {
 	s.Key = l.column(o, "key", s.Schema)
 	s.Time = l.column(o, "time", s.Schema)
 	l.checkSourceColumns(o, s)
-	if s.Schema != nil && !l.derive(o, s) {
-		l.badSources[s.Name] = true
-	} else if s.Schema != nil {
-		l.where(o, s)
+	if s.Schema != nil {
+		l.ownColumns(o, s)
 	}
 	return s
 }
@@ -100,4 +98,15 @@ func (l *loader) checkSourceColumns(o object, s *Source) {
 	if c, ok := s.Schema.Column(s.Key); ok && c.Nullable {
 		l.faultAt(o.get("key"), "", "%s: key: %s is nullable, but every record has a key", o.what, c.Name)
 	}
+}
+
+// ownColumns adds what the project says of a source's rows beyond what its records have.
+func (l *loader) ownColumns(o object, s *Source) {
+	looked, ok := l.enrich(o, s)
+	if !ok || !l.derive(o, s) {
+		l.badSources[s.Name] = true
+		return
+	}
+	l.on(s, looked)
+	l.where(o, s)
 }

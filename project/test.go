@@ -100,7 +100,7 @@ func (e *engine) fold(s *Source, event schemas.Row, at int64) error {
 	e.offset++
 	for _, g := range e.project.Groups {
 		row, ok := g.Source.From(s, event, at, nil)
-		if !ok || !g.Takes(row) {
+		if !ok {
 			continue
 		}
 		key, err := g.Key(row)

@@ -314,9 +314,6 @@ func (w *groupWorker) read(ctx context.Context, r *kgo.Record, it *item) (err er
 		return w.passOver(it)
 	}
 	key, err := w.group.Key(it.row)
-	if err != nil && !w.group.Takes(it.row) {
-		return w.passOver(it)
-	}
 	if err != nil {
 		return w.reject(it, err)
 	}

@@ -341,7 +341,7 @@ func (w *sourceWorker) pass(r *kgo.Record, at int64, s *shipment, keyed []kgo.Re
 		}
 		key, err := g.Key(row)
 		if err != nil {
-			if takes && g.Takes(row) {
+			if takes {
 				w.dead(r, g.Name, err, s)
 			}
 			continue
