@@ -99,6 +99,7 @@ var layers = []map[string]bool{
 	set("registry/model", "features/profile", "features/script"),
 	set("project"),
 	set("features/online", "features/offline", "streams/broker", "training/gbdt", "training/logistic"),
+	set("enrich"),
 	set("streams/ingest", "training", "serving", "monitor", "console"),
 	set("examples/flights"),
 	set("cmd/millrace", "bench/flights", "bench/forest", "e2e"),

@@ -107,14 +107,18 @@ func plain(values []value) []string {
 	return out
 }
 
-// offline is "every_event", or a mapping with every.
+// offline is "every_event", "none", or a mapping with every.
 func (l *loader) offline(group object) OfflineSettings {
 	v := group.get("offline")
 	if v.shape == text {
-		if v.text != "every_event" {
-			l.faultAt(v, `write every_event, or a mapping like {every: 1h}`, "%s: offline cannot be %q", group.what, v.text)
+		switch v.text {
+		case "every_event":
+			return OfflineSettings{EveryEvent: true}
+		case "none":
+			return OfflineSettings{None: true}
 		}
-		return OfflineSettings{EveryEvent: true}
+		l.faultAt(v, `write every_event, none, or a mapping like {every: 1h}`, "%s: offline cannot be %q", group.what, v.text)
+		return OfflineSettings{}
 	}
 	o := l.object(v, group.what+": offline", "every")
 	return OfflineSettings{Every: o.duration("every", DefaultOfflineEvery, time.Millisecond)}

@@ -138,6 +138,12 @@ func (l *loader) checkTopics() {
 		}
 		owner[s.Topic] = "source " + s.Name
 	}
+	for _, t := range l.project.Tables {
+		if other, taken := owner[t.Topic]; taken && t.Topic != "" {
+			l.fault(t.Line, t.col, "", "table %s: the topic %q is that of %s", t.Name, t.Topic, other)
+		}
+		owner[t.Topic] = "table " + t.Name
+	}
 	for _, g := range l.project.Groups {
 		if other, taken := owner[g.KeyedTopic]; taken && !g.Direct {
 			l.fault(g.Line, g.col, "", "feature group %s: its topic %q is that of %s", g.Name, g.KeyedTopic, other)

@@ -119,7 +119,7 @@ expect airports XXX n_1h=not_found
 
 func TestMergedSourceInFeatureTests(t *testing.T) {
 	p := projectOf(t, mergedProject, map[string]string{"a.txtar": mergedTest, "b.txtar": "event movements {}\n"})
-	results, err := Test(t.Context(), p)
+	results, err := Test(t.Context(), p, nil)
 	if err != nil || len(results) != 2 || results[0].Err != nil {
 		t.Fatalf("%+v, %v", results, err)
 	}

@@ -160,6 +160,7 @@ func (d *differ) source(p *Project, name string, a, b SourceState) {
 	if a.Where != b.Where {
 		d.add(ChangeUpdate, "source", name, fmt.Sprintf("where %s, was %s", cmp.Or(b.Where, "true"), cmp.Or(a.Where, "true")))
 	}
+	d.columns(name, "from now on looks up", a.Joined, b.Joined)
 	d.columns(name, "derives", a.Derived, b.Derived)
 	d.columns(name, "merges", a.Merged, b.Merged)
 }

@@ -72,6 +72,7 @@ type Group struct {
 type OfflineSettings struct {
 	Every      time.Duration // event time between two rows of one entity
 	EveryEvent bool          // a row for every event instead
+	None       bool          // no rows
 }
 
 // Model is a model: what asks for a score, what goes into it, what it is to foretell, and the rules of its life.

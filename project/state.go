@@ -37,6 +37,7 @@ type SourceState struct {
 	Schema      string `json:"schema"` // the .avsc
 
 	Merged  map[string]string `json:"merged,omitempty"`  // column to what each part gives for it
+	Joined  map[string]string `json:"joined,omitempty"`  // column to what it is looked up in, and by what
 	Derived map[string]string `json:"derived,omitempty"` // column to expression
 	Where   string            `json:"where,omitempty"`
 }
@@ -69,13 +70,16 @@ func (p *Project) State() State {
 		s.Sources[source.Name] = SourceState{
 			Topic: source.Topic, Format: string(source.Format), Key: source.Key, Time: source.Time, Partitioner: source.Partitioner,
 			Lateness: duration.Format(source.Lateness), Future: duration.Format(source.Future), Schema: source.Schema.Avsc(),
-			Derived: source.derivedColumns(), Where: source.condition(),
+			Joined: source.joined(), Derived: source.derivedColumns(), Where: source.condition(),
 		}
 		if source.Merged() {
 			state := s.Sources[source.Name]
 			state.Schema, state.Merged = "", source.merged()
 			s.Sources[source.Name] = state
 		}
+	}
+	for _, t := range p.Tables {
+		users[t.Topic] = true
 	}
 	for _, t := range p.Topology() {
 		s.Topics[t.Name] = TopicState{Purpose: t.Purpose, Partitions: t.Partitions, Compact: t.Compact, Retention: duration.Format(t.Retention), Ours: !users[t.Name]}
@@ -95,6 +99,9 @@ func (g *Group) state() GroupState {
 		outputs[out.Name] = out.Kind.String()
 	}
 	offline := "every " + duration.Format(g.Offline.Every)
+	if g.Offline.None {
+		offline = "none"
+	}
 	if g.Offline.EveryEvent {
 		offline = "every event"
 	}
@@ -157,6 +164,19 @@ func (s *Source) merged() map[string]string {
 	columns := map[string]string{}
 	for _, c := range s.Schema.Record().Columns {
 		columns[c.Name] = c.Definition
+	}
+	return columns
+}
+
+func (s *Source) joined() map[string]string {
+	if len(s.Enrichments) == 0 {
+		return nil
+	}
+	columns := map[string]string{}
+	for _, x := range s.Enrichments {
+		for i, into := range x.Into {
+			columns[s.Schema.Columns[into].Name] = x.Table.Name + "." + x.Table.Schema.Columns[x.Columns[i]].Name + " by " + s.Schema.Columns[x.On].Meaning()
+		}
 	}
 	return columns
 }

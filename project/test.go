@@ -28,7 +28,9 @@ type TestResult struct {
 
 // Test runs a project's feature tests on the pure engine, each from nothing. The error is that of a test that could not be read; a
 // project without tests has no results.
-func Test(ctx context.Context, p *Project) ([]TestResult, error) {
+//
+// tables are what events are looked up in, as they are before the first; a test adds rows by events of the table's name. nil has none.
+func Test(ctx context.Context, p *Project, tables func() (Tables, error)) ([]TestResult, error) {
 	files, err := os.ReadDir(filepath.Join(p.Dir, TestFolder)) // sorted by name
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, failure.Wrap(failure.Internal, p.Dir, "looking for feature tests", err)
@@ -47,6 +49,11 @@ func Test(ctx context.Context, p *Project) ([]TestResult, error) {
 		if err != nil {
 			return nil, err
 		}
+		if tables != nil {
+			if target.tables, err = tables(); err != nil {
+				return nil, err
+			}
+		}
 		results = append(results, TestResult{File: name, Err: script.Run(ctx, target, name, text)})
 	}
 	return results, ctx.Err()
@@ -55,13 +62,14 @@ func Test(ctx context.Context, p *Project) ([]TestResult, error) {
 // engine is the project's groups on the pure engine: the target of feature tests.
 type engine struct {
 	decoders map[*Source]schemas.Decoder
+	tables   Tables
 	project  *Project
 	entities map[*Group]map[string]*features.Entity
 	offset   int64
 }
 
 func newEngine(p *Project) (*engine, error) {
-	e := &engine{project: p, decoders: map[*Source]schemas.Decoder{}, entities: map[*Group]map[string]*features.Entity{}}
+	e := &engine{project: p, tables: Tables{}, decoders: map[*Source]schemas.Decoder{}, entities: map[*Group]map[string]*features.Entity{}}
 	for _, s := range p.Sources {
 		if s.Merged() {
 			continue
@@ -71,6 +79,9 @@ func newEngine(p *Project) (*engine, error) {
 			return nil, err
 		}
 		e.decoders[s] = d
+	}
+	for _, t := range p.Tables {
+		e.tables[t.Name] = features.NewTable(t.Name, t.MaxRows)
 	}
 	for _, g := range p.Groups {
 		e.entities[g] = map[string]*features.Entity{}
@@ -82,7 +93,7 @@ func newEngine(p *Project) (*engine, error) {
 func (e *engine) Apply(ctx context.Context, source string, record []byte) error {
 	s := e.project.Source(source)
 	if s == nil {
-		return failure.New(failure.NotFound, source, "there is no such source")
+		return e.put(ctx, source, record)
 	}
 	if s.Merged() {
 		return failure.New(failure.BadProject, source, "is merged of others, and has no events of its own").
@@ -92,7 +103,28 @@ func (e *engine) Apply(ctx context.Context, source string, record []byte) error 
 	if err != nil {
 		return err
 	}
-	return e.fold(s, row, row[s.TimeIndex()].Int())
+	at := row[s.TimeIndex()].Int()
+	e.tables.Enrich(s, row, at, nil)
+	return e.fold(s, row, at)
+}
+
+// put adds a row to a table.
+func (e *engine) put(ctx context.Context, name string, record []byte) error {
+	for _, t := range e.project.Tables {
+		if t.Name != name {
+			continue
+		}
+		decoder, err := schemas.NewDecoder(t.Schema, schemas.JSON, nil)
+		if err != nil {
+			return err
+		}
+		row, err := decoder.Decode(ctx, record, nil)
+		if err != nil {
+			return err
+		}
+		return t.Put(e.tables[t.Name], row, features.Always)
+	}
+	return failure.New(failure.NotFound, name, "there is no such source")
 }
 
 // fold adds an event to every group that it is a row of.

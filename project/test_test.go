@@ -12,7 +12,7 @@ import (
 )
 
 func TestFlightsFeatureTests(t *testing.T) {
-	results, err := Test(t.Context(), loadFlights(t))
+	results, err := Test(t.Context(), loadFlights(t), nil)
 	if err != nil || len(results) != 2 {
 		t.Fatalf("%d results, %v", len(results), err)
 	}
@@ -68,7 +68,7 @@ func TestFeatureTestsThatFail(t *testing.T) {
 		"f_alone.txtar":  "at 2001-05-01T10:01:00Z\nexpect airports ATL n=not_found\n", // nothing is left of the tests before
 		"notes.md":       "not a test",
 	})
-	results, err := Test(t.Context(), p)
+	results, err := Test(t.Context(), p, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestFeatureTestsThatFail(t *testing.T) {
 }
 
 func TestWithoutFeatureTests(t *testing.T) {
-	if results, err := Test(t.Context(), projectWithTests(t, nil)); err != nil || len(results) != 0 {
+	if results, err := Test(t.Context(), projectWithTests(t, nil), nil); err != nil || len(results) != 0 {
 		t.Errorf("%v, %v", results, err)
 	}
 }
@@ -99,7 +99,7 @@ func TestWithoutFeatureTests(t *testing.T) {
 func TestFeatureTestsStop(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Test(ctx, loadFlights(t)); !errors.Is(err, context.Canceled) {
+	if _, err := Test(ctx, loadFlights(t), nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v", err)
 	}
 }

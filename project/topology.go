@@ -42,6 +42,14 @@ func (p *Project) Topology() []schemas.Topic {
 			Producers: []string{schemas.RoleClients}, Consumers: p.readers(s),
 		})
 	}
+	for _, t := range p.Tables {
+		if t.Topic != "" {
+			topics = append(topics, schemas.Topic{
+				Name: t.Topic, Purpose: "table " + t.Name, Partitions: p.Partitions, Compact: true, Key: t.Key, Value: t.SchemaFile + " as " + string(t.Format),
+				Producers: []string{schemas.RoleClients}, Consumers: []string{schemas.RoleStream, schemas.RoleServe},
+			})
+		}
+	}
 	for _, g := range p.Groups {
 		if g.Direct {
 			continue

@@ -28,6 +28,7 @@ const (
 type requestReader struct {
 	decoder  schemas.Decoder
 	source   *project.Source // whose events are asked about; nil takes every row
+	tables   project.Tables  // what the rows are looked up in
 	columns  int
 	ownsRows bool // the schema has a field "rows"
 	ownsAt   bool // and one "at"
@@ -141,7 +142,11 @@ func (r *requestReader) row(ctx context.Context, tree *fastjson.Value, path stri
 		return question{}, badRequest(code, within(path, fault.Path), "%s", fault.Reason)
 	case err != nil:
 		return question{}, problemOf(err)
-	case r.source != nil && !r.source.Accepts(row):
+	}
+	if r.source != nil {
+		r.tables.Enrich(r.source, row, row[r.source.TimeIndex()].Int(), nil)
+	}
+	if r.source != nil && !r.source.Accepts(row) {
 		return question{}, badRequest(codeForeign, path, "the row is no event of %s: %s does not hold of it", r.source.Name, r.source.Where.Source())
 	}
 	return question{row: row, at: at}, nil

@@ -304,12 +304,13 @@ func (s *streamScorer) decode(ctx context.Context, fetches kgo.Fetches, start ti
 			failed = fmt.Errorf("decoding record: %w", err)
 			return
 		}
-		if !s.d.model.On.Accepts(row) {
-			return
-		}
 		at := r.Timestamp.UnixMilli()
 		if t := s.d.plan.time; t >= 0 && !row[t].IsNull() {
 			at = row[t].Int()
+		}
+		s.stage.deps.Tables.Enrich(s.d.model.On, row, at, nil) // ingest, which reads the same topic, counts what is not found
+		if !s.d.model.On.Accepts(row) {
+			return
 		}
 		batch.newest = max(batch.newest, at)
 		if !s.event {

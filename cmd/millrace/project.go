@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/millrace/millrace/enrich"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
 )
@@ -144,7 +145,7 @@ func (c *testCommand) Run(ctx context.Context, env *environment) error {
 		return err
 	}
 	failed := 0
-	results, err := project.Test(ctx, p)
+	results, err := project.Test(ctx, p, func() (project.Tables, error) { return enrich.Files(ctx, p) })
 	if err != nil {
 		return err
 	}

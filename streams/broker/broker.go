@@ -11,6 +11,7 @@ import (
 // Broker is an embedded Kafka broker on 127.0.0.1.
 type Broker struct {
 	cluster *kfake.Cluster
+	ghosts  *ghosts
 	lock    *os.File // nil without a directory
 }
 
@@ -40,6 +41,11 @@ func Start(dir string, port int) (*Broker, error) {
 		return nil, failure.Wrap(failure.Unavailable, "embedded Kafka", "starting", err).WithHint("is the port taken, or the disk full?")
 	}
 	b.cluster = cluster
+	if b.ghosts, err = watchGhosts(cluster); err != nil {
+		cluster.Close()
+		b.unlock()
+		return nil, failure.Wrap(failure.Internal, "embedded Kafka", "watching its groups", err)
+	}
 	return b, nil
 }
 
@@ -48,6 +54,7 @@ func (b *Broker) Addr() string { return b.cluster.ListenAddrs()[0] }
 
 // Close stops it. Clients should have stopped before: what they have not been answered is lost to them.
 func (b *Broker) Close() {
+	b.ghosts.close()
 	b.cluster.Close()
 	b.unlock()
 }

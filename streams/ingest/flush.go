@@ -9,7 +9,6 @@ import (
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
-	"github.com/millrace/millrace/streams"
 )
 
 // flight is a write on its way to Redis.
@@ -25,89 +24,108 @@ type flight struct {
 
 // landing is how a flight ended.
 type landing struct {
+	of   *applier
 	raw  []byte
 	took time.Duration
 	err  error
 }
 
 // pending reports whether there is anything that Redis does not have and no flight carries.
-func (w *groupWorker) pending() bool { return w.next > w.taken }
+func (a *applier) pending() bool { return a.next > a.taken }
+
+// flushIfDue sends off what is pending when its time has come or enough has come together.
+func (a *applier) flushIfDue(ctx context.Context) error {
+	if a.flight != nil || !a.pending() || !a.due && a.unflushed < a.cfg.FlushEvents {
+		return nil
+	}
+	return a.flush(ctx)
+}
+
+// flushEvery is how long to wait after a flush that took so long: so that writing takes at most a fifth of the time when everything is
+// behind, and the declared time otherwise.
+func (a *applier) flushEvery(took time.Duration) time.Duration {
+	every := a.group.Flush
+	if every == 0 {
+		every = a.cfg.Flush
+	}
+	return max(every, min(4*took, time.Second))
+}
 
 // flush sends off everything that is pending. The states are encoded here, so that the entities can go on changing.
-func (w *groupWorker) flush(ctx context.Context) error {
-	if err := w.at("group: before flush"); err != nil {
+func (a *applier) flush(ctx context.Context) error {
+	if err := a.at("group: before flush"); err != nil {
 		return err
 	}
 	b := online.Batch{
-		Expected: w.raw, Next: w.position(), TTL: w.group.expiry,
-		Keys: make([]string, len(w.dirty)), States: make([][]byte, len(w.dirty)),
-		Rows: w.due, RowsMode: online.RowsKeep,
+		Expected: a.raw, Next: a.position(), TTL: a.group.expiry,
+		Keys: make([]string, len(a.dirty)), States: make([][]byte, len(a.dirty)),
+		Rows: a.dueRows, RowsMode: online.RowsKeep,
 	}
 	switch {
-	case w.rowsInFile:
+	case a.rowsInFile:
 		b.RowsMode = online.RowsReplace
-	case len(w.due) > 0:
+	case len(a.dueRows) > 0:
 		b.RowsMode = online.RowsAppend
 	}
-	w.due, w.rowsInFile = nil, false
+	a.dueRows, a.rowsInFile, a.due = nil, false, false
 	f := &flight{
-		raw: b.Next.AppendBinary(nil), next: w.next, newest: w.time.newest, events: w.unflushed,
-		entities: append([]*cached(nil), w.dirty...), polled: w.polled, began: w.deps.Clock(),
+		raw: b.Next.AppendBinary(nil), next: a.next, newest: a.newest, events: a.unflushed,
+		entities: append([]*cached(nil), a.dirty...), polled: a.polled, began: a.deps.Clock(),
 	}
 	var size int
 	var states []byte
-	for i, e := range w.dirty {
+	for i, e := range a.dirty {
 		from := len(states)
 		states = e.entity.AppendBinary(states)
 		b.Keys[i], b.States[i] = e.key, states[from:len(states):len(states)]
-		w.cache.sized(e, int64(e.entity.Bytes()))
+		a.cache.sized(e, int64(e.entity.Bytes()))
 		e.dirty, e.flying = false, true
 	}
 	size = len(states)
-	letters := w.letters
-	w.dirty, w.letters, w.taken, w.polled, w.flight = w.dirty[:0], nil, w.next, time.Time{}, f
-	w.timing.entities.Observe(float64(len(f.entities)))
-	w.timing.bytes.Add(float64(size))
-	landed := w.landed
+	letters := a.letters
+	a.dirty, a.letters, a.taken, a.polled, a.flight = a.dirty[:0], nil, a.next, time.Time{}, f
+	a.timing.entities.Observe(float64(len(f.entities)))
+	a.timing.bytes.Add(float64(size))
+	landed := a.landed
 	go func() {
-		raw, err := w.write(ctx, b, letters)
-		landed <- landing{raw: raw, took: w.deps.Clock().Sub(f.began), err: err}
+		raw, err := a.write(ctx, b, letters)
+		landed <- landing{of: a, raw: raw, took: a.deps.Clock().Sub(f.began), err: err}
 	}()
 	return nil
 }
 
 // write puts the dead letters on their topic and only then lets the position pass their records. It runs beside the worker and shares
 // nothing with it that changes.
-func (w *groupWorker) write(ctx context.Context, b online.Batch, letters []schemas.DeadLetter) ([]byte, error) {
+func (a *applier) write(ctx context.Context, b online.Batch, letters []schemas.DeadLetter) ([]byte, error) {
 	if len(letters) > 0 {
-		if err := w.Stage.letters.Write(ctx, letters...); err != nil {
+		if err := a.Stage.letters.Write(ctx, letters...); err != nil {
 			return nil, err
 		}
-		if err := w.at("group: after dead letters"); err != nil {
+		if err := a.at("group: after dead letters"); err != nil {
 			return nil, err
 		}
 	}
-	raw, err := w.store.Write(ctx, w.partition, b)
+	raw, err := a.store.Write(ctx, a.partition, b)
 	if err != nil {
 		return nil, err
 	}
-	return raw, w.at("group: after write")
+	return raw, a.at("group: after write")
 }
 
 // settle takes note of how a flight ended.
-func (w *groupWorker) settle(l landing, in *streams.Input) error {
+func (a *applier) settle(l landing) error {
 	if l.err != nil {
 		return l.err
 	}
-	f := w.flight
-	w.flight, w.raw = nil, l.raw
-	w.unflushed -= f.events
+	f := a.flight
+	a.flight, a.raw = nil, l.raw
+	a.unflushed -= f.events
 	for _, e := range f.entities {
 		e.flying = false
 	}
-	w.progress.next.Store(f.next)
-	in.Done(f.next)
-	w.timing.observe(w, f, l)
+	a.done = f.next
+	a.progress.next.Store(f.next)
+	a.timing.observe(a, f, l)
 	return nil
 }
 
@@ -126,13 +144,13 @@ func (m *metrics) timing(group string) groupTiming {
 	}
 }
 
-func (t groupTiming) observe(w *groupWorker, f *flight, l landing) {
+func (t groupTiming) observe(a *applier, f *flight, l landing) {
 	t.flush.Observe(l.took.Seconds())
 	landed := f.began.Add(l.took)
 	if !f.polled.IsZero() {
 		t.readable.Observe(landed.Sub(f.polled).Seconds())
 	}
-	if w.deps.Project.Clock != project.ClockEvent && f.newest > 0 {
+	if a.deps.Project.Clock != project.ClockEvent && f.newest > 0 {
 		t.eventReadable.Observe(landed.Sub(time.UnixMilli(f.newest)).Seconds())
 	}
 }

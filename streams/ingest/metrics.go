@@ -8,7 +8,6 @@ const (
 	outcomeFiltered  = "filtered"  // not for this group
 	outcomeDuplicate = "duplicate" // re-keyed twice
 	outcomeDead      = "dead"      // on the dead-letter topic
-	outcomeSkipped   = "skipped"   // read directly from a source, whose own worker writes the dead letter
 )
 
 // The kinds of workers, as the label "kind" names them.
@@ -31,6 +30,7 @@ type metrics struct {
 	cacheLookups  *prometheus.CounterVec
 	offlineRows   *prometheus.CounterVec
 	offlineWrites *prometheus.HistogramVec
+	lookupsMissed *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -50,7 +50,9 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		offlineRows:   counter("offline_rows_total", "Rows appended for the offline files.", "kind", "name"),
 		offlineWrites: histogram("offline_commit_seconds", "Time of one commit of offline rows.", seconds, "kind", "name"),
 	}
+	m.lookupsMissed = counter("lookups_missed_total", "Events whose key a table did not have as of their time: the columns are null.", "source", "table")
 	for _, c := range []prometheus.Collector{
+		m.lookupsMissed,
 		m.records, m.dead, m.late, m.restarts, m.skipped, m.flushSeconds, m.flushEntities, m.flushBytes, m.readable, m.eventReadable,
 		m.cacheLookups, m.offlineRows, m.offlineWrites,
 	} {
@@ -71,17 +73,17 @@ func histogram(name, help string, buckets []float64, labels ...string) *promethe
 
 // tally is the counters of one source or group, looked up once.
 type tally struct {
-	applied, filtered, duplicate, dead, skipped prometheus.Counter
-	letters                                     *prometheus.CounterVec // by class
-	offlineRows                                 prometheus.Counter
-	offlineWrite                                prometheus.Observer
+	applied, filtered, duplicate, dead prometheus.Counter
+	letters                            *prometheus.CounterVec // by class
+	offlineRows                        prometheus.Counter
+	offlineWrite                       prometheus.Observer
 }
 
 func (m *metrics) tally(kind, name string) tally {
 	outcome := func(o string) prometheus.Counter { return m.records.WithLabelValues(kind, name, o) }
 	return tally{
 		applied: outcome(outcomeApplied), filtered: outcome(outcomeFiltered), duplicate: outcome(outcomeDuplicate),
-		dead: outcome(outcomeDead), skipped: outcome(outcomeSkipped),
+		dead:         outcome(outcomeDead),
 		letters:      m.dead.MustCurryWith(prometheus.Labels{"kind": kind, "name": name}),
 		offlineRows:  m.offlineRows.WithLabelValues(kind, name),
 		offlineWrite: m.offlineWrites.WithLabelValues(kind, name),

@@ -25,48 +25,48 @@ const rebuilding = -1
 const rebuildBytes = 16 << 20
 
 // rebuild fills Redis from the offline events, if that is needed and possible, and gives what to go on from.
-func (w *groupWorker) rebuild(ctx context.Context, loaded online.Loaded) (online.Loaded, error) {
+func (a *applier) rebuild(ctx context.Context, loaded online.Loaded) (online.Loaded, error) {
 	if len(loaded.Raw) > 0 && loaded.Position.Next != rebuilding {
 		return loaded, nil
 	}
-	first, err := streams.FirstOffset(ctx, w.producer, w.group.KeyedTopic, w.partition)
+	first, err := streams.FirstOffset(ctx, a.producer, a.group.KeyedTopic, a.partition)
 	if err != nil {
 		return loaded, err
 	}
-	kept, err := w.kept()
+	kept, err := a.kept()
 	if err != nil {
 		return loaded, err
 	}
 	switch {
 	case first > 0 && len(kept) > 0:
 	case loaded.Position.Next == rebuilding:
-		return loaded, failure.New(failure.Corrupt, w.group.Name, "partition %d was being rebuilt from offline events that are gone", w.partition).
+		return loaded, failure.New(failure.Corrupt, a.group.Name, "partition %d was being rebuilt from offline events that are gone", a.partition).
 			WithHint("delete the group's keys in Redis")
 	default:
 		return loaded, nil // the topic has it all, or what it has is all there is
 	}
-	w.log.Info("rebuilding from offline events", "group", w.group.Name, "partition", w.partition, "topic begins at", first)
-	entities, newest, err := w.replay(ctx, kept)
+	a.log.Info("rebuilding from offline events", "group", a.group.Name, "partition", a.partition, "topic begins at", first)
+	entities, newest, err := a.replay(ctx, kept)
 	if err != nil {
-		return loaded, fmt.Errorf("rebuilding %s from offline events: %w", w.group.Name, err)
+		return loaded, fmt.Errorf("rebuilding %s from offline events: %w", a.group.Name, err)
 	}
 	end := online.Position{Next: first, Newest: newest, Sources: map[online.SourcePartition]int64{}}
 	for from, next := range kept {
-		if !w.group.Direct {
+		if !a.group.Direct {
 			end.Sources[from] = next - 1
-		} else if from.Partition == w.partition {
+		} else if from.Partition == a.partition {
 			end.Next = max(first, next)
 		}
 	}
 	loaded.Position = end
-	loaded.Raw, err = w.refill(ctx, loaded.Raw, end, entities)
+	loaded.Raw, err = a.refill(ctx, loaded.Raw, end, entities)
 	return loaded, err
 }
 
 // kept is the end of the offline events of each source partition.
-func (w *groupWorker) kept() (map[online.SourcePartition]int64, error) {
+func (a *applier) kept() (map[online.SourcePartition]int64, error) {
 	kept := map[online.SourcePartition]int64{}
-	for _, root := range w.group.roots {
+	for _, root := range a.group.roots {
 		if root.events == nil {
 			return nil, nil
 		}
@@ -86,27 +86,27 @@ func (w *groupWorker) kept() (map[online.SourcePartition]int64, error) {
 }
 
 // replay computes the partition's entities from the offline events below the kept ends.
-func (w *groupWorker) replay(ctx context.Context, kept map[online.SourcePartition]int64) (entities map[string]*features.Entity, newest int64, err error) {
-	events, err := offline.SourceEvents(ctx, w.deps.OfflineDir, w.group.Source, offline.ScanOptions{})
+func (a *applier) replay(ctx context.Context, kept map[online.SourcePartition]int64) (entities map[string]*features.Entity, newest int64, err error) {
+	events, err := offline.SourceEvents(ctx, a.deps.OfflineDir, a.group.Source, offline.ScanOptions{})
 	if err != nil {
 		return nil, 0, err
 	}
 	defer func() { _ = events.Close() }()
 	entities = map[string]*features.Entity{}
 	for events.Next() {
-		if events.Offset() >= kept[online.SourcePartition{Source: events.Root().Name, Partition: events.Partition()}] || w.group.Direct && events.Partition() != w.partition {
+		if events.Offset() >= kept[online.SourcePartition{Source: events.Root().Name, Partition: events.Partition()}] || a.group.Direct && events.Partition() != a.partition {
 			continue
 		}
 		row := events.Row()
-		key, err := w.group.Key(row)
-		if err != nil || online.Partition(key, w.group.partitions) != w.partition {
+		key, err := a.group.Key(row)
+		if err != nil || online.Partition(key, a.group.partitions) != a.partition {
 			continue // another's, or a dead letter
 		}
 		e := entities[key]
 		if e == nil {
-			e = w.group.NewEntity()
+			e = a.group.NewEntity()
 		}
-		outcome, err := w.group.Add(e, row, events.Time(), w.group.Source.Sequence(events.Root(), events.Partition(), events.Offset()))
+		outcome, err := a.group.Add(e, row, events.Time(), a.group.Source.Sequence(events.Root(), events.Partition(), events.Offset()))
 		if err != nil && !failure.Of(err).DeadLetter() {
 			return nil, 0, err
 		}
@@ -122,11 +122,11 @@ func (w *groupWorker) replay(ctx context.Context, kept map[online.SourcePartitio
 }
 
 // refill writes entities to Redis, the position with the last of them.
-func (w *groupWorker) refill(ctx context.Context, raw []byte, end online.Position, entities map[string]*features.Entity) ([]byte, error) {
-	b := online.Batch{Expected: raw, TTL: w.group.expiry, RowsMode: online.RowsReplace}
+func (a *applier) refill(ctx context.Context, raw []byte, end online.Position, entities map[string]*features.Entity) ([]byte, error) {
+	b := online.Batch{Expected: raw, TTL: a.group.expiry, RowsMode: online.RowsReplace}
 	write := func(next online.Position) (err error) {
 		b.Next = next
-		b.Expected, err = w.store.Write(ctx, w.partition, b)
+		b.Expected, err = a.store.Write(ctx, a.partition, b)
 		b.Keys, b.States, b.RowsMode = nil, nil, online.RowsKeep
 		return err
 	}
@@ -135,11 +135,11 @@ func (w *groupWorker) refill(ctx context.Context, raw []byte, end online.Positio
 		state := e.AppendBinary(nil)
 		size += len(state)
 		b.Keys, b.States = append(b.Keys, key), append(b.States, state)
-		if len(b.Keys) >= w.cfg.RebuildEntities || size >= rebuildBytes {
+		if len(b.Keys) >= a.cfg.RebuildEntities || size >= rebuildBytes {
 			if err := write(online.Position{Next: rebuilding}); err != nil {
 				return nil, err
 			}
-			if err := w.at("group: rebuilding"); err != nil {
+			if err := a.at("group: rebuilding"); err != nil {
 				return nil, err
 			}
 			size = 0

@@ -328,6 +328,15 @@ func (r *rig) finish() {
 	r.t.Helper()
 	g := r.run(r.stage())
 	r.await("it to have all partitions", func() bool { return len(g.Status()) == 4*sourcePartitions })
+	r.await("it to have read the source", func() bool {
+		ends := r.ends(r.project.Sources[0].Topic)
+		for _, s := range g.Status() {
+			if s.Kind == kindSource && s.Next < ends[s.Partition] {
+				return false
+			}
+		}
+		return true
+	})
 	r.caughtUp()
 	g.stop(r.t)
 	r.check()

@@ -15,10 +15,12 @@ import (
 	"github.com/millrace/millrace/streams"
 )
 
-// sourceWorker is the way of one source partition's records: decode, check, keep offline, re-key.
+// sourceWorker is the way of one source partition's records: decode, check, keep offline, re-key, and apply to the groups that the
+// source is keyed for already.
 //
-// It has two positions. What was re-keyed is the offset committed to Kafka; what is kept offline is the table's own. It reads from the
-// lower and does for each record only what is not done yet.
+// Each of these has its own position: what was re-keyed is the offset committed to Kafka, what is kept offline the table's own, what is
+// applied that in Redis. It reads from the lowest and does for each record only what is not done yet. What is committed to Kafka is what all
+// of them have done.
 type sourceWorker struct {
 	*Stage
 	src *source
@@ -26,12 +28,16 @@ type sourceWorker struct {
 	tally tally
 	time  eventTime
 
+	direct    []*applier
+	flights   chan landing // of the appliers' writes
+	items     []item
 	rekeyFrom int64
+	acked     int64           // up to here, what goes to Kafka is there
 	events    *offline.Writer // nil: not kept
 	next      int64           // first offset not read
 	end       int64           // of the partition when the worker began
-	row       schemas.Row
-	merged    schemas.Row    // what a group on a merged source makes of it
+	merged    schemas.Row     // what a group on a merged source makes of an event
+	missed    func(table string)
 	in        *streams.Input // of the present Run
 	ships     []*shipment    // on their way to Kafka, in order
 	landed    chan struct{}  // holds a token when a shipment may have arrived
@@ -61,7 +67,12 @@ type refusal struct {
 func newSourceWorker(s *Stage, src *source, partition int32) *sourceWorker {
 	w := &sourceWorker{Stage: s, src: src, tally: s.metrics.tally(kindSource, src.Name)}
 	w.progress.kind, w.progress.name, w.progress.topic, w.progress.partition = kindSource, src.Name, src.Topic, partition
-	src.pace.began(partition)
+	w.items = make([]item, chunk)
+	w.missed = func(table string) { s.metrics.lookupsMissed.WithLabelValues(src.Name, table).Inc() }
+	for _, g := range src.direct {
+		w.direct = append(w.direct, newApplier(s, g, partition, nil))
+	}
+	w.began()
 	return w
 }
 
@@ -73,35 +84,68 @@ func (w *sourceWorker) Start(ctx context.Context, committed int64) (_ int64, err
 	w.rekeyFrom = max(committed, 0)
 	w.time = newEventTime(w.deps.Project, w.src.Source, w.deps.Clock)
 	w.ships, w.unacked, w.landed, w.stalled, w.gaveUp = nil, 0, make(chan struct{}, 1), false, false
-	w.next = w.rekeyFrom
-	if w.src.events == nil {
-		return w.next, nil
+	w.next, w.acked = w.rekeyFrom, w.rekeyFrom
+	if w.src.events != nil {
+		if w.events != nil {
+			_ = w.events.Close() // what it holds is read again
+		}
+		if w.events, err = w.src.events.NewWriter(w.partition, offline.WriterOptions{Clock: w.deps.Clock}); err != nil {
+			return 0, err
+		}
+		w.next = min(w.next, max(w.events.Next(), 0))
 	}
-	if w.events != nil {
-		_ = w.events.Close() // what it holds is read again
+	w.flights = make(chan landing, len(w.direct)) // what still flies belongs to the past
+	for _, a := range w.direct {
+		a.landed = w.flights
+		if err := a.start(ctx, committed); err != nil {
+			return 0, err
+		}
+		w.next = min(w.next, a.next)
 	}
-	if w.events, err = w.src.events.NewWriter(w.partition, offline.WriterOptions{Clock: w.deps.Clock}); err != nil {
-		return 0, err
-	}
-	w.next = min(w.rekeyFrom, max(w.events.Next(), 0))
+	w.progress.next.Store(w.next)
 	return w.next, nil
 }
 
-// Run is in streams.Worker.
+// Run is in streams.Worker. While writes are on their way, the next records are processed.
 func (w *sourceWorker) Run(ctx context.Context, in *streams.Input) error {
 	w.entered(&w.progress, in)
 	defer w.left(&w.progress)
+	for _, a := range w.direct {
+		w.entered(&a.progress, in)
+		defer w.left(&a.progress)
+	}
 	w.in = in
-	w.src.pace.began(w.partition)
+	w.began()
 	defer w.src.pace.left(w.partition)
 	idle := time.NewTimer(idleAfter)
 	defer idle.Stop()
-	keep := time.NewTicker(w.cfg.OfflineEvery)
-	defer keep.Stop()
+	keeping := time.NewTicker(w.cfg.OfflineEvery)
+	defer keeping.Stop()
+	flushing := newTimers(w.direct)
+	defer flushing.stop()
+	verifying := time.NewTicker(w.cfg.VerifyEvery)
+	defer verifying.Stop()
+	always := make(chan struct{})
+	close(always)
+
+	var records []*kgo.Record
+	ended := false
 	for {
-		ready := in.Ready()
-		if w.unacked >= w.cfg.MaxUnacked || w.events != nil && w.events.Rows() >= w.cfg.OfflineWaiting {
-			ready = nil
+		for _, a := range w.direct {
+			if err := a.flushIfDue(ctx); err != nil {
+				return err
+			}
+		}
+		if ended && len(records) == 0 {
+			return w.finish(ctx, in)
+		}
+		var ready, work <-chan struct{}
+		switch {
+		case w.full():
+		case len(records) > 0:
+			work = always
+		default:
+			ready = in.Ready()
 		}
 		select {
 		case <-ctx.Done():
@@ -110,22 +154,89 @@ func (w *sourceWorker) Run(ctx context.Context, in *streams.Input) error {
 			if err := w.settle(ctx, in); err != nil {
 				return err
 			}
-		case <-keep.C:
-			if err := w.keep(); err != nil {
+		case l := <-w.flights:
+			if err := w.applied(l, in); err != nil {
 				return err
+			}
+			flushing.reset(l.of, l.of.flushEvery(l.took))
+		case a := <-flushing.due:
+			a.due = true
+		case <-keeping.C:
+			if err := w.keepAll(); err != nil {
+				return err
+			}
+		case <-verifying.C:
+			for _, a := range w.direct {
+				if err := a.verify(ctx); err != nil {
+					return err
+				}
 			}
 		case <-idle.C:
 			w.resting()
 		case <-ready:
-			records, ended := in.Take()
-			if err := w.process(ctx, records); err != nil {
+			records, ended = in.Take()
+		case <-work:
+			n := min(len(records), chunk)
+			if err := w.process(ctx, records[:n]); err != nil {
 				return err
 			}
+			records = records[n:]
 			w.paced(idle)
-			if ended {
-				return w.finish(ctx, in)
-			}
 		}
+	}
+}
+
+// full reports whether the partition must wait: for Kafka, for Redis, or for a disk that does not take rows.
+func (w *sourceWorker) full() bool {
+	if w.unacked >= w.cfg.MaxUnacked || w.events != nil && w.events.Rows() >= w.cfg.OfflineWaiting {
+		return true
+	}
+	for _, a := range w.direct {
+		if a.full() {
+			return true
+		}
+	}
+	return false
+}
+
+// applied takes note of how a write of an applier ended.
+func (w *sourceWorker) applied(l landing, in *streams.Input) error {
+	if err := l.of.settle(l); err != nil {
+		return err
+	}
+	w.did(in)
+	return nil
+}
+
+// did tells what all have done.
+func (w *sourceWorker) did(in *streams.Input) {
+	done := w.acked
+	for _, a := range w.direct {
+		done = min(done, a.done)
+	}
+	in.Done(done)
+}
+
+// timers tell when an applier's time to flush has come.
+type timers struct {
+	of  map[*applier]*time.Timer
+	due chan *applier
+}
+
+func newTimers(appliers []*applier) timers {
+	t := timers{of: map[*applier]*time.Timer{}, due: make(chan *applier, len(appliers))}
+	for _, a := range appliers {
+		t.of[a] = time.AfterFunc(a.flushEvery(0), func() { t.due <- a })
+	}
+	return t
+}
+
+// reset has a flush fall due after a while; the one before has landed.
+func (t timers) reset(a *applier, after time.Duration) { t.of[a].Reset(after) }
+
+func (t timers) stop() {
+	for _, timer := range t.of {
+		timer.Stop()
 	}
 }
 
@@ -136,8 +247,18 @@ const paceEvery = 256
 // all of them at once.
 const idleAfter = 100 * time.Millisecond
 
+// began holds the other partitions back until it is known what this one has.
+func (w *sourceWorker) began() {
+	if len(w.src.keyed) > 0 {
+		w.src.pace.began(w.partition)
+	}
+}
+
 // paced tells how far the partition has come.
 func (w *sourceWorker) paced(idle *time.Timer) {
+	if len(w.src.keyed) == 0 {
+		return
+	}
 	if w.time.newest > 0 {
 		w.src.pace.at(w.partition, w.time.newest)
 	}
@@ -146,6 +267,9 @@ func (w *sourceWorker) paced(idle *time.Timer) {
 
 // inPace waits for slower partitions, if the event is far ahead of them. It is false when the partition was given up meanwhile.
 func (w *sourceWorker) inPace(ctx context.Context, at int64, applied int) bool {
+	if len(w.src.keyed) == 0 {
+		return true
+	}
 	ahead := w.src.pace.ahead(at)
 	if ahead || applied%paceEvery == 0 {
 		w.src.pace.at(w.partition, w.time.newest)
@@ -155,14 +279,26 @@ func (w *sourceWorker) inPace(ctx context.Context, at int64, applied int) bool {
 
 // resting says that the partition has no backlog, if it has none.
 func (w *sourceWorker) resting() {
-	if w.next >= max(w.end, w.in.End()) {
+	if len(w.src.keyed) > 0 && w.next >= max(w.end, w.in.End()) {
 		w.src.pace.at(w.partition, paceIdle)
 	}
 }
 
 // finish waits for what is on its way and keeps what is pending.
 func (w *sourceWorker) finish(ctx context.Context, in *streams.Input) error {
-	for len(w.ships) > 0 {
+	for {
+		flying := len(w.ships) > 0
+		for _, a := range w.direct {
+			if a.flight == nil && a.pending() {
+				if err := a.flush(ctx); err != nil {
+					return err
+				}
+			}
+			flying = flying || a.flight != nil
+		}
+		if !flying {
+			break
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -170,13 +306,30 @@ func (w *sourceWorker) finish(ctx context.Context, in *streams.Input) error {
 			if err := w.settle(ctx, in); err != nil {
 				return err
 			}
+		case l := <-w.flights:
+			if err := w.applied(l, in); err != nil {
+				return err
+			}
 		}
 	}
-	err := w.keep()
+	err := w.keepAll()
+	for _, a := range w.direct {
+		err = errors.Join(err, a.closeRows())
+	}
 	if w.events != nil {
 		err = errors.Join(err, w.events.Close())
 	}
 	return err
+}
+
+// keepAll commits all offline rows.
+func (w *sourceWorker) keepAll() error {
+	for _, a := range w.direct {
+		if err := a.keep(); err != nil {
+			return err
+		}
+	}
+	return w.keep()
 }
 
 // keep commits the offline rows. A disk that does not take them is no error: the rows wait in memory, and past OfflineWaiting the partition
@@ -225,7 +378,8 @@ func (w *sourceWorker) settle(ctx context.Context, in *streams.Input) error {
 		w.ships = w.ships[1:]
 		w.unacked -= s.size
 		w.progress.next.Store(s.next)
-		in.Done(s.next)
+		w.acked = s.next
+		w.did(in)
 	}
 	return nil
 }
@@ -255,30 +409,38 @@ func permanent(err error) bool {
 	return false
 }
 
-// process decodes and checks records, keeps the good ones, and sends off what becomes of them on Kafka.
+// process decodes and checks a chunk of records, keeps the good ones, applies them, and sends off what becomes of them on Kafka.
 func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error {
-	if len(records) == 0 || w.gaveUp {
+	if w.gaveUp {
 		return nil
 	}
 	s := &shipment{left: 1, landed: w.landed}
-	keyed := make([]kgo.Record, 0, len(records)*len(w.src.keyed))
-	applied := 0
+	var keyed []kgo.Record
+	if n := len(records) * len(w.src.keyed); n > 0 {
+		keyed = make([]kgo.Record, 0, n)
+	}
+	good, items := 0, w.items[:0]
 	for _, r := range records {
 		if r.Offset < w.next {
 			continue
 		}
 		w.next = r.Offset + 1
-		at, err := w.check(ctx, r)
-		if err == nil && !w.inPace(ctx, at, applied) {
+		items = items[:len(items)+1]
+		it := &items[len(items)-1]
+		it.record, it.origin, it.ok = r, origin{r.Partition, r.Offset}, false
+		err := w.check(ctx, it)
+		if err == nil && !w.inPace(ctx, it.at, good) {
 			// The partition is given up, and its next owner goes on here. What is queued after this record must not be re-keyed
 			// either: its higher offsets would make this one pass for a duplicate.
 			w.next, w.gaveUp = r.Offset, true
+			items = items[:len(items)-1]
 			break
 		}
 		switch {
 		case err == nil:
-			applied++
-			if keyed, err = w.pass(r, at, s, keyed); err != nil {
+			good++
+			it.ok = true
+			if keyed, err = w.pass(it, s, keyed); err != nil {
 				return err
 			}
 		case failure.Of(err).DeadLetter():
@@ -292,7 +454,8 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 			}
 		}
 	}
-	w.tally.applied.Add(float64(applied))
+	w.tally.applied.Add(float64(good))
+	w.progress.newest.Store(w.time.newest)
 	if err := w.at("source: after produce"); err != nil {
 		return err
 	}
@@ -300,29 +463,35 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 	w.ships = append(w.ships, s)
 	w.unacked += s.size
 	s.acknowledge(nil, nil)
+	for _, a := range w.direct {
+		if err := a.apply(ctx, items, w.next); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-// check decodes a record into w.row and gives its event time. An error of kind BadRecord is a dead letter.
-func (w *sourceWorker) check(ctx context.Context, r *kgo.Record) (at int64, err error) {
-	if w.row, err = w.src.decoder.Decode(ctx, r.Value, w.row); err != nil {
-		return 0, err
+// check decodes a record and finds its event time. An error of kind BadRecord is a dead letter.
+func (w *sourceWorker) check(ctx context.Context, it *item) (err error) {
+	if it.row, err = w.src.decoder.Decode(ctx, it.record.Value, it.row); err != nil {
+		return err
 	}
-	if at, err = w.time.of(r, w.row); err != nil {
-		return 0, err
+	if it.at, err = w.time.of(it.record, it.row); err != nil {
+		return err
 	}
-	if w.time.ahead(at) {
-		return 0, &schemas.RecordError{Class: classFuture, Path: w.src.Time, Reason: "is more than " + w.src.Future.String() + " ahead of the clock"}
+	if w.time.ahead(it.at) {
+		return &schemas.RecordError{Class: classFuture, Path: w.src.Time, Reason: "is more than " + w.src.Future.String() + " ahead of the clock"}
 	}
-	w.time.passed(at)
-	w.newest.Store(w.time.newest)
-	return at, nil
+	w.time.passed(it.at)
+	w.deps.Tables.Enrich(w.src.Source, it.row, it.at, w.missed)
+	return nil
 }
 
 // pass keeps a good record and sends it on under the key of each group's entity. keyed is where the records are made; it does not grow.
-func (w *sourceWorker) pass(r *kgo.Record, at int64, s *shipment, keyed []kgo.Record) ([]kgo.Record, error) {
+func (w *sourceWorker) pass(it *item, s *shipment, keyed []kgo.Record) ([]kgo.Record, error) {
+	r := it.record
 	if w.events != nil && r.Offset >= w.events.Next() {
-		if err := w.events.Append(w.row, at, r.Offset); err != nil {
+		if err := w.events.Append(it.row, it.at, r.Offset); err != nil {
 			return keyed, err
 		}
 		w.tally.offlineRows.Inc()
@@ -332,10 +501,13 @@ func (w *sourceWorker) pass(r *kgo.Record, at int64, s *shipment, keyed []kgo.Re
 	}
 	headers := []kgo.RecordHeader{
 		{Key: headerSource, Value: []byte(w.src.Name)},
-		{Key: headerOrigin, Value: origin{w.partition, r.Offset}.append(make([]byte, 0, originSize))},
+		{Key: headerOrigin, Value: it.origin.append(make([]byte, 0, originSize))},
+	}
+	if len(w.src.Enrichments) > 0 {
+		headers = append(headers, kgo.RecordHeader{Key: headerJoined, Value: appendJoined(nil, w.src.Schema, it.row)})
 	}
 	for _, g := range w.src.keyed {
-		row, takes := g.Source.From(w.src.Source, w.row, at, w.merged)
+		row, takes := g.Source.From(w.src.Source, it.row, it.at, w.merged)
 		if g.Source.Merged() {
 			w.merged = row
 		}

@@ -45,6 +45,7 @@ type source struct {
 	decoder schemas.Decoder
 	events  *offline.Table // nil: not kept
 	keyed   []*group       // that need its records re-keyed
+	direct  []*group       // that its records are keyed for already
 	pace    *pace
 }
 
@@ -89,7 +90,7 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 	}
 	for _, declared := range deps.Project.Groups {
 		g := &group{Group: declared, expiry: expiry(deps.Project, declared)}
-		if deps.OfflineDir != "" {
+		if deps.OfflineDir != "" && !declared.Offline.None {
 			if g.rows, err = offline.FeaturesTable(deps.OfflineDir, declared.Group); err != nil {
 				return nil, fmt.Errorf("group %s: %w", declared.Name, err)
 			}
@@ -97,8 +98,11 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 		for _, root := range declared.Source.Roots() {
 			src := byName[root.Name]
 			g.roots = append(g.roots, src)
-			if !g.Direct {
+			switch {
+			case !g.Direct:
 				src.keyed = append(src.keyed, g)
+			case deps.Redis != nil:
+				src.direct = append(src.direct, g)
 			}
 		}
 		s.groups = append(s.groups, g)
@@ -215,6 +219,9 @@ func (s *Stage) consumers() ([]*streams.Consumer, error) {
 		return all, nil
 	}
 	for _, g := range s.groups {
+		if g.Direct {
+			continue // computed by its source's workers
+		}
 		err := add(kindGroup, g.Name, GroupGroup(s.deps.Project, g.Group), g.KeyedTopic, func(p int32) streams.Worker { return newGroupWorker(s, g, p) })
 		if err != nil {
 			return nil, err
@@ -226,8 +233,11 @@ func (s *Stage) consumers() ([]*streams.Consumer, error) {
 // SourceGroup is the consumer group that reads a source.
 func SourceGroup(p *project.Project, s *project.Source) string { return p.Name + ".source." + s.Name }
 
-// GroupGroup is the consumer group that computes a feature group.
+// GroupGroup is the consumer group that computes a feature group: its source's when that is keyed for it.
 func GroupGroup(p *project.Project, g *project.Group) string {
+	if g.Direct {
+		return SourceGroup(p, g.Source)
+	}
 	return p.Name + ".group." + g.Name + "@" + g.Version
 }
 
