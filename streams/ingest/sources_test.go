@@ -20,6 +20,7 @@ import (
 	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/project"
+	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -481,5 +482,162 @@ func TestMergedSources(t *testing.T) {
 	r.expectMovements(all)
 	if letters := r.deadLetters(); len(letters) != 0 {
 		t.Errorf("dead letters %v", letters)
+	}
+}
+
+const enrichedProject = `
+project: enriched
+topic_prefix: PREFIX
+tables:
+  airports: {file: airports.csv, schema: airport.avsc, key: code, valid_from: since}
+sources:
+  legs:
+    topic: PREFIXlegs
+    schema: leg.avsc
+    format: json
+    key: id
+    time: at
+    partitions: 3
+    partitioner: murmur2
+    derive: {code: upper(destination), high: elevation > 100}
+    enrich:
+      airports: {on: code, columns: [state, elevation]}
+features:
+  states: {source: legs, entity: state, windows: [lifetime], features: {n: count(), high: sum(high), elevation: sum(elevation)}}
+  legs_by_id: {source: legs, entity: id, windows: [lifetime], features: {n: count(), high: sum(high)}}
+`
+
+const airportSchema = `{"type": "record", "name": "airport", "fields": [
+  {"name": "code", "type": "string"}, {"name": "state", "type": "string"}, {"name": "elevation", "type": "long"},
+  {"name": "since", "type": {"type": "long", "logicalType": "timestamp-millis"}}]}`
+
+// TestEnrichment looks events up as of their own time, has the table change under it, and computes everything again from keyed topics and
+// from offline events: what was found for an event is what was found when it came.
+func TestEnrichment(t *testing.T) {
+	r := newRig(t)
+	r.declare(map[string]string{"millrace.yaml": enrichedProject, "leg.avsc": legSchema, "airport.avsc": airportSchema})
+	airports := r.project.Tables[0]
+	tables := project.Tables{"airports": features.NewTable("airports", 100)}
+	put := func(code, state string, elevation, since int64) {
+		row := schemas.Row{schemas.StringValue(code), schemas.StringValue(state), schemas.IntValue(elevation), schemas.TimeValue(since)}
+		if err := airports.Put(tables["airports"], row, features.Always); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("ATL", "GA", 300, start)
+	put("ATL", "SC", 50, start+100) // the border moves
+	put("DEN", "CO", 1600, start)
+	if r.project.Group("legs_by_id").Direct {
+		t.Fatal("a group on an enriched source reads it directly: nothing would keep what was found")
+	}
+	states := map[string]map[string]float64{}
+	unknown := 0
+	send := func(from, n int, lookup func(code string, at int64) (state string, elevation float64)) {
+		for i := from; i < from+n; i++ {
+			code, at := []string{"atl", "Den", "???"}[i%3], start+int64(i*7%200)
+			r.send("legs", online.Partition(fmt.Sprint(i), 3), map[string]any{"id": fmt.Sprint(i), "origin": nil, "destination": code, "delay": 1, "cancelled": false, "at": at})
+			state, elevation := lookup(code, at)
+			if state == "" {
+				unknown++
+				continue
+			}
+			if states[state] == nil {
+				states[state] = map[string]float64{"n": 0, "high": 0, "elevation": 0}
+			}
+			states[state]["n"]++
+			states[state]["elevation"] += elevation
+			if elevation > 100 {
+				states[state]["high"]++
+			}
+		}
+	}
+	check := func(when string) {
+		t.Helper()
+		for state, want := range states {
+			r.expect("states", state, want)
+		}
+		if got := r.entities("states"); got != len(states) {
+			t.Errorf("%s: %d states, want %d", when, got, len(states))
+		}
+		r.expect("legs_by_id", "1", map[string]float64{"n": 1, "high": 1})
+		r.expect("legs_by_id", "2", map[string]float64{"n": 1, "high": math.NaN()})
+	}
+	with := func(_ *Config, d *Deps) { d.Tables = tables }
+	send(0, 150, func(code string, at int64) (string, float64) {
+		switch {
+		case code == "Den":
+			return "CO", 1600
+		case code == "atl" && at < start+100:
+			return "GA", 300
+		case code == "atl":
+			return "SC", 50
+		}
+		return "", 0
+	})
+	g := r.run(r.stage(with))
+	r.settled()
+	if missed := counterSum(t, g.Stage, "millrace_ingest_lookups_missed_total"); missed != float64(unknown) {
+		t.Errorf("%v lookups are said to have found nothing, want %d", missed, unknown)
+	}
+	check("at first")
+
+	put("DEN", "WY", 20, start) // what was known was wrong, and is put right
+	send(150, 60, func(code string, at int64) (string, float64) {
+		switch {
+		case code == "Den":
+			return "WY", 20
+		case code == "atl" && at < start+100:
+			return "GA", 300
+		case code == "atl":
+			return "SC", 50
+		}
+		return "", 0
+	})
+	r.settled()
+	check("after the table changed")
+	if err := r.redis.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	r.await("Redis to be filled again", func() bool { return r.entities("states") == len(states) })
+	r.settled()
+	g.stop(t)
+	check("from the keyed topic")
+
+	for _, name := range []string{"states", "legs_by_id"} {
+		r.trim(r.project.Group(name).KeyedTopic)
+	}
+	if err := r.redis.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	g = r.run(r.stage(with))
+	r.settled()
+	g.stop(t)
+	check("from the offline events")
+	if letters := r.deadLetters(); letters["entity"] != unknown {
+		t.Errorf("dead letters %v, want %d without an entity", letters, unknown)
+	}
+}
+
+func TestJoinedHeaderThatIsNone(t *testing.T) {
+	s, err := schemas.Parse("leg", []byte(legSchema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err = s.Join(schemas.Column{Name: "state", Kind: schemas.String}, schemas.Column{Name: "n", Kind: schemas.Int}); err != nil {
+		t.Fatal(err)
+	}
+	row := make(schemas.Row, len(s.Columns))
+	from, _ := s.Joined()
+	row[from], row[from+1] = schemas.StringValue("GA"), schemas.IntValue(7)
+	header := appendJoined(nil, s, row)
+	for n := range header {
+		r := &kgo.Record{Headers: []kgo.RecordHeader{{Key: headerJoined, Value: header[:n]}}}
+		if err := readJoined(r, s, make(schemas.Row, len(s.Columns))); err == nil {
+			t.Errorf("%d of %d bytes are read", n, len(header))
+		}
+	}
+	got := make(schemas.Row, len(s.Columns))
+	if err := readJoined(&kgo.Record{Headers: []kgo.RecordHeader{{Key: headerJoined, Value: header}}}, s, got); err != nil || got[from].Str() != "GA" || got[from+1].Int() != 7 {
+		t.Errorf("%v, %v", got, err)
 	}
 }
