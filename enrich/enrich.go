@@ -2,6 +2,7 @@ package enrich
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -90,13 +91,13 @@ func (l *Loader) load(ctx context.Context, t *project.Table) (follow func(contex
 }
 
 // errSame says that there is nothing new.
-var errSame = failure.New(failure.Internal, "", "the table is as it was")
+var errSame = errors.New("the table is as it was")
 
 // loadEvery fills a table at once, and again every so often.
 func (l *Loader) loadEvery(ctx context.Context, t *project.Table, read func(context.Context, *features.Table) error) (func(context.Context) error, error) {
 	once := func(ctx context.Context) error {
 		fresh := features.NewTable(t.Name, t.MaxRows)
-		if err := read(ctx, fresh); err == errSame {
+		if err := read(ctx, fresh); errors.Is(err, errSame) {
 			l.upToDate(t)
 			return nil
 		} else if err != nil {
@@ -118,7 +119,11 @@ func (l *Loader) loadEvery(ctx context.Context, t *project.Table, read func(cont
 				return nil
 			case <-tick.C:
 			}
-			if err := once(ctx); err != nil && ctx.Err() == nil {
+			err := once(ctx)
+			if err != nil && failure.Of(err) == failure.Refused {
+				return err
+			}
+			if err != nil && ctx.Err() == nil {
 				l.deps.Log.Warn("a table stays as it was", "table", t.Name, "error", err)
 			}
 		}
