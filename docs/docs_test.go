@@ -102,7 +102,7 @@ var layers = []map[string]bool{
 	set("enrich"),
 	set("streams/ingest", "training", "serving", "monitor", "console"),
 	set("examples/flights"),
-	set("cmd/millrace", "bench/flights", "bench/forest", "e2e"),
+	set("cmd/millrace", "bench/flights", "bench/forest", "bench/peers", "e2e"),
 }
 
 func set(names ...string) map[string]bool {

@@ -9,12 +9,17 @@ import (
 type avroDecoder struct{ program *program }
 
 func (d avroDecoder) Decode(_ context.Context, record []byte, row Row) (Row, error) {
-	return d.program.decode(record, row)
+	return d.program.decode(record, "", row)
 }
 
-func (p *program) decode(record []byte, row Row) (Row, error) {
+func (d avroDecoder) Borrow(_ context.Context, record []byte, row Row) (Row, error) {
+	return d.program.decode(record, shared(record), row)
+}
+
+// decode reads a record; text is its bytes as a string where texts may be parts of it, else empty.
+func (p *program) decode(record []byte, text string, row Row) (Row, error) {
 	row = slices.Grow(row[:0], p.width)[:p.width]
-	r := reader{b: record}
+	r := reader{b: record, text: text}
 	if err := run(p.steps, &r, row); err != nil {
 		return row[:0], err
 	}

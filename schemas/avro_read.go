@@ -83,10 +83,10 @@ func (r *reader) fixed(n int) (string, bool) {
 	}
 	i := r.i
 	r.i += n
-	if len(r.b) > shareBelow {
-		return string(r.b[i:r.i]), true
-	}
 	if r.text == "" {
+		if len(r.b) > shareBelow {
+			return string(r.b[i:r.i]), true
+		}
 		r.text = string(r.b)
 	}
 	return r.text[i:r.i], true

@@ -148,6 +148,14 @@ func (d completing) Decode(ctx context.Context, record []byte, row Row) (Row, er
 	return d.schema.Complete(row), nil
 }
 
+func (d completing) Borrow(ctx context.Context, record []byte, row Row) (Row, error) {
+	row, err := d.decoder.Borrow(ctx, record, row)
+	if err != nil {
+		return row, err
+	}
+	return d.schema.Complete(row), nil
+}
+
 // recording encodes the record's columns of whole rows.
 type recording struct {
 	encoder Encoder

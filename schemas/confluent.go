@@ -34,17 +34,31 @@ type writer struct {
 }
 
 func (d *confluentDecoder) Decode(ctx context.Context, record []byte, row Row) (Row, error) {
-	if len(record) < confluentHeader || record[0] != 0 {
-		return row[:0], recordError(ClassMalformed, "", "it does not begin with the Confluent wire format's zero byte and schema id")
-	}
-	w, err := d.writer(ctx, binary.BigEndian.Uint32(record[1:]))
+	w, err := d.writerOf(ctx, record)
 	if err != nil {
 		return row[:0], err
 	}
-	if w.failure != nil {
-		return row[:0], w.failure
+	return w.program.decode(record[confluentHeader:], "", row)
+}
+
+func (d *confluentDecoder) Borrow(ctx context.Context, record []byte, row Row) (Row, error) {
+	w, err := d.writerOf(ctx, record)
+	if err != nil {
+		return row[:0], err
 	}
-	return w.program.decode(record[confluentHeader:], row)
+	return w.program.decode(record[confluentHeader:], shared(record[confluentHeader:]), row)
+}
+
+// writerOf is the schema that the record was written with, one that can be read.
+func (d *confluentDecoder) writerOf(ctx context.Context, record []byte) (writer, error) {
+	if len(record) < confluentHeader || record[0] != 0 {
+		return writer{}, recordError(ClassMalformed, "", "it does not begin with the Confluent wire format's zero byte and schema id")
+	}
+	w, err := d.writer(ctx, binary.BigEndian.Uint32(record[1:]))
+	if err == nil && w.failure != nil {
+		err = w.failure
+	}
+	return w, err
 }
 
 func (d *confluentDecoder) writer(ctx context.Context, id uint32) (writer, error) {

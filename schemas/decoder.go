@@ -2,6 +2,7 @@ package schemas
 
 import (
 	"context"
+	"unsafe"
 
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/twmb/franz-go/pkg/sr"
@@ -22,7 +23,14 @@ type Decoder interface {
 	// Decode appends the columns of a record to row[:0], in the schema's order. The row does not refer to record afterwards. A record that can never be decoded is a
 	// *RecordError (kind BadRecord); a schema registry that does not answer is an error of kind Unavailable.
 	Decode(ctx context.Context, record []byte, row Row) (Row, error)
+
+	// Borrow is Decode without a copy of the texts: the row's are parts of record. It is good until record is changed, and
+	// a text that is kept longer than the row keeps all of record's memory (with Kafka, that of a fetch).
+	Borrow(ctx context.Context, record []byte, row Row) (Row, error)
 }
+
+// shared is the bytes as a string, without a copy. They must not be changed while it is in use.
+func shared(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // Encoder turns rows into records. It is safe for concurrent use.
 type Encoder interface {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/linkedin/goavro/v2"
@@ -84,6 +85,47 @@ func FuzzJSON(f *testing.F) {
 	})
 }
 
+// flatSchema has a column of every kind that the one-pass reader of JSON takes.
+const flatSchema = `{"type":"record","name":"Flat","fields":[
+	{"name":"at","type":{"type":"long","logicalType":"timestamp-millis"}},{"name":"n","type":"long"},{"name":"i","type":["null","int"]},
+	{"name":"x","type":"double"},{"name":"r","type":"double","minimum":-1.5,"maximum":2},{"name":"s","type":"string"},{"name":"b","type":"boolean"},
+	{"name":"e","type":{"type":"enum","name":"E","symbols":["A","B"]}}]}`
+
+// FuzzFastJSON: what the one-pass reader takes, the one that reads everything takes too, and reads the same.
+func FuzzFastJSON(f *testing.F) {
+	s := mustParse(f, flatSchema)
+	d := newJSONDecoder(s)
+	const good = `{"at":"2001-02-03T04:05:06Z","n":-12,"i":null,"x":12.34,"r":2,"s":"é","b":true,"e":"B"}`
+	row := make(Row, len(s.Columns))
+	if !d.fast.decode([]byte(good), good, row) {
+		f.Fatal("an ordinary record is left to the slow reader")
+	}
+	f.Add([]byte(good))
+	f.Add([]byte(` { "n" : 0 , "at" : 1700000000000, "i":7,"x":-0.5,"r":-1.50,"s":"","b":false , "e":"A"} `))
+	f.Add([]byte(`{"at":"2024-02-29T23:59:59.123+01:00","n":123456789012345678,"i":-1,"x":123456789.123456789,"r":0,"s":"a","b":true,"e":"A"}`))
+	for _, at := range []string{"2023-02-29T00:00:00Z", "2000-02-29T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "1970-01-01T00:00:60Z", "0000-01-01T00:00:00Z"} {
+		f.Add([]byte(strings.Replace(good, "2001-02-03T04:05:06Z", at, 1)))
+	}
+	for _, number := range []string{"01", "-", "1.", ".5", "1e3", "-0", "0.1", "9007199254740993", "1.7976931348623157e308", "0.30000000000000004", "3000000000"} {
+		f.Add([]byte(strings.Replace(good, "12.34", number, 1)))
+		f.Add([]byte(strings.Replace(good, "-12", number, 1)))
+		f.Add([]byte(strings.Replace(good, "null", number, 1)))
+	}
+	f.Fuzz(func(t *testing.T, record []byte) {
+		row := make(Row, len(s.Columns))
+		if !d.fast.decode(record, string(record), row) {
+			return
+		}
+		full, err := d.full(record, nil)
+		if err != nil {
+			t.Fatalf("%q: taken, but %v", record, err)
+		}
+		if !reflect.DeepEqual(row, full) {
+			t.Fatalf("%q: read as %v, not %v", record, row, full)
+		}
+	})
+}
+
 // FuzzResolved: bytes written with a foreign, recursive schema never panic and never run away.
 func FuzzResolved(f *testing.F) {
 	s := mustParse(f, readerSchema)
@@ -99,7 +141,7 @@ func FuzzResolved(f *testing.F) {
 	}
 	f.Add([]byte{0, 0, 0, 2, 2, 'x', 2, 0, 2})
 	f.Fuzz(func(t *testing.T, record []byte) {
-		if row, err := p.decode(record, nil); err == nil && len(row) != len(s.Columns) {
+		if row, err := p.decode(record, "", nil); err == nil && len(row) != len(s.Columns) {
 			t.Fatalf("a row of %d columns", len(row))
 		}
 	})

@@ -19,6 +19,7 @@ import (
 type jsonDecoder struct {
 	schema *Schema
 	root   *jsonRecord
+	fast   *fastJSON  // nil when the schema is not flat
 	pool   *sync.Pool // of *jsonState
 }
 
@@ -46,7 +47,7 @@ type jsonState struct {
 
 func newJSONDecoder(s *Schema) *jsonDecoder {
 	ids := 0
-	d := &jsonDecoder{schema: s, root: jsonTree(s, s.root, "", &ids)}
+	d := &jsonDecoder{schema: s, root: jsonTree(s, s.root, "", &ids), fast: newFastJSON(s)}
 	d.pool = &sync.Pool{New: func() any { return &jsonState{seen: make([]bool, ids)} }}
 	return d
 }
@@ -67,6 +68,31 @@ func jsonTree(s *Schema, n *node, path string, ids *int) *jsonRecord {
 }
 
 func (d *jsonDecoder) Decode(_ context.Context, record []byte, row Row) (Row, error) {
+	if d.fast != nil {
+		row = d.widen(row)
+		if d.fast.decode(record, string(record), row) {
+			return row, nil
+		}
+	}
+	return d.full(record, row)
+}
+
+func (d *jsonDecoder) Borrow(_ context.Context, record []byte, row Row) (Row, error) {
+	if d.fast != nil {
+		row = d.widen(row)
+		if d.fast.decode(record, shared(record), row) {
+			return row, nil
+		}
+	}
+	return d.full(record, row)
+}
+
+func (d *jsonDecoder) widen(row Row) Row {
+	return slices.Grow(row[:0], len(d.schema.Columns))[:len(d.schema.Columns)]
+}
+
+// full reads whatever is allowed, and says what is not.
+func (d *jsonDecoder) full(record []byte, row Row) (Row, error) {
 	st := d.pool.Get().(*jsonState)
 	defer d.pool.Put(st)
 	tree, err := st.parser.ParseBytes(record)
@@ -77,7 +103,7 @@ func (d *jsonDecoder) Decode(_ context.Context, record []byte, row Row) (Row, er
 		return row[:0], recordError(ClassMalformed, "", "it is not JSON: %v", err)
 	}
 	clear(st.seen)
-	st.row, st.err = slices.Grow(row[:0], len(d.schema.Columns))[:len(d.schema.Columns)], nil
+	st.row, st.err = d.widen(row), nil
 	d.record(st, d.root, tree)
 	row, st.row = st.row, nil
 	if st.err != nil {

@@ -147,7 +147,7 @@ func (w *groupWorker) read(ctx context.Context, r *kgo.Record, it *item, event *
 	}
 	w.seen[it.root].add(it.origin)
 	root := w.group.roots[it.root]
-	if *event, err = root.decoder.Decode(ctx, r.Value, *event); err != nil {
+	if *event, err = root.decoder.Borrow(ctx, r.Value, *event); err != nil {
 		return w.reject(it, err)
 	}
 	if err := readJoined(r, root.Schema, *event); err != nil {

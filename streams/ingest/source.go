@@ -473,7 +473,7 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 
 // check decodes a record and finds its event time. An error of kind BadRecord is a dead letter.
 func (w *sourceWorker) check(ctx context.Context, it *item) (err error) {
-	if it.row, err = w.src.decoder.Decode(ctx, it.record.Value, it.row); err != nil {
+	if it.row, err = w.src.decoder.Borrow(ctx, it.record.Value, it.row); err != nil {
 		return err
 	}
 	if it.at, err = w.time.of(it.record, it.row); err != nil {
