@@ -1,9 +1,10 @@
 .DEFAULT_GOAL := help
 GO ?= go
 PKGS := ./...
+KAFKA_UP ?= ../shared/bin/kafka-up
 
 help: ## what can be made
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 build: ## the program, at bin/millrace
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/millrace ./cmd/millrace
@@ -17,14 +18,20 @@ race: ## the tests of everything concurrent, under the race detector
 e2e: ## the end-to-end suite; servers from MILLRACE_TEST_KAFKA and MILLRACE_TEST_REDIS, embedded without them
 	$(GO) test -count=1 -timeout 20m ./e2e/...
 
+chaos: ## the crash matrix: Kafka of three brokers (KAFKA_UP starts it), Redis servers of its own; CHAOS=-short takes its short part
+	MILLRACE_KAFKA_UP=$(abspath $(KAFKA_UP)) $(GO) test -tags chaos -count=1 -timeout 60m -v -run '^TestChaos$$' $(CHAOS) ./e2e
+
 bench: build ## flights on real Kafka and Redis (MILLRACE_TEST_KAFKA, MILLRACE_TEST_REDIS): throughput, freshness, scoring latency
 	$(GO) run ./bench/flights -millrace bin/millrace
+
+bench-dataset: build ## millrace dataset beside Polars, checked with DuckDB (pip install polars duckdb), FLIGHTS=path to flights-3m.parquet
+	python3 bench/dataset/compare.py $(FLIGHTS)
 
 bench-forest: ## the built-in forest beside LightGBM (pip install lightgbm numpy pandas pyarrow scikit-learn), FLIGHTS=path to flights-3m.parquet, fetched with npm without it
 	python3 bench/forest/compare.py $(FLIGHTS)
 
 lint: ## vet, gofmt and golangci-lint
-	$(GO) vet $(PKGS)
+	$(GO) vet -tags chaos $(PKGS)
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt would change these files: run gofmt -w on them"; exit 1; }
 	golangci-lint run
 
@@ -39,4 +46,4 @@ demo: ## the whole loop on real flights, in about two minutes
 
 check: build test race lint ## what CI runs, without servers
 
-.PHONY: help build test race e2e bench bench-forest lint docs up demo check
+.PHONY: help build test race e2e chaos bench bench-dataset bench-forest lint docs up demo check

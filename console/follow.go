@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/schemas"
+	"github.com/millrace/millrace/streams"
 )
 
 // tail keeps the newest of what the stages have told each other.
@@ -105,11 +106,7 @@ func (t *tail) take(r *kgo.Record) error {
 		}
 		t.latest = &p
 	case t.own.DeadLetters.Name:
-		headers := make([]schemas.Header, len(r.Headers))
-		for i, h := range r.Headers {
-			headers[i] = schemas.Header(h)
-		}
-		d, err := schemas.ParseDeadLetter(nil, nil, headers)
+		d, err := streams.ParseDeadLetter(&kgo.Record{Headers: r.Headers}) // without its bytes, which are not shown
 		if err != nil {
 			return err
 		}

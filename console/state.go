@@ -12,6 +12,7 @@ import (
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/registry"
 	"github.com/millrace/millrace/schemas"
+	"github.com/millrace/millrace/streams"
 )
 
 // State is everything the page shows.
@@ -19,30 +20,12 @@ type State struct {
 	Project     string              `json:"project"`
 	Clock       string              `json:"clock"`
 	At          time.Time           `json:"at"`
-	Stages      []Stage             `json:"stages"`
+	Stages      []streams.GroupLag  `json:"stages"` // the consumer groups: who reads what, and how far behind
 	Topics      []schemas.Topic     `json:"topics"`
 	Models      []Model             `json:"models"`
 	Retrains    []schemas.Retrain   `json:"retrains"`
 	DeadLetters DeadLetters         `json:"dead_letters"`
 	Latest      *schemas.Prediction `json:"latest_prediction"`
-}
-
-// Stage is one consumer group of the project: who reads what, and how far behind.
-type Stage struct {
-	Group      string         `json:"group"`
-	State      string         `json:"state"` // as Kafka names it: Stable, Empty, ...
-	Members    int            `json:"members"`
-	Lag        int64          `json:"lag"` // records, over all partitions
-	Partitions []PartitionLag `json:"partitions"`
-}
-
-// PartitionLag is how far a partition has been read.
-type PartitionLag struct {
-	Topic     string `json:"topic"`
-	Partition int32  `json:"partition"`
-	Next      int64  `json:"next"`
-	End       int64  `json:"end"`
-	Lag       int64  `json:"lag"`
 }
 
 // DeadLetters is what has been refused.
@@ -90,15 +73,14 @@ func (c *Console) assemble(ctx context.Context, now time.Time) (*State, error) {
 	return s, nil
 }
 
-// stages is the lag of every consumer group of the project, the furthest behind last read first.
-func (c *Console) stages(ctx context.Context) ([]Stage, error) {
+// stages is the lag of every consumer group of the project.
+func (c *Console) stages(ctx context.Context) ([]streams.GroupLag, error) {
 	if c.client == nil {
 		return nil, failure.New(failure.Unavailable, "console", "not connected to Kafka yet")
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
-	admin := kadm.NewClient(c.client)
-	listed, err := admin.ListGroups(ctx)
+	listed, err := kadm.NewClient(c.client).ListGroups(ctx)
 	if err != nil {
 		return nil, failure.Wrap(failure.Unavailable, "Kafka", "listing consumer groups", err)
 	}
@@ -111,24 +93,7 @@ func (c *Console) stages(ctx context.Context) ([]Stage, error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
-	lags, err := admin.Lag(ctx, names...)
-	if err != nil {
-		return nil, failure.Wrap(failure.Unavailable, "Kafka", "reading lags", err)
-	}
-	var stages []Stage
-	for _, l := range lags.Sorted() {
-		stage := Stage{Group: l.Group, State: l.State, Members: len(l.Members)}
-		for _, m := range l.Lag.Sorted() {
-			if m.Err != nil {
-				continue // a partition without a leader now has a lag again at the next look
-			}
-			next := max(m.Commit.At, 0)
-			stage.Partitions = append(stage.Partitions, PartitionLag{m.Topic, m.Partition, next, m.End.Offset, max(m.Lag, 0)})
-			stage.Lag += max(m.Lag, 0)
-		}
-		stages = append(stages, stage)
-	}
-	return stages, nil
+	return streams.Lag(ctx, c.client, names...)
 }
 
 // model puts together one model; c.tail.mu is held.

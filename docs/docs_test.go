@@ -15,8 +15,10 @@ import (
 // named matches `path/file.go:Func` and `path/file.go:Type.Method` in a document.
 var named = regexp.MustCompile("`([a-z0-9_/]+\\.go):([A-Za-z0-9_.]+)`")
 
-// filed matches `path/file.go` alone.
+// filed matches `path/file.go` alone, and scripted the scripts of the library.
 var filed = regexp.MustCompile("`([a-z0-9_]+/[a-z0-9_/]+\\.(?:go|yaml|md|json|avsc))`")
+
+var scripted = regexp.MustCompile("`([a-z0-9_]+\\.txtar)`")
 
 // TestNamesExist fails when a document names a function, method, type, test or file that is gone.
 func TestNamesExist(t *testing.T) {
@@ -37,6 +39,11 @@ func TestNamesExist(t *testing.T) {
 		for _, m := range filed.FindAllStringSubmatch(string(text), -1) {
 			if _, err := os.Stat(filepath.Join("..", m[1])); err != nil {
 				t.Errorf("%s names %s, which is not there", doc, m[1])
+			}
+		}
+		for _, m := range scripted.FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(filepath.Join("../features/script/testdata", m[1])); err != nil {
+				t.Errorf("%s names the script %s, which is not there", doc, m[1])
 			}
 		}
 		for _, m := range named.FindAllStringSubmatch(string(text), -1) {
@@ -100,8 +107,10 @@ var layers = []map[string]bool{
 	set("project"),
 	set("features/online", "features/offline", "streams/broker", "training/gbdt", "training/logistic"),
 	set("enrich"),
-	set("streams/ingest", "training", "serving", "monitor", "console"),
-	set("examples/flights"),
+	set("features/pit"),
+	set("features/dataset"),
+	set("streams/ingest", "training", "serving", "monitor", "consistency", "console"),
+	set("examples/flights", "streams/ingest/ingesttest"),
 	set("cmd/millrace", "bench/flights", "bench/forest", "bench/peers", "e2e"),
 }
 

@@ -1,4 +1,7 @@
 // Package e2e is the end-to-end suite: the program as its users run it, role by role in processes of their own, on Kafka
 // and Redis. It takes the servers' addresses from MILLRACE_TEST_KAFKA and MILLRACE_TEST_REDIS; where they are not set it
 // starts the embedded ones, in the test's process. Nothing is skipped either way.
+//
+// The crash matrix (chaos_test.go) is built with the tag chaos: it starts, breaks and stops servers of its own, a Kafka of three brokers
+// by the script that MILLRACE_KAFKA_UP names and one redis-server or more for each case. make chaos runs it.
 package e2e

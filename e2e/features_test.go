@@ -25,7 +25,7 @@ var firstDay = time.Date(2001, 4, 23, 0, 0, 0, 0, time.UTC)
 func (s *stand) awaitApplied() {
 	s.t.Helper()
 	ctx := context.Background()
-	client, err := streams.NewClient(streams.Config{Brokers: []string{s.kafka}})
+	client, err := streams.NewClient(s.brokers())
 	must(s.t, err)
 	defer client.Close()
 	var groups, topics []string
@@ -52,7 +52,7 @@ func (s *stand) awaitApplied() {
 // ensureTopics creates the project's topics as a role would.
 func (s *stand) ensureTopics() {
 	s.t.Helper()
-	client, err := streams.NewClient(streams.Config{Brokers: []string{s.kafka}})
+	client, err := streams.NewClient(s.brokers())
 	must(s.t, err)
 	defer client.Close()
 	must(s.t, streams.EnsureTopics(context.Background(), client, s.project.Topology()))
@@ -60,18 +60,28 @@ func (s *stand) ensureTopics() {
 
 // unread is how many records of a topic a consumer group has not committed.
 func unread(ctx context.Context, client *kgo.Client, group, topic string) (int64, error) {
-	admin := kadm.NewClient(client)
-	ends, err := admin.ListEndOffsets(ctx, topic)
+	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, topic)
+	if err == nil {
+		err = ends.Error()
+	}
 	if err != nil {
 		return 0, err
 	}
-	committed, err := admin.FetchOffsets(ctx, group)
+	return uncommitted(ctx, client, group, ends)
+}
+
+// uncommitted is how many records before the given ends a consumer group has not committed.
+func uncommitted(ctx context.Context, client *kgo.Client, group string, ends kadm.ListedOffsets) (int64, error) {
+	committed, err := kadm.NewClient(client).FetchOffsets(ctx, group)
+	if err == nil {
+		err = committed.Error()
+	}
 	if err != nil {
 		return 0, err
 	}
 	var left int64
 	ends.Each(func(end kadm.ListedOffset) {
-		if at, ok := committed.Lookup(topic, end.Partition); ok {
+		if at, ok := committed.Lookup(end.Topic, end.Partition); ok {
 			left += max(end.Offset-max(at.At, 0), 0)
 		} else {
 			left += end.Offset
@@ -107,9 +117,14 @@ func (s *stand) features(endpoint, group, entity string, at int64) map[string]*f
 // and within the lateness before it.
 func (s *stand) checkOnline(endpoint string, o oracle, end int64) {
 	s.t.Helper()
+	wrong, checked := s.compareOnline(endpoint, o, end)
+	s.report(wrong, checked, "online")
+}
+
+// compareOnline gives what is wrong, and how many entities and times it looked at.
+func (s *stand) compareOnline(endpoint string, o oracle, end int64) (wrong []string, checked int) {
+	s.t.Helper()
 	random := rand.New(rand.NewPCG(1, 2))
-	checked := 0
-	var wrong []string
 	for group, entities := range o {
 		for entity, list := range entities {
 			newest := list[len(list)-1].time
@@ -124,7 +139,7 @@ func (s *stand) checkOnline(endpoint string, o oracle, end int64) {
 			}
 		}
 	}
-	s.report(wrong, checked, "online")
+	return wrong, checked
 }
 
 func (s *stand) report(wrong []string, checked int, where string) {
@@ -147,32 +162,43 @@ func (s *stand) checkOffline(o oracle, events []flights.Event) {
 
 func (s *stand) checkOfflineEvents(events []flights.Event) {
 	s.t.Helper()
-	ctx := context.Background()
-	root := s.data + "/offline"
-	produced := map[string]map[string]int{flights.Departures: {}, flights.Arrivals: {}}
-	for _, e := range events {
-		produced[e.Topic][e.Flight.ID]++
+	if lost, double := s.compareOfflineEvents(events); len(lost)+len(double) > 0 {
+		s.t.Fatalf("offline: %d events are missing (%s), %d are there more often than they were produced (%s)",
+			len(lost), few(lost), len(double), few(double))
 	}
-	for source, want := range produced {
-		table, err := offline.EventsTable(root, source, s.project.Source(source).Schema)
+}
+
+// compareOfflineEvents gives the events that are in the offline files less often than they were produced, and those that are there more
+// often, by source and flight.
+func (s *stand) compareOfflineEvents(events []flights.Event) (lost, double []string) {
+	s.t.Helper()
+	difference := map[string]map[string]int{flights.Departures: {}, flights.Arrivals: {}}
+	for _, e := range events {
+		difference[e.Topic][e.Flight.ID]--
+	}
+	for source, counts := range difference {
+		table, err := offline.EventsTable(s.data+"/offline", source, s.project.Source(source).Schema)
 		must(s.t, err)
-		seen := map[string]int{}
-		must(s.t, table.Scan(ctx, offline.ScanOptions{Columns: []string{"flight_id"}}, func(b *offline.Batch) error {
+		must(s.t, table.Scan(context.Background(), offline.ScanOptions{Columns: []string{"flight_id"}}, func(b *offline.Batch) error {
 			for i := range b.Len() {
-				seen[b.Value(i, 0).Str()]++
+				counts[b.Value(i, 0).Str()]++
 			}
 			return nil
 		}))
-		if len(seen) != len(want) {
-			s.t.Errorf("offline %s: %d different events, produced %d", source, len(seen), len(want))
-		}
-		for id, n := range seen {
-			if n != want[id] {
-				s.t.Fatalf("offline %s: %s is there %d times, produced %d", source, id, n, want[id])
+		for id, n := range counts {
+			switch {
+			case n < 0:
+				lost = append(lost, source+" "+id)
+			case n > 0:
+				double = append(double, source+" "+id)
 			}
 		}
 	}
+	return lost, double
 }
+
+// few is the first of a long list.
+func few(list []string) string { return strings.Join(list[:min(len(list), 10)], ", ") }
 
 func (s *stand) checkOfflineFeatures(o oracle) {
 	s.t.Helper()
@@ -267,7 +293,7 @@ func TestWorkersKilled(t *testing.T) {
 func (s *stand) awaitProgress(percent int) {
 	s.t.Helper()
 	ctx := context.Background()
-	client, err := streams.NewClient(streams.Config{Brokers: []string{s.kafka}})
+	client, err := streams.NewClient(s.brokers())
 	must(s.t, err)
 	defer client.Close()
 	g := s.project.Groups[0]
@@ -333,7 +359,7 @@ func TestRefusedRecords(t *testing.T) {
 	s.start("stream")
 	serve := s.start("serve")
 	s.produce(events[:len(events)/2])
-	client, err := streams.NewClient(streams.Config{Brokers: []string{s.kafka}})
+	client, err := streams.NewClient(s.brokers())
 	must(t, err)
 	defer client.Close()
 	bad := [][]byte{{}, []byte("not avro"), {0x02, 'X', 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01}}
@@ -345,7 +371,7 @@ func TestRefusedRecords(t *testing.T) {
 	s.awaitApplied()
 	s.checkOnline(serve.endpoint, newOracle(events), endOf(events))
 
-	reader, err := streams.NewClient(streams.Config{Brokers: []string{s.kafka}}, kgo.ConsumeTopics(s.project.Own().DeadLetters.Name),
+	reader, err := streams.NewClient(s.brokers(), kgo.ConsumeTopics(s.project.Own().DeadLetters.Name),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	must(t, err)
 	defer reader.Close()
@@ -356,11 +382,7 @@ func TestRefusedRecords(t *testing.T) {
 		fetches := reader.PollFetches(limited)
 		must(t, limited.Err())
 		fetches.EachRecord(func(r *kgo.Record) {
-			var headers []schemas.Header
-			for _, h := range r.Headers {
-				headers = append(headers, schemas.Header(h))
-			}
-			d, err := schemas.ParseDeadLetter(r.Key, r.Value, headers)
+			d, err := streams.ParseDeadLetter(r)
 			must(t, err)
 			letters[string(d.Key)] = d
 		})

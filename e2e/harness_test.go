@@ -58,25 +58,39 @@ type stand struct {
 	data    string
 	project *project.Project
 	topics  map[string]string
+	tls     streams.TLS  // of Kafka
+	sasl    streams.SASL // of Kafka
 }
 
 func newStand(t *testing.T) *stand {
 	t.Helper()
-	s := &stand{t: t, kafka: os.Getenv("MILLRACE_TEST_KAFKA"), redis: os.Getenv("MILLRACE_TEST_REDIS"), dir: t.TempDir(), data: t.TempDir()}
-	if s.kafka == "" {
+	kafka, redis := os.Getenv("MILLRACE_TEST_KAFKA"), os.Getenv("MILLRACE_TEST_REDIS")
+	if kafka == "" {
 		b, err := broker.Start(t.TempDir(), 0)
 		must(t, err)
 		t.Cleanup(b.Close)
-		s.kafka = b.Addr()
+		kafka = b.Addr()
 	}
-	if s.redis == "" {
+	if redis == "" {
 		r, err := online.StartEmbedded("")
 		must(t, err)
 		t.Cleanup(func() { must(t, r.Close()) })
-		s.redis = r.Addr()
+		redis = r.Addr()
 	}
+	return newStandOn(t, kafka, redis)
+}
+
+// newStandOn is a stand on given servers: addresses as --kafka and --redis take them.
+func newStandOn(t *testing.T, kafka, redis string) *stand {
+	t.Helper()
+	s := &stand{t: t, kafka: kafka, redis: redis, dir: t.TempDir(), data: t.TempDir()}
 	s.copyProject()
 	return s
+}
+
+// brokers is Kafka's addresses as the client takes them.
+func (s *stand) brokers() streams.Config {
+	return streams.Config{Brokers: strings.Split(s.kafka, ","), TLS: s.tls, SASL: s.sasl}
 }
 
 // copyProject writes the flights example under a name of the test's own.
@@ -230,7 +244,7 @@ func sample(t *testing.T, from time.Time, span time.Duration) []flights.Event {
 func (s *stand) produce(events []flights.Event) {
 	s.t.Helper()
 	ctx := context.Background()
-	client, err := streams.NewClient(streams.Config{Brokers: []string{s.kafka}})
+	client, err := streams.NewClient(s.brokers())
 	must(s.t, err)
 	defer client.Close()
 	recorder, err := flights.NewRecorder(s.project.Source(flights.Departures).Schema, s.project.Source(flights.Arrivals).Schema)

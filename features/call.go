@@ -16,20 +16,56 @@ type call struct {
 	parameters []float64
 }
 
-func parseCall(src string, s *schemas.Schema) (call, error) {
+// ratioName is the function that divides two aggregates, ratio(sum(a), count()).
+const ratioName = "ratio"
+
+// parseCalls reads an aggregate, or of a ratio two.
+func parseCalls(src string, s *schemas.Schema) ([]call, error) {
+	name, args, err := splitCall(src)
+	if err != nil {
+		return nil, err
+	}
+	if name != ratioName {
+		c, err := parseCall(src, s)
+		return []call{c}, err
+	}
+	if len(args) != 2 {
+		return nil, fmt.Errorf("%s takes (aggregate, aggregate), not %d arguments", ratioName, len(args))
+	}
+	calls := make([]call, 2)
+	for i, arg := range args {
+		if calls[i], err = parseCall(arg, s); err != nil {
+			return nil, fmt.Errorf("%s: %w", ratioName, err)
+		}
+		if kind := calls[i].kind(); !kind.Numeric() {
+			return nil, fmt.Errorf("%s: %s is %s, a number is needed", ratioName, arg, kind)
+		}
+	}
+	return calls, nil
+}
+
+// splitCall takes a call apart, into the function's name and its arguments.
+func splitCall(src string) (name string, args []string, err error) {
 	text := strings.TrimSpace(src)
 	open := strings.IndexByte(text, '(')
 	if open <= 0 || !strings.HasSuffix(text, ")") {
-		return call{}, fmt.Errorf("%q is no aggregate, write one like mean(column)", src)
+		return "", nil, fmt.Errorf("%q is no aggregate, write one like mean(column)", src)
 	}
-	c := call{name: strings.TrimSpace(text[:open])}
+	if args, err = splitArguments(text[open+1 : len(text)-1]); err != nil {
+		return "", nil, fmt.Errorf("%q: %w", src, err)
+	}
+	return strings.TrimSpace(text[:open]), args, nil
+}
+
+func parseCall(src string, s *schemas.Schema) (call, error) {
+	name, args, err := splitCall(src)
+	if err != nil {
+		return call{}, err
+	}
+	c := call{name: name}
 	var known bool
 	if c.aggregate, known = aggregates[c.name]; !known {
 		return call{}, fmt.Errorf("%s", unknown("aggregate", c.name, aggregates))
-	}
-	args, err := splitArguments(text[open+1 : len(text)-1])
-	if err != nil {
-		return call{}, fmt.Errorf("%q: %w", src, err)
 	}
 	if err := c.takeArguments(args, s); err != nil {
 		return call{}, err
@@ -46,8 +82,9 @@ func (c *call) takeArguments(args []string, s *schemas.Schema) error {
 	if len(args) < least || len(args) > most {
 		return fmt.Errorf("%s takes %s, not %d arguments", c.name, c.signature(), len(args))
 	}
-	if len(args) == 0 {
-		return nil
+	parameters := args[len(args)-len(c.aggregate.parameters):]
+	if err := c.takeParameters(parameters); err != nil || len(args) == len(parameters) {
+		return err
 	}
 	var err error
 	if c.argument, err = compileAny(args[0], s); err != nil {
@@ -60,12 +97,16 @@ func (c *call) takeArguments(args []string, s *schemas.Schema) error {
 	case c.aggregate.argument == orderedArgument && !kind.Numeric() && kind != schemas.Time:
 		return fmt.Errorf("%s needs a number or a time, %q is %s", c.name, args[0], kind)
 	}
-	for i, p := range args[1:] {
-		f, err := strconv.ParseFloat(p, 64)
-		if err != nil || !finite(f) {
-			return fmt.Errorf("%s: %s is %q, a number is needed", c.name, c.aggregate.parameters[i], p)
+	return nil
+}
+
+func (c *call) takeParameters(args []string) error {
+	for i, text := range args {
+		p, err := c.aggregate.parameters[i].parse(text)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
 		}
-		c.parameters = append(c.parameters, f)
+		c.parameters = append(c.parameters, p)
 	}
 	if c.aggregate.check != nil {
 		return c.aggregate.check(c.parameters)
@@ -74,10 +115,30 @@ func (c *call) takeArguments(args []string, s *schemas.Schema) error {
 }
 
 func (c *call) signature() string {
-	if c.aggregate.argument == optionalArgument {
-		return "no argument or one"
+	var names []string
+	for _, p := range c.aggregate.parameters {
+		names = append(names, p.name)
 	}
-	return "(" + strings.Join(append([]string{"column or expression"}, c.aggregate.parameters...), ", ") + ")"
+	if c.aggregate.argument == optionalArgument {
+		return "(" + strings.Join(append([]string{"[column or expression]"}, names...), ", ") + ")"
+	}
+	return "(" + strings.Join(append([]string{"column or expression"}, names...), ", ") + ")"
+}
+
+// kind is that of the aggregate's value.
+func (c *call) kind() schemas.Kind { return c.aggregate.kind(c.argumentKind()) }
+
+// argumentKind is Null where rows are counted.
+func (c *call) argumentKind() schemas.Kind {
+	if c.argument == nil {
+		return schemas.Null
+	}
+	return c.argument.Kind()
+}
+
+// state is what the call keeps.
+func (c *call) state() (name string, fixed fixedState, growing growingState) {
+	return c.aggregate.state(stateOf{kind: c.argumentKind(), parameters: c.parameters})
 }
 
 // canonical is the call in one spelling, for the group's version.

@@ -13,18 +13,25 @@ import (
 //
 //	1 byte    layout version
 //	4 bytes   fingerprint of the group's version
-//	a block   newest event time + maxTime (0 for no events), how much older the oldest one was; the number of words that
-//	          all growing states take in memory; the number of tiles of each level, then of the remainder
-//	          of each level the tiles, oldest first:
-//	a block   tiles skipped since the level's cut or the tile before, newest event time less the start, the fixed states
-//	blocks    the lengths of the growing states as they pack themselves, then the words of each
-//	          of the remainder the same, with 0 and how much older than the newest event it is for the times
+//	a block   (pack.go) newest event time + maxTime (0 for no events), how much older the oldest one was, the number of
+//	          words that all growing states take in memory, where exact tiles begin + maxTime (0 for nowhere), the number
+//	          of tiles of each level from fine to coarse, then of the remainder
+//	          of the remainder and of each level from coarse to fine, where there are tiles, the oldest first:
+//	columns   (column.go) the codes of all columns, then each one's words: the tile's start in tiles since the level's
+//	          cut, its newest event time less its start, the words of the fixed states. Of the remainder 0 and how much
+//	          older than the newest event it is for the times
+//	columns   of each growing state how many words it packs itself into; then of each a block with the words of all tiles
+//	          of a group with dedup:
+//	a block   the number of names
+//	columns   how much older than the newest event each is, and its hash
 //	4 bytes   CRC-32C of all before
 //
-// It depends on the events and their order alone.
+// It depends on the events and their order alone. Fixed states are read where they lie (stored.go): the words that a read
+// needs are loaded, the others are not looked at.
 const (
 	stateHeader   = 1 + 4
 	stateChecksum = 4
+	headerWords   = 4 // before the numbers of tiles
 )
 
 // AppendBinary appends the encoded state to b.
@@ -33,74 +40,170 @@ func (e *Entity) AppendBinary(b []byte) []byte {
 	first := len(b)
 	b = append(b, layoutVersion)
 	b = binary.LittleEndian.AppendUint32(b, g.fingerprint)
-	p := encoder{b: e.appendCounts(b), group: g}
-	newestTile := e.newestTile()
-	for l := range e.levels {
-		in := &e.levels[l]
-		base := g.levels[l].cut(newestTile)
-		for i := range in.count {
-			start := in.start(g, i)
-			p.tile(in, i, uint64((start-base)/g.levels[l].width), uint64(in.newest(g, i)-start))
-			base = start
+	b = e.appendHeader(b)
+	at := 0
+	for l := len(g.levels); l >= 0; l-- {
+		if n := int(e.counts[l]); n > 0 {
+			b = e.appendTiles(b, l, at, at+n)
+			at += n
 		}
 	}
-	if e.rest.count > 0 {
-		p.tile(&e.rest, 0, 0, uint64(e.newest-e.rest.newest(g, 0)))
+	if g.dedup != nil {
+		b = e.seen.append(b, e.newest)
 	}
-	return binary.LittleEndian.AppendUint32(p.b, crc32.Checksum(p.b[first:], g.checksum))
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[first:], g.checksum))
 }
 
-func (e *Entity) appendCounts(b []byte) []byte {
-	counts := make([]uint64, 3, 16)
+func (e *Entity) appendHeader(b []byte) []byte {
+	var header [headerWords + maxLevels + 1]uint64
 	if e.newest != noTime {
-		counts[0], counts[1] = uint64(e.newest+maxTime), uint64(e.newest-e.oldest)
+		header[0], header[1] = uint64(e.newest+maxTime), uint64(e.newest-e.oldest)
 	}
-	for l := range len(e.levels) + 1 {
-		counts = append(counts, uint64(e.at(l).count))
-		for _, s := range e.at(l).growing {
-			counts[2] += uint64(len(s))
-		}
+	for _, s := range e.growing {
+		header[2] += uint64(len(s))
 	}
-	return appendWords(b, counts...)
+	if e.exactFrom != noTime {
+		header[3] = uint64(e.exactFrom + maxTime)
+	}
+	for l := range len(e.group.levels) + 1 {
+		header[headerWords+l] = uint64(e.counts[l])
+	}
+	return appendWords(b, header[:headerWords+len(e.group.levels)+1]...)
 }
 
-// newestTile is the start of the newest event's tile.
-func (e *Entity) newestTile() int64 {
-	if e.newest == noTime {
+// appendTiles appends the tiles from..until, all those of a level.
+func (e *Entity) appendTiles(b []byte, level, from, until int) []byte {
+	g := e.group
+	rows, stride, n := e.words[from*g.stride:until*g.stride], g.stride, until-from
+	times := e.timesOf(level)
+	codes := len(b)
+	b = slices.Grow(b, codeBytes(stride)+8)[:codes+codeBytes(stride)]
+	clear(b[codes:])
+	for c := range stride {
+		code := times.code(rows, c, stride)
+		putCode(b[codes:], c, code)
+		if code == 0 {
+			continue
+		}
+		b = slices.Grow(b, byteLength(code, n)+8)
+		for i := 0; i < len(rows); i += stride {
+			w := rows[i+c]
+			switch c {
+			case rowStart:
+				w = times.start(rows[i:])
+			case rowNewest:
+				w = times.newest(rows[i:])
+			}
+			b = appendColumnWord(b, code, w)
+		}
+	}
+	if g.growing > 0 {
+		b = g.appendGrowing(b, e.growing[from*g.growing:until*g.growing])
+	}
+	return b
+}
+
+// tileTimes are what the times of a level's tiles are stored relative to.
+type tileTimes struct {
+	base, width int64
+	rest        bool // base is the newest event time
+}
+
+func (e *Entity) timesOf(level int) tileTimes {
+	if level == len(e.group.levels) {
+		return tileTimes{base: e.newest, rest: true}
+	}
+	return tileTimes{base: e.group.levels[level].cut(e.newestTile()), width: e.group.levels[level].width}
+}
+
+func (t tileTimes) start(row []uint64) uint64 {
+	if t.rest {
 		return 0
 	}
-	return e.newest - floorMod(e.newest, e.group.levels[0].width)
+	return uint64((int64(row[rowStart]) - t.base) / t.width)
 }
 
-// encoder writes tiles. The other slices are memory to work in.
-type encoder struct {
-	b       []byte
-	group   *Group
-	row     []uint64
-	packed  []uint64
-	lengths []uint64
+func (t tileTimes) newest(row []uint64) uint64 {
+	if t.rest {
+		return uint64(t.base - int64(row[rowNewest]))
+	}
+	return row[rowNewest] - row[rowStart]
 }
 
-func (p *encoder) tile(in *tiles, i int, skipped, age uint64) {
-	g := p.group
-	p.row = append(append(p.row[:0], skipped, age), in.row(g, i)[rowHeader:]...)
-	p.b = appendWords(p.b, p.row...)
-	if g.growing == 0 {
-		return
+// code is that of a column of rows.
+func (t tileTimes) code(rows []uint64, c, stride int) byte {
+	switch c {
+	case rowStart: // they ascend
+		return lowCode(t.start(rows[len(rows)-stride:]))
+	case rowNewest:
+		var all uint64
+		for i := 0; i < len(rows); i += stride {
+			all |= t.newest(rows[i:])
+		}
+		return columnCode(all)
+	default:
+		return columnCode(orOf(rows[c:], stride))
 	}
-	p.packed, p.lengths = p.packed[:0], p.lengths[:0]
-	states := in.states(g, i)
-	for slot, state := range states {
-		before := len(p.packed)
-		p.packed = g.slots[slot].pack(p.packed, state)
-		p.lengths = append(p.lengths, uint64(len(p.packed)-before))
+}
+
+// packer is memory to pack growing states in.
+type packer struct {
+	packed  []uint64 // of a slot's states, one after the other
+	lengths []uint64 // of each state, packed
+}
+
+// appendGrowing appends the growing states of tiles, which lie as in Entity.
+func (g *Group) appendGrowing(b []byte, states [][]uint64) []byte {
+	p, _ := g.packers.Get().(*packer)
+	if p == nil {
+		p = &packer{}
 	}
-	p.b = appendWords(p.b, p.lengths...)
-	packed := p.packed
-	for _, n := range p.lengths {
-		p.b = appendWords(p.b, packed[:n]...)
-		packed = packed[n:]
+	defer g.packers.Put(p)
+	codes := len(b)
+	b = slices.Grow(b, codeBytes(g.growing)+8)[:codes+codeBytes(g.growing)]
+	clear(b[codes:])
+	for slot, s := range g.slots {
+		p.packed, p.lengths = p.packed[:0], p.lengths[:0]
+		for i := slot; i < len(states); i += g.growing {
+			before := len(p.packed)
+			if len(states[i]) > 0 {
+				p.packed = s.pack(p.packed, states[i])
+			}
+			p.lengths = append(p.lengths, uint64(len(p.packed)-before))
+		}
+		code := columnCode(orOf(p.lengths, 1))
+		putCode(b[codes:], slot, code)
+		b = slices.Grow(b, byteLength(code, len(p.lengths))+8)
+		for _, n := range p.lengths {
+			b = appendColumnWord(b, code, n)
+		}
+		b = appendWords(b, p.packed...)
 	}
+	return b
+}
+
+// append appends the names. s may be nil.
+func (s *seen) append(b []byte, newest int64) []byte {
+	if s == nil {
+		return appendWords(b, 0)
+	}
+	b = appendWords(b, uint64(len(s.times)))
+	if len(s.times) == 0 {
+		return b
+	}
+	age := columnCode(uint64(newest - s.times[0]))
+	if age > 8 {
+		age = lowCode(uint64(newest - s.times[0]))
+	}
+	b = slices.Grow(b, 1+len(s.times)*16+8)
+	b = append(b, age|8<<4)
+	for _, t := range s.times {
+		b = appendColumnWord(b, age, uint64(newest-t))
+	}
+	for _, h := range s.hashes {
+		b = binary.LittleEndian.AppendUint64(b, h)
+	}
+	return b
 }
 
 // Decode reads a state that AppendBinary wrote. It keeps no reference to b. Bytes that are not such a state, or one of
@@ -115,37 +218,23 @@ func (g *Group) Decode(b []byte) (*Entity, error) {
 
 // DecodeInto is Decode into an entity of the group, whose memory is used again. After an error e is without events.
 func (g *Group) DecodeInto(e *Entity, b []byte) error {
-	if err := g.decode(e, b); err != nil {
+	d, _ := g.decoders.Get().(*decoder)
+	if d == nil {
+		d = &decoder{group: g}
+	}
+	d.entity = e
+	err := d.decode(b)
+	d.entity, d.b, d.growing, d.arena = nil, nil, nil, nil // they are the entity's or the caller's
+	g.decoders.Put(d)
+	if err != nil {
 		*e = *g.NewEntity()
-		return failure.Wrap(failure.Corrupt, g.Name, "decoding the state of an entity", err)
+		return g.corrupt(err)
 	}
 	return nil
 }
 
-func (g *Group) decode(e *Entity, b []byte) error {
-	end := len(b) - stateChecksum
-	switch {
-	case end < stateHeader:
-		return errors.New("it is too short")
-	case b[0] != layoutVersion:
-		return errors.New("its layout is of another version")
-	case binary.LittleEndian.Uint32(b[1:]) != g.fingerprint:
-		return errors.New("it is of another version of the group")
-	case crc32.Checksum(b[:end], g.checksum) != binary.LittleEndian.Uint32(b[end:]):
-		return errors.New("its checksum is wrong")
-	}
-	d := decoder{group: g, entity: e, unpacker: unpacker{b: b[stateHeader:end]}}
-	return d.decode()
-}
-
-// decoder reads one state. Every size is checked against the bytes that are left before memory is taken for it.
-type decoder struct {
-	unpacker
-	group   *Group
-	entity  *Entity
-	growing []uint64 // all growing states, one after the other
-	packed  []uint64 // memory to work in
-	lengths []uint64
+func (g *Group) corrupt(err error) error {
+	return failure.Wrap(failure.Corrupt, g.Name, "decoding the state of an entity", err)
 }
 
 var (
@@ -153,162 +242,121 @@ var (
 	errTooLong  = errors.New("it goes on after its end")
 	errTimes    = errors.New("its tiles are not in order")
 	errNewest   = errors.New("its newest event is not in its newest tile")
+	errWords    = errors.New("its growing states are not of the size it says")
+	errNames    = errors.New("its names are not in order")
 )
 
-// fits reports whether n words may still follow: each takes half a byte at least.
-func (d *decoder) fits(n uint64) bool { return n <= 2*uint64(len(d.b)) }
+// decoder reads a whole state, and checks all that Add and Read rely on. Every size is checked against the bytes that
+// are left before memory is taken for it: a tile takes a byte at least, because starts ascend.
+type decoder struct {
+	stored
+	group  *Group
+	entity *Entity
+}
 
-func (d *decoder) decode() error {
-	e := d.entity
-	words, err := d.counts()
-	if err != nil {
+func (d *decoder) decode(b []byte) error {
+	e, g := d.entity, d.group
+	d.growing, d.arena = e.growing[:0], e.arena[:0]
+	if err := d.open(g, b); err != nil {
 		return err
 	}
-	if d.growing = e.arena[:0]; cap(d.growing) < words {
-		d.growing = make([]uint64, 0, words)
-	}
-	d.lengths = make([]uint64, 0, 16)[:d.group.growing]
-	for l := range e.levels {
-		if err := d.level(l); err != nil {
-			return err
-		}
-	}
-	if e.rest.count > 0 {
-		if err := d.remainder(); err != nil {
-			return err
-		}
-	}
-	e.arena = d.growing
-	switch {
-	case d.failed:
-		return errTooShort
-	case len(d.b) > 0 || len(d.growing) != words:
-		return errTooLong
-	}
-	return e.checkNewest()
-}
-
-func (d *decoder) counts() (words int, err error) {
-	e, g := d.entity, d.group
-	counts := make([]uint64, 3+len(e.levels)+1)
-	d.words(counts)
-	newest, age := counts[0], counts[1]
-	if d.failed {
-		return 0, errTooShort
-	}
-	if newest >= uint64(2*maxTime) || age > newest {
-		return 0, errTimes
-	}
-	e.newest = int64(newest) - maxTime
-	e.oldest = e.newest - int64(age)
-	if newest == 0 {
-		e.newest = noTime
-	}
-	total := counts[2]
-	if !d.fits(total) {
-		return 0, errTooShort
-	}
-	for l, n := range counts[3:] {
-		if n > 2*MaxTiles || newest == 0 && n > 0 || l == len(e.levels) && (n > 1 || n > 0 && !g.lifetime) {
-			return 0, errTimes
-		}
-		if total += n * uint64(g.stride+g.growing); !d.fits(total) {
-			return 0, errTooShort
-		}
-	}
-	for l, n := range counts[3:] {
-		e.at(l).resize(g, int(n))
-	}
-	return int(counts[2]), nil
-}
-
-// resize makes room for n tiles, whose content is whatever it was.
-func (t *tiles) resize(g *Group, n int) {
-	t.words = slices.Grow(t.words[:0], n*g.stride)[:n*g.stride]
-	t.growing = slices.Grow(t.growing[:0], n*g.growing)[:n*g.growing]
-	t.count = n
-}
-
-func (d *decoder) level(l int) error {
-	e, g := d.entity, d.group
-	in, width := &e.levels[l], g.levels[l].width
-	newestTile := e.newestTile()
-	start := g.levels[l].cut(newestTile)
-	end := newestTile + width
-	if l > 0 {
-		end = g.levels[l-1].cut(newestTile)
-	}
-	most := uint64((end - start) / width)
-	for i := range in.count {
-		row := in.row(g, i)
-		d.words(row)
-		skipped, age := row[rowStart], row[rowNewest]
-		if skipped > most || i > 0 && skipped == 0 {
-			return errTimes
-		}
-		start += int64(skipped) * width
-		if start >= end || age >= uint64(width) || start+int64(age) > e.newest {
-			return errTimes
-		}
-		row[rowStart], row[rowNewest] = uint64(start), uint64(start)+age
-		if err := d.states(in, i); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (d *decoder) remainder() error {
-	e, g := d.entity, d.group
-	row := e.rest.row(g, 0)
-	d.words(row)
-	age := row[rowNewest]
-	newest := e.newest - int64(age)
-	last := &g.levels[len(g.levels)-1]
-	if row[rowStart] != 0 || age > uint64(2*maxTime) || newest >= last.cut(e.newestTile()) {
-		return errTimes
-	}
-	row[rowNewest] = uint64(newest)
-	return d.states(&e.rest, 0)
-}
-
-// states reads the growing states of a tile. The capacity of each ends with it, so that growing it does not overwrite
-// the next one.
-func (d *decoder) states(in *tiles, i int) error {
-	g := d.group
-	if g.growing == 0 {
-		return nil
-	}
-	d.words(d.lengths)
-	states := in.states(g, i)
-	for slot, n := range d.lengths {
-		states[slot] = nil
+	e.newest, e.oldest, e.exactFrom = d.newest, d.oldest, d.exactFrom
+	e.counts = d.counts
+	e.tiles = d.tiles
+	e.growing, e.arena = d.growing, d.arena
+	e.words = slices.Grow(e.words[:0], d.tiles*g.stride)[:d.tiles*g.stride]
+	at := 0
+	for l := len(g.levels); l >= 0; l-- {
+		n := int(d.counts[l])
 		if n == 0 {
 			continue
 		}
-		if d.failed || !d.fits(n) {
-			return errTooShort
+		rows := e.words[at*g.stride : (at+n)*g.stride]
+		for c, column := range d.columnsOf(g, l) {
+			column.unpack(rows[c:], g.stride, d.b, 0, n)
 		}
-		d.packed = slices.Grow(d.packed[:0], int(n))[:n]
-		d.words(d.packed)
-		first := len(d.growing)
-		var err error
-		if d.growing, err = g.slots[slot].unpack(d.growing, d.packed); err != nil {
+		if err := d.checkTimes(rows, l); err != nil {
 			return err
 		}
-		states[slot] = d.growing[first:len(d.growing):len(d.growing)]
+		at += n
+	}
+	if err := d.names(); err != nil {
+		return err
+	}
+	if d.at != len(d.b)-stateChecksum {
+		return errTooLong
+	}
+	if e.newest != noTime && (e.tiles == 0 || e.newestOf(e.tiles-1) != e.newest) {
+		return errNewest
 	}
 	return nil
 }
 
-// checkNewest checks that the newest event is where Add would look for it.
-func (e *Entity) checkNewest() error {
-	finest := &e.levels[0]
-	if e.newest == noTime {
+// checkTimes makes the times of a level's tiles absolute.
+func (d *decoder) checkTimes(rows []uint64, level int) error {
+	e, g := d.entity, d.group
+	if level == len(g.levels) {
+		newest := e.newest - int64(rows[rowNewest])
+		if rows[rowStart] != 0 || rows[rowNewest] > uint64(2*maxTime) || newest >= g.levels[level-1].cut(e.newestTile()) {
+			return errTimes
+		}
+		rows[rowNewest] = uint64(newest)
 		return nil
 	}
-	if n := finest.count; n == 0 || finest.newest(e.group, n-1) != e.newest {
-		return errNewest
+	times, width := e.timesOf(level), g.levels[level].width
+	end := e.newestTile() + width
+	for l := range level {
+		end = min(end, e.cut(l))
+	}
+	most, previous := uint64((end-times.base)/width)+1, int64(noTime)
+	for i := 0; i < len(rows); i += g.stride {
+		if rows[i+rowStart] > most || rows[i+rowNewest] >= uint64(width) {
+			return errTimes
+		}
+		start := times.base + int64(rows[i+rowStart])*width
+		newest := start + int64(rows[i+rowNewest])
+		if start <= previous || start >= end || newest > e.newest || level == 0 && start < e.exactFrom {
+			return errTimes
+		}
+		rows[i+rowStart], rows[i+rowNewest] = uint64(start), uint64(newest)
+		previous = start
+	}
+	return nil
+}
+
+// names reads what a group with dedup remembers.
+func (d *decoder) names() error {
+	e, g := d.entity, d.group
+	e.seen = nil
+	if g.dedup == nil {
+		return nil
+	}
+	var header [1]uint64
+	if err := d.block(header[:]); err != nil {
+		return err
+	}
+	n := header[0]
+	switch {
+	case n == 0:
+		return nil
+	case n > uint64(g.dedup.most) || d.at+1+8*int(n) > len(d.b)-stateChecksum:
+		return errTooShort
+	case d.b[d.at]>>4 != 8 || d.b[d.at]&15 > 8 || e.newest == noTime:
+		return errNames
+	}
+	age := column{at: d.at + 1, code: d.b[d.at] & 15}
+	hash := column{at: age.at + byteLength(age.code, int(n)), code: 8}
+	if d.at = hash.at + 8*int(n); d.at > len(d.b)-stateChecksum {
+		return errTooShort
+	}
+	e.seen = &seen{times: make([]int64, n), hashes: make([]uint64, n)}
+	hash.unpack(e.seen.hashes, 1, d.b, 0, int(n))
+	for i := range e.seen.times {
+		ago := age.load(d.b, i)
+		if ago > uint64(g.dedup.within) || i > 0 && e.newest-int64(ago) < e.seen.times[i-1] {
+			return errNames
+		}
+		e.seen.times[i] = e.newest - int64(ago)
 	}
 	return nil
 }

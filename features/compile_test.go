@@ -22,15 +22,15 @@ func TestOutputsAreNamedAndTyped(t *testing.T) {
 		{Name: "p95", Aggregate: "quantile(delay, 0.95)", Windows: []string{"7d"}},
 	}})
 	want := []Output{
-		{"n_1h", "n", time.Hour, schemas.Int, 60 * time.Second},
-		{"n_7d", "n", 7 * 24 * time.Hour, schemas.Int, 168 * time.Minute},
-		{"n", "n", 0, schemas.Int, 0},
-		{"seats_90s", "seats", 90 * time.Second, schemas.Int, time.Second},
-		{"arrived", "arrived", 0, schemas.Time, 0},
-		{"to", "to", 0, schemas.String, 0},
-		{"any_late_7d", "any_late", 7 * 24 * time.Hour, schemas.Bool, 168 * time.Minute},
-		{"places_7d", "places", 7 * 24 * time.Hour, schemas.Int, 168 * time.Minute},
-		{"p95_7d", "p95", 7 * 24 * time.Hour, schemas.Float, 168 * time.Minute},
+		{Name: "n_1h", Feature: "n", Window: time.Hour, Kind: schemas.Int, TailError: 60 * time.Second},
+		{Name: "n_7d", Feature: "n", Window: 7 * 24 * time.Hour, Kind: schemas.Int, TailError: 168 * time.Minute},
+		{Name: "n", Feature: "n", Window: 0, Kind: schemas.Int, TailError: 0},
+		{Name: "seats_90s", Feature: "seats", Window: 90 * time.Second, Kind: schemas.Int, TailError: time.Second},
+		{Name: "arrived", Feature: "arrived", Window: 0, Kind: schemas.Time, TailError: 0},
+		{Name: "to", Feature: "to", Window: 0, Kind: schemas.String, TailError: 0},
+		{Name: "any_late_7d", Feature: "any_late", Window: 7 * 24 * time.Hour, Kind: schemas.Bool, TailError: 168 * time.Minute},
+		{Name: "places_7d", Feature: "places", Window: 7 * 24 * time.Hour, Kind: schemas.Int, TailError: 168 * time.Minute},
+		{Name: "p95_7d", Feature: "p95", Window: 7 * 24 * time.Hour, Kind: schemas.Float, TailError: 168 * time.Minute},
 	}
 	if !slices.Equal(g.Outputs, want) {
 		t.Errorf("outputs are\n%v, want\n%v", g.Outputs, want)
@@ -71,6 +71,24 @@ func TestEveryFaultOfADefinitionIsNamed(t *testing.T) {
 		{with(FeatureDefinition{Name: "a", Aggregate: "count()", Default: ptr(0)}), []string{"count of an empty window is 0"}},
 		{with(FeatureDefinition{Name: "a", Aggregate: "last(origin)", Default: ptr(0)}), []string{"the feature is string"}},
 		{with(FeatureDefinition{Name: "a", Aggregate: "max(seats)", Default: ptr(0.5)}), []string{"0.5 is none"}},
+		{with(FeatureDefinition{Name: "a", Aggregate: "last_k(delay, 0)"}), []string{`last_k: k is "0", a whole number from 1 to 100`}},
+		{with(FeatureDefinition{Name: "a", Aggregate: "top_k(origin, 65)"}), []string{"from 1 to 64"}},
+		{with(FeatureDefinition{Name: "a", Aggregate: "decayed_sum(delay, soon)"}), []string{`half-life: "soon" is not a duration`}},
+		{with(FeatureDefinition{Name: "a", Aggregate: "decayed_sum(1h)"}), []string{"decayed_sum takes (column or expression, half-life), not 1 arguments"}},
+		{with(FeatureDefinition{Name: "a", Aggregate: "ratio(count())"}), []string{"ratio takes (aggregate, aggregate), not 1 arguments"}},
+		{with(FeatureDefinition{Name: "a", Aggregate: "ratio(count(), last(origin))"}), []string{"ratio: last(origin) is string, a number is needed"}},
+		{with(FeatureDefinition{Name: "a", Aggregate: "ratio(count(), nope())"}), []string{"ratio: there is no aggregate"}},
+		{with(FeatureDefinition{Name: "a", Aggregate: "rate()", Windows: []string{Lifetime}}), []string{"rate needs a window with an end"}},
+		{with(FeatureDefinition{Name: "a", Aggregate: "distinct(delay)", By: "origin"}), []string{"by: distinct cannot be by category"}},
+		{with(FeatureDefinition{Name: "a", Aggregate: "count()", By: "nope"}), []string{`by: `}},
+		{with(FeatureDefinition{Name: "a", Aggregate: "count()", By: "origin", Most: 257}), []string{"from 1 to 256 can be kept"}},
+		{with(FeatureDefinition{Name: "a", Aggregate: "count()", Most: 3}), []string{"most: is of a feature with by"}},
+		{with(FeatureDefinition{Name: "a", Aggregate: "top_k(origin, 3)", Default: ptr(0)}), []string{"the feature is json"}},
+		{with(FeatureDefinition{Name: "a", Aggregate: "count()", Windows: []string{"7d ending 1d", "7d exactly", "1h error 1/2", "lifetime exact", "7d ending 0s ago"}}),
+			[]string{`write it like 7d, 7d ending 1d ago`, "exactly", `an error of "1/2"`, "lifetime has neither", "0s is empty", "no window"}},
+		{Definition{Name: "g", Entity: []string{"origin"}, Windows: []string{"1h"}, Tiles: 2, ExactEvents: -1, Dedup: &DedupDefinition{By: "nope"}, Features: one},
+			[]string{"error: 1/2 is not between", "exact_events: -1", "dedup: "}},
+		{Definition{Name: "g", Entity: []string{"origin"}, Windows: []string{"1h"}, Dedup: &DedupDefinition{By: "flight_id", Most: MaxDedup + 1}, Features: one}, []string{"dedup: most: 16385"}},
 		{with(FeatureDefinition{Name: "a", Aggregate: "count()"}, FeatureDefinition{Name: "a", Aggregate: "count()"}), []string{`output "a_1h", which a gives too`}},
 		{with(FeatureDefinition{Name: "a", Aggregate: "nope()", Where: "nope"}, FeatureDefinition{Aggregate: "count()", Windows: []string{}}),
 			[]string{"there is no aggregate", "where: ", "has no name", "no window"}},
@@ -120,6 +138,12 @@ func TestVersionChangesWithMeaningOnly(t *testing.T) {
 		"condition": func(d *Definition) { d.Features[1].Where = "delay > 16" },
 		"default":   func(d *Definition) { d.Features[1].Default = ptr(0) },
 		"order":     func(d *Definition) { slices.Reverse(d.Features) },
+		"error":     func(d *Definition) { d.Tiles = 61 },
+		"exactness": func(d *Definition) { d.Exact = true },
+		"delay":     func(d *Definition) { d.Windows[1] = "24h ending 1h ago" },
+		"edge":      func(d *Definition) { d.Edge = EdgeEvent },
+		"dedup":     func(d *Definition) { d.Dedup = &DedupDefinition{By: "flight_id"} },
+		"category":  func(d *Definition) { d.Features[0].By = "carrier" },
 	} {
 		d := base()
 		change(&d)
@@ -188,11 +212,11 @@ func TestLadder(t *testing.T) {
 		{[]time.Duration{time.Millisecond}, []time.Duration{time.Millisecond}},
 		{[]time.Duration{100 * time.Second, 110 * time.Second, 199 * time.Second}, []time.Duration{time.Second, 0, 3 * time.Second}},
 	} {
-		lengths := make([]int64, len(c.windows))
+		rungs := make([]rung, len(c.windows))
 		for i, w := range c.windows {
-			lengths[i] = ms(w)
+			rungs[i] = rung{reach: ms(w), width: max(ms(w)/TilesPerWindow, 1)}
 		}
-		levels, of := newLadder(lengths, 0)
+		levels, of := newLadder(rungs, 0)
 		for i, w := range c.widths {
 			if w > 0 && levels[of[i]].width != ms(w) {
 				t.Errorf("%v: the tile of %s is %d ms, want %s", c.windows, c.windows[i], levels[of[i]].width, w)
@@ -203,9 +227,9 @@ func TestLadder(t *testing.T) {
 				t.Errorf("%v: level %d does not divide: %+v", c.windows, i, levels)
 			}
 		}
-		for i, l := range lengths {
-			if width := levels[of[i]].width; width > max(l/TilesPerWindow, 1) {
-				t.Errorf("a window of %d ms has tiles of %d ms", l, width)
+		for i, r := range rungs {
+			if width := levels[of[i]].width; width > r.width {
+				t.Errorf("a window of %d ms has tiles of %d ms", r.reach, width)
 			}
 		}
 	}

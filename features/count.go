@@ -2,14 +2,14 @@ package features
 
 import "github.com/millrace/millrace/schemas"
 
-// count() is the number of rows, count(x) of rows where x is not null. An empty window counts 0.
+// count() is the number of rows, count(x) of rows where x is not null: exact. An empty window counts 0.
 var countAggregate = aggregate{
 	argument:      optionalArgument,
 	kind:          kindInt,
 	zeroWhenEmpty: true,
-	state:         func(schemas.Kind) (string, fixedState, growingState) { return fixed("count", countState{}) },
-	fixedValue: func(schemas.Kind, []float64) func([]uint64) schemas.Value {
-		return func(s []uint64) schemas.Value { return schemas.IntValue(int64(s[0])) }
+	state:         func(stateOf) (string, fixedState, growingState) { return fixed("count", countState{}) },
+	fixedValue: func(valueOf) fixedReader {
+		return func(s []uint64, _ int64) schemas.Value { return schemas.IntValue(int64(s[0])) }
 	},
 }
 

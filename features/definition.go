@@ -8,22 +8,48 @@ import (
 // FeatureDefinition is one declared feature of a group: an aggregate over one or more windows.
 type FeatureDefinition struct {
 	Name      string
-	Aggregate string   // a call such as "mean(delay)", "count()", "quantile(delay, 0.95)"; the argument is an Expression
-	Windows   []string // "90s", "1h", "7d", "lifetime"; nil takes the group's
+	Aggregate string   // a call such as "mean(delay)", "count()", "ratio(sum(a), count())"; arguments are Expressions
+	Windows   []string // "90s", "1h exact", "7d ending 1d ago", "24h error 1/240", "lifetime"; nil takes the group's
 	Where     string   // a condition on the row, in addition to the group's; empty takes all rows
 	Default   *float64 // value of an empty window instead of null
+	By        string   // an expression whose values are categories: the feature is a map of one value for each
+	Most      int      // categories kept; 0 = DefaultCategories
+	Exact     bool     // every window of the feature is exact
 	Line      int      // line in the project file, for messages
+}
+
+// Edge is where windows end.
+type Edge uint8
+
+// The edges of windows.
+const (
+	EdgeNow   Edge = iota // the time of reading
+	EdgeEvent             // just after the entity's newest event before it
+)
+
+func (e Edge) String() string { return [...]string{"now", "event"}[e] }
+
+// DedupDefinition says how an entity's repeated records are found.
+type DedupDefinition struct {
+	By     string        // an expression whose value names the record
+	Within time.Duration // of event time before the entity's newest event, in which names are remembered
+	Most   int           // names remembered; 0 = DefaultDedupMost
 }
 
 // Definition is one declared feature group: one entity, one source, one state per entity.
 type Definition struct {
 	Name, Source string
-	Entity       []string      // columns whose values together name the entity
-	Where        string        // a condition on the row; empty takes all rows
-	Windows      []string      // of features that name none
-	Lateness     time.Duration // how far before an entity's newest event the declared tile widths still hold
-	Future       time.Duration // guard against event times ahead of the clock, kept by the stage; 0 = none
-	TTL          time.Duration // an entity without an event for longer is read as Expired; 0 = never
+	Entity       []string         // columns whose values together name the entity
+	Where        string           // a condition on the row; empty takes all rows
+	Windows      []string         // of features that name none
+	Tiles        int              // a window's tile is at most this fraction of it, unless the window says; 0 = TilesPerWindow
+	Exact        bool             // every window but lifetime is exact
+	ExactEvents  int              // event times kept for exact windows; 0 = DefaultExactEvents
+	Edge         Edge             // where windows end
+	Dedup        *DedupDefinition // nil applies every record
+	Lateness     time.Duration    // how far before an entity's newest event the declared tile widths still hold
+	Future       time.Duration    // guard against event times ahead of the clock, kept by the stage; 0 = none
+	TTL          time.Duration    // an entity without an event for longer is read as Expired; 0 = never
 	Features     []FeatureDefinition
 	Line         int // line in the project file, for messages
 }

@@ -19,9 +19,9 @@ var distinctAggregate = aggregate{
 	argument:      anyArgument,
 	kind:          kindInt,
 	zeroWhenEmpty: true,
-	state:         func(schemas.Kind) (string, fixedState, growingState) { return growing("hashes", hashState{}) },
-	growingValue: func([]float64) func(folder) schemas.Value {
-		return func(f folder) schemas.Value { return schemas.IntValue(f.(*hashFolder).estimate()) }
+	state:         func(stateOf) (string, fixedState, growingState) { return growing("hashes", hashState{}) },
+	growingValue: func(valueOf) growingReader {
+		return func(f folder, _ int64) schemas.Value { return schemas.IntValue(f.(*hashFolder).estimate()) }
 	},
 }
 

@@ -4,16 +4,21 @@
 //
 // Place on the event's way: a group worker decodes a record into a schemas.Row, finds the entity (Group.Key), folds the
 // row into the entity's state (Group.Add) and stores the state (Entity.AppendBinary). Serving, training, tests and
-// explanations take a state (Group.Decode) and resolve all windows as of a time (Group.Read). It is one engine for all.
+// explanations take a state and resolve all windows as of a time, of an Entity (Group.Decode, Group.Read) or where the
+// bytes lie (Group.ReadState). It is one engine for all.
 //
 // # What is promised
 //
 // A window output of length W read at time t covers the events with s <= event time < t, where s is t-W aligned down to
-// the output's tile (Output.TailError, at most W/60). The head is exact as long as t is later than the entity's newest
-// event; so is every value after a key has gone quiet, because windows are resolved when read. Reading an earlier t is
-// exact to the tile width of the group's smallest window: a tile that holds events at t or later is left out whole, the
-// future is never used. The tail is as declared for t down to the group's lateness before the newest event; before
-// that, windows widen to the coarser tiles that remain.
+// the output's tile (Output.TailError, at most W/60 unless the definition says otherwise, a millisecond for an exact
+// window). The head is exact as long as t is later than the entity's newest event; so is every value after a key has gone
+// quiet, because windows are resolved when read. Reading an earlier t is exact to the tile width of the group's smallest
+// window: a tile that holds events at t or later is left out whole, the future is never used. The tail is as declared for
+// t down to the group's lateness before the newest event; before that, windows widen to the coarser tiles that remain.
+//
+// A window that ends a delay D before t has both its ends, t-D-W and t-D, aligned down to its tile. With EdgeEvent t is
+// just after the entity's newest event, for all but the time since an event. An exact window whose events have more
+// distinct times than the group keeps is read as Overflow: its value is not known.
 //
 // State depends on the sequence of events alone, to the bit, however often it is encoded and decoded between them.
 //

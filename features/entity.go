@@ -13,20 +13,37 @@ const noTime = math.MinInt64
 type Entity struct {
 	group  *Group
 	newest int64
-	oldest int64    // event time ever applied; of an entity without events, nothing
-	levels []tiles  // fine to coarse, as the group's
-	rest   tiles    // at most one
-	arena  []uint64 // where the decoded growing states lie
+	oldest int64 // event time ever applied; of an entity without events, nothing
+	// exactFrom is where exact tiles begin when there were more event times than are kept; noTime when there never were.
+	exactFrom int64
+	// Tiles lie from the oldest to the newest: the remainder, then those of each level from coarse to fine. A tile is a row
+	// of the group's stride in words, and as many growing states as the group has.
+	tiles   int
+	words   []uint64
+	growing [][]uint64
+	arena   []uint64 // where the decoded growing states lie
+	seen    *seen    // nil until there is something to remember
+	counts  [maxLevels + 1]uint16
 }
+
+// maxLevels is the longest ladder: a level for each window, and one of exact tiles. The count behind a ladder's last
+// level is the remainder's.
+const maxLevels = MaxWindows + 1
 
 // Newest is the newest event time applied, math.MinInt64 when there is none.
 func (e *Entity) Newest() int64 { return e.newest }
 
+// entityBytes is about the size of an Entity by itself.
+const entityBytes = 176
+
 // Bytes is about how much memory the entity holds, for caches to bound.
 func (e *Entity) Bytes() int {
-	n := 128 + e.rest.bytes() // states in the arena count as theirs
-	for i := range e.levels {
-		n += 48 + e.levels[i].bytes()
+	n := entityBytes + 8*cap(e.words) + 24*cap(e.growing) // states in the arena count as theirs
+	for _, s := range e.growing {
+		n += 8 * cap(s)
+	}
+	if e.seen != nil {
+		n += 48 + 8*cap(e.seen.times) + 8*cap(e.seen.hashes)
 	}
 	return n
 }
@@ -38,76 +55,95 @@ const (
 	rowHeader = 2
 )
 
-// tiles are those of one level in ascending time, without gaps in memory though there may be in time. Tiles leave at
-// the front and come at the end, so the front is given up by slicing and the next growth leaves it behind.
-type tiles struct {
-	words   []uint64   // rows of the group's stride
-	growing [][]uint64 // the group's number of growing states for each row
-	count   int
+func (e *Entity) row(i int) []uint64 {
+	n := e.group.stride
+	return e.words[i*n : (i+1)*n : (i+1)*n]
 }
 
-func (t *tiles) bytes() int {
-	n := 8*cap(t.words) + 24*cap(t.growing)
-	for _, s := range t.growing {
-		n += 8 * cap(s)
+func (e *Entity) states(i int) [][]uint64 {
+	n := e.group.growing
+	return e.growing[i*n : (i+1)*n]
+}
+
+func (e *Entity) start(i int) int64 { return int64(e.words[i*e.group.stride+rowStart]) }
+
+func (e *Entity) newestOf(i int) int64 { return int64(e.words[i*e.group.stride+rowNewest]) }
+
+// span is where a level's tiles lie. Behind the last level it is the remainder's.
+func (e *Entity) span(level int) (from, until int) {
+	until = e.tiles
+	for l := range level {
+		until -= int(e.counts[l])
 	}
-	return n
+	return until - int(e.counts[level]), until
 }
 
-func (t *tiles) row(g *Group, i int) []uint64 {
-	return t.words[i*g.stride : (i+1)*g.stride : (i+1)*g.stride]
+// newestTile is the start of the newest event's tile.
+func (e *Entity) newestTile() int64 {
+	if e.newest == noTime {
+		return 0
+	}
+	return e.newest - floorMod(e.newest, e.group.levels[0].width)
 }
 
-func (t *tiles) states(g *Group, i int) [][]uint64 { return t.growing[i*g.growing : (i+1)*g.growing] }
+// cut is where a level ends now.
+func (e *Entity) cut(level int) int64 {
+	cut := e.group.levels[level].cut(e.newestTile())
+	if level == 0 {
+		cut = max(cut, e.exactFrom)
+	}
+	return cut
+}
 
-func (t *tiles) start(g *Group, i int) int64 { return int64(t.words[i*g.stride+rowStart]) }
-
-func (t *tiles) newest(g *Group, i int) int64 { return int64(t.words[i*g.stride+rowNewest]) }
-
-// firstFrom is the index of the first tile that starts at or after time.
-func (t *tiles) firstFrom(g *Group, time int64) int {
-	low, high := 0, t.count
-	for low < high {
-		middle := int(uint(low+high) >> 1)
-		if t.start(g, middle) < time {
-			low = middle + 1
+// firstFrom is the index of the first of the tiles from..until that starts at or after time.
+func (e *Entity) firstFrom(from, until int, time int64) int {
+	for from < until {
+		middle := int(uint(from+until) >> 1)
+		if e.start(middle) < time {
+			from = middle + 1
 		} else {
-			high = middle
+			until = middle
 		}
 	}
-	return low
+	return from
 }
 
-// endBefore is the number of tiles whose events all lie before time. Tiles do not overlap, so they are the first ones.
-func (t *tiles) endBefore(g *Group, time int64) int {
-	low, high := 0, t.count
-	for low < high {
-		middle := int(uint(low+high) >> 1)
-		if t.newest(g, middle) < time {
-			low = middle + 1
-		} else {
-			high = middle
-		}
+// insert makes room for an empty tile of a level at index i. Room grows by a quarter: most entities have few tiles, and
+// there are many entities.
+func (e *Entity) insert(level, i int, start int64) {
+	g := e.group
+	if need := len(e.words) + g.stride; need > cap(e.words) {
+		e.words = append(make([]uint64, 0, need+e.tiles/4*g.stride), e.words...)
 	}
-	return low
-}
-
-// insert makes room for an empty tile at index i.
-func (t *tiles) insert(g *Group, i int, start int64) {
-	t.words = slices.Grow(t.words, g.stride)[:len(t.words)+g.stride]
-	copy(t.words[(i+1)*g.stride:], t.words[i*g.stride:])
-	t.growing = slices.Grow(t.growing, g.growing)[:len(t.growing)+g.growing]
-	copy(t.growing[(i+1)*g.growing:], t.growing[i*g.growing:])
-	t.count++
-	row := t.row(g, i)
+	e.words = e.words[:len(e.words)+g.stride]
+	copy(e.words[(i+1)*g.stride:], e.words[i*g.stride:])
+	if g.growing > 0 {
+		if need := len(e.growing) + g.growing; need > cap(e.growing) {
+			e.growing = append(make([][]uint64, 0, need+e.tiles/4*g.growing), e.growing...)
+		}
+		e.growing = e.growing[:len(e.growing)+g.growing]
+		copy(e.growing[(i+1)*g.growing:], e.growing[i*g.growing:])
+		clear(e.states(i))
+	}
+	e.tiles++
+	e.counts[level]++
+	row := e.row(i)
 	clear(row)
-	clear(t.states(g, i))
 	row[rowStart], row[rowNewest] = uint64(start), uint64(start)
 }
 
-// dropFront gives up the first n tiles.
-func (t *tiles) dropFront(g *Group, n int) {
-	clear(t.growing[:n*g.growing])
-	t.words, t.growing = t.words[n*g.stride:], t.growing[n*g.growing:]
-	t.count -= n
+// remove gives up the tiles from..until, which no level counts any more.
+func (e *Entity) remove(from, until int) {
+	g := e.group
+	e.words = slices.Delete(e.words, from*g.stride, until*g.stride)
+	e.growing = slices.Delete(e.growing, from*g.growing, until*g.growing)
+	e.tiles -= until - from
+}
+
+// move puts tile from in the place of tile to, which is given up.
+func (e *Entity) move(to, from int) {
+	if to != from {
+		copy(e.row(to), e.row(from))
+		copy(e.states(to), e.states(from))
+	}
 }

@@ -11,31 +11,31 @@ var (
 	minAggregate = aggregate{
 		argument: orderedArgument,
 		kind:     kindSame,
-		state: func(k schemas.Kind) (string, fixedState, growingState) {
-			return fixed("min", extremeState{float: k == schemas.Float})
+		state: func(of stateOf) (string, fixedState, growingState) {
+			return fixed("min", extremeState{float: of.kind == schemas.Float})
 		},
 		fixedValue: extremeValue,
 	}
 	maxAggregate = aggregate{
 		argument: orderedArgument,
 		kind:     kindSame,
-		state: func(k schemas.Kind) (string, fixedState, growingState) {
-			return fixed("max", extremeState{float: k == schemas.Float, greatest: true})
+		state: func(of stateOf) (string, fixedState, growingState) {
+			return fixed("max", extremeState{float: of.kind == schemas.Float, greatest: true})
 		},
 		fixedValue: extremeValue,
 	}
 )
 
-func extremeValue(kind schemas.Kind, _ []float64) func([]uint64) schemas.Value {
-	return func(s []uint64) schemas.Value {
+func extremeValue(v valueOf) fixedReader {
+	return func(s []uint64, _ int64) schemas.Value {
 		switch {
 		case s[0] == 0:
 			return schemas.NullValue()
-		case kind == schemas.Float:
+		case v.kind == schemas.Float:
 			return schemas.FloatValue(floatOfRank(s[0]))
-		case kind == schemas.Time:
+		case v.kind == schemas.Time:
 			return schemas.TimeValue(intOfRank(s[0]))
-		case kind == schemas.Bool:
+		case v.kind == schemas.Bool:
 			return schemas.BoolValue(intOfRank(s[0]) != 0)
 		default:
 			return schemas.IntValue(intOfRank(s[0]))

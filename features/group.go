@@ -13,8 +13,9 @@ type Output struct {
 	Name      string        // "delay_mean_1h"; a lifetime output has the feature's name alone
 	Feature   string        // name of the declared feature
 	Window    time.Duration // 0 = lifetime
+	Delay     time.Duration // between the window's end and its edge
 	Kind      schemas.Kind  // of the values
-	TailError time.Duration // width of the tile that the window's start is aligned down to; 0 for lifetime
+	TailError time.Duration // width of the tile that the window's ends are aligned down to, except an end without delay; 0 for exact and lifetime
 }
 
 // Group is a compiled Definition. It does not change once compiled and may be shared by goroutines.
@@ -26,11 +27,14 @@ type Group struct {
 	columns      int // of a row
 	entity       []entityColumn
 	where        *Expression
+	dedup        *dedup // nil applies every record
 	inputs       []input
-	texts        []int // inputs whose text last keeps
+	texts        []int // inputs whose text a state keeps
 	accumulators []accumulator
-	windows      []window // ascending, lifetime last
+	ratios       []ratio
+	windows      []window // in the order of compareWindows
 	levels       []level
+	exactMost    int   // exact tiles that are kept, which are those of level 0; 0 when no window is exact
 	lifetime     bool  // some output has no window, so that nothing is ever dropped
 	ttl          int64 // ms
 	stride       int   // words of a tile's row: start, newest event time, fixed states
@@ -39,42 +43,72 @@ type Group struct {
 	fingerprint  uint32
 	checksum     *crc32.Table
 	scratches    sync.Pool // of *Scratch
-}
-
-// window is a span that outputs are read over.
-type window struct {
-	length   int64 // ms; of a lifetime window, nothing
-	level    int   // whose tiles the start is aligned to
-	lifetime bool
+	packers      sync.Pool // of *packer
+	decoders     sync.Pool // of *decoder
 }
 
 // input is a value that is taken from a row once, for all states that gather it.
 type input struct {
-	where        *Expression // nil takes all rows
-	value        *Expression // nil counts rows
-	accumulators []int
+	where  *Expression // nil takes all rows
+	value  *Expression // nil counts rows
+	by     *Expression // nil unless the states are kept by its values
+	column int         // of the row, when the value is a plain one; else -1
+	steps  []step
 }
+
+// step is what an input does to one state.
+type step struct {
+	op          op
+	accumulator int
+	deepest     int // as the accumulator's
+	offset      int
+	words       int
+	slot        int
+	fixed       fixedState
+	growing     growingState
+}
+
+// op says how a step adds. The commonest states are called by name and not through an interface.
+type op uint8
+
+const (
+	opFixed op = iota
+	opGrowing
+	opCount
+	opSum
+	opMoments
+	opMax // of floats
+)
 
 // accumulator is one state kept in every tile.
 type accumulator struct {
 	name    string
+	op      op
 	fixed   fixedState // or
 	growing growingState
 	offset  int // of a fixed state in the row
 	slot    int // of a growing state
 	words   int
-	window  int // index of the longest window that reads it: tiles beyond do not keep it
 	deepest int // index of the last level that keeps it; len(levels) with the remainder
 	reads   []read
+	folds   []bool // by window: some output needs the window's tiles
 }
 
-// read is one output made of an accumulator.
+// read is one value made of an accumulator.
 type read struct {
-	window  int
-	output  int
-	fixed   func(state []uint64) schemas.Value
-	growing func(folder) schemas.Value
-	empty   schemas.Value // instead of null
+	window     int
+	output     int // index of the output, behind them of a part of a ratio
+	readsClock bool
+	fixed      fixedReader
+	growing    growingReader
+	empty      schemas.Value // instead of null
+}
+
+// ratio is one output made of two values.
+type ratio struct {
+	output, window         int
+	numerator, denominator int // as read.output
+	empty                  schemas.Value
 }
 
 // Output is the index of the named output, -1 when there is none.
@@ -89,7 +123,7 @@ func (g *Group) Output(name string) int {
 
 // NewEntity is the state of an entity without events.
 func (g *Group) NewEntity() *Entity {
-	return &Entity{group: g, newest: noTime, levels: make([]tiles, len(g.levels))}
+	return &Entity{group: g, newest: noTime, exactFrom: noTime}
 }
 
 // Outcome says what Add did with a row.
@@ -97,12 +131,15 @@ type Outcome uint8
 
 // What Add can do with a row.
 const (
-	Applied  Outcome = iota
-	Filtered         // the group's where is not true of the row
-	TooLate          // the row is older than everything that is kept
+	Applied   Outcome = iota
+	Filtered          // the group's where is not true of the row
+	TooLate           // the row is older than everything that is kept
+	Duplicate         // the row's record was applied before, by the group's dedup
 )
 
-func (o Outcome) String() string { return [...]string{"applied", "filtered", "too_late"}[o] }
+func (o Outcome) String() string {
+	return [...]string{"applied", "filtered", "too_late", "duplicate"}[o]
+}
 
 // Status says what a Result's value means.
 type Status uint8
@@ -113,9 +150,12 @@ const (
 	Null            // the entity is known, the window holds nothing to aggregate
 	NotFound        // nothing is known of the entity before the time of reading
 	Expired         // the entity's newest event is older than the group's TTL
+	Overflow        // the exact window had more event times than are kept, so that its value is not known
 )
 
-func (s Status) String() string { return [...]string{"present", "null", "not_found", "expired"}[s] }
+func (s Status) String() string {
+	return [...]string{"present", "null", "not_found", "expired", "overflow"}[s]
+}
 
 // Result is the value of one Output.
 type Result struct {

@@ -11,8 +11,8 @@ var meanAggregate = aggregate{
 	argument: numberArgument,
 	kind:     kindFloat,
 	state:    sumAggregate.state,
-	fixedValue: func(schemas.Kind, []float64) func([]uint64) schemas.Value {
-		return func(s []uint64) schemas.Value {
+	fixedValue: func(valueOf) fixedReader {
+		return func(s []uint64, _ int64) schemas.Value {
 			if s[0] == 0 {
 				return schemas.NullValue()
 			}

@@ -14,7 +14,7 @@ import (
 // 2^(quantileDigits+1) are exact. Null when there are no values. See docs/decisions/0003-sketches.md.
 var quantileAggregate = aggregate{
 	argument:   numberArgument,
-	parameters: []string{"q"},
+	parameters: []parameter{numberParameter("q")},
 	check: func(p []float64) error {
 		if !(p[0] >= 0 && p[0] <= 1) {
 			return fmt.Errorf("q is %v, a quantile lies between 0 and 1", p[0])
@@ -22,9 +22,10 @@ var quantileAggregate = aggregate{
 		return nil
 	},
 	kind:  kindFloat,
-	state: func(schemas.Kind) (string, fixedState, growingState) { return growing("bins", binState{}) },
-	growingValue: func(p []float64) func(folder) schemas.Value {
-		return func(f folder) schemas.Value { return f.(*binFolder).quantile(p[0]) }
+	state: func(stateOf) (string, fixedState, growingState) { return growing("bins", binState{}) },
+	growingValue: func(v valueOf) growingReader {
+		q := v.parameters[0]
+		return func(f folder, _ int64) schemas.Value { return f.(*binFolder).quantile(q) }
 	},
 }
 

@@ -1,20 +1,40 @@
 package features
 
 import (
+	"math"
+
 	"github.com/millrace/millrace/schemas"
 )
 
-// Scratch is working memory of ReadInto, for one goroutine at a time. The zero Scratch is ready, for any group; it is at
+// Scratch is working memory of reading, for one goroutine at a time. The zero Scratch is ready, for any group; it is at
 // its best when it stays with one.
 type Scratch struct {
 	group   *Group
-	state   []uint64 // of one accumulator, folded so far
-	folders []folder // by slot
-	runs    []run    // by window, then level
+	state   []uint64  // of one accumulator, folded so far
+	folders []folder  // by slot
+	runs    []run     // of all windows, one after the other
+	ends    []int     // by window: where its runs end
+	limits  []int     // by level: tiles that the windows so far have not taken
+	stored  stored    // of ReadState
+	buffer  []uint64  // of ReadState: an accumulator's states, one after the other
+	spare   *Entity   // of ReadWith
+	levels  []stretch // what is read, and the remainder behind the last level
+	parts   []schemas.Value
+	// of the entity that is read
+	newest, oldest, exactFrom int64
 }
 
-// run is the tiles of one level that a window has and the next shorter one has not.
-type run struct{ from, until int }
+// run is tiles of one level that a window has and, unless it starts anew, the one before it has not.
+type run struct{ level, from, until int }
+
+// stretch is the tiles of one level, of an Entity or of a stored state.
+type stretch struct {
+	count   int
+	rows    []uint64 // of an Entity
+	columns []column // of a stored state
+	times   tileTimes
+	growing [][]uint64
+}
 
 func (s *Scratch) prepare(g *Group) {
 	if s.group == g {
@@ -31,7 +51,11 @@ func (s *Scratch) prepare(g *Group) {
 		}
 	}
 	s.state = make([]uint64, most)
-	s.runs = make([]run, len(g.windows)*(len(g.levels)+1))
+	s.ends = make([]int, len(g.windows))
+	s.limits = make([]int, len(g.levels))
+	s.levels = make([]stretch, len(g.levels)+1)
+	s.parts = make([]schemas.Value, 2*len(g.ratios))
+	s.spare = nil
 }
 
 // Read returns the value of every output as of time at (Unix milliseconds), in the order of Outputs, in out's memory
@@ -48,31 +72,91 @@ func (g *Group) Read(e *Entity, at int64, out []Result) []Result {
 
 // ReadInto is Read with working memory of the caller.
 func (g *Group) ReadInto(s *Scratch, e *Entity, at int64, out []Result) []Result {
-	if cap(out) < len(g.Outputs) {
-		out = make([]Result, len(g.Outputs))
-	}
-	out = out[:len(g.Outputs)]
-	at = min(max(at, -maxTime), maxTime)
-	newest := int64(noTime)
-	if e != nil {
-		newest = e.newestBefore(at)
-	}
-	switch {
-	case newest == noTime:
-		return fill(out, NotFound)
-	case g.ttl > 0 && newest < at-g.ttl:
-		return fill(out, Expired)
-	}
 	s.prepare(g)
-	rest := s.findRuns(e, at)
-	for i := range g.accumulators {
-		if a := &g.accumulators[i]; a.fixed != nil {
-			s.readFixed(a, e, rest, out)
-		} else {
-			s.readGrowing(a, e, rest, out)
+	if e == nil {
+		return fill(g.room(out), NotFound)
+	}
+	s.of(e)
+	return s.read(at, g.room(out), nil)
+}
+
+// of lays an entity ready to be read.
+func (s *Scratch) of(e *Entity) {
+	g := s.group
+	s.newest, s.oldest, s.exactFrom = e.newest, e.oldest, e.exactFrom
+	first := 0
+	for l := len(g.levels); l >= 0; l-- {
+		n := int(e.counts[l])
+		s.levels[l] = stretch{count: n, rows: e.words[first*g.stride : (first+n)*g.stride], growing: e.growing[first*g.growing : (first+n)*g.growing]}
+		first += n
+	}
+}
+
+// ReadState is ReadInto of a stored state, read where it lies; it keeps no reference to it. newest is the entity's newest
+// event time, math.MinInt64 when it has none. It checks the checksum and what memory safety needs; errors are of kind
+// Corrupt.
+func (g *Group) ReadState(s *Scratch, state []byte, at int64, out []Result) (_ []Result, newest int64, err error) {
+	s.prepare(g)
+	b := &s.stored
+	if err := b.open(g, state); err != nil {
+		return out[:0], noTime, g.corrupt(err)
+	}
+	s.newest, s.oldest, s.exactFrom = b.newest, b.oldest, b.exactFrom
+	columns, growing := b.columns, b.growing
+	header := Entity{group: g, newest: b.newest}
+	for l := len(g.levels); l >= 0; l-- {
+		n := int(b.counts[l])
+		s.levels[l] = stretch{count: n}
+		if n > 0 {
+			s.levels[l] = stretch{count: n, columns: columns[:g.stride], growing: growing[:n*g.growing], times: header.timesOf(l)}
+			columns, growing = columns[g.stride:], growing[n*g.growing:]
 		}
 	}
-	return out
+	out = s.read(at, g.room(out), nil)
+	s.stored.b = nil
+	return out, s.newest, nil
+}
+
+// ReadWith is ReadInto as if the row, of event time at, had just been added as the newest of its time: windows end just
+// after it. A row that Add would not apply changes nothing but that end. The errors are Add's.
+func (g *Group) ReadWith(s *Scratch, e *Entity, row schemas.Row, at int64, out []Result) ([]Result, error) {
+	s.prepare(g)
+	if s.spare == nil {
+		s.spare = g.NewEntity()
+	}
+	s.spare.copyFrom(e)
+	if _, err := g.Add(s.spare, row, at, math.MaxInt64); err != nil {
+		return out[:0], err
+	}
+	return g.ReadInto(s, s.spare, at+1, out), nil
+}
+
+// copyFrom makes e, of the same group as from, equal to it. from may be nil.
+func (e *Entity) copyFrom(from *Entity) {
+	words, growing, arena, g := e.words[:0], e.growing[:0], e.arena[:0], e.group
+	if from == nil {
+		*e = *g.NewEntity()
+		return
+	}
+	*e = *from
+	e.words = append(words, from.words...)
+	for _, state := range from.growing {
+		first := len(arena)
+		arena = append(arena, state...)
+		growing = append(growing, arena[first:len(arena):len(arena)])
+	}
+	e.growing, e.arena = growing, arena
+	if from.seen != nil {
+		e.seen = &seen{times: append([]int64(nil), from.seen.times...), hashes: append([]uint64(nil), from.seen.hashes...)}
+	}
+}
+
+// room is out with the length of the outputs.
+func (g *Group) room(out []Result) []Result {
+	if cap(out) < len(g.Outputs) {
+		return make([]Result, len(g.Outputs))
+	}
+	return out[:len(g.Outputs)]
 }
 
 func fill(out []Result, status Status) []Result {
@@ -82,102 +166,288 @@ func fill(out []Result, status Status) []Result {
 	return out
 }
 
+// read resolves all outputs of what prepare and the caller have laid ready, with what a sequence, which may be nil, has folded.
+func (s *Scratch) read(at int64, out []Result, folded *SequentialReader) []Result {
+	g := s.group
+	at = min(max(at, -maxTime), maxTime)
+	newest := s.newestBefore(at)
+	switch {
+	case newest == noTime:
+		return fill(out, NotFound)
+	case g.ttl > 0 && newest < at-g.ttl:
+		return fill(out, Expired)
+	}
+	edge := at
+	if g.Edge == EdgeEvent {
+		edge = newest + 1
+	}
+	s.findRuns(at, edge)
+	if folded != nil {
+		folded.advance()
+	}
+	for i := range g.accumulators {
+		a := &g.accumulators[i]
+		next := 0
+		for w := range a.folds {
+			if !a.folds[w] {
+				continue
+			}
+			s.fold(a, w, folded)
+			for ; next < len(a.reads) && a.reads[next].window == w; next++ {
+				s.put(a, &a.reads[next], at, edge, out)
+			}
+		}
+	}
+	for i := range g.ratios {
+		r := &g.ratios[i]
+		out[r.output] = s.resultOf(r.window, edge, s.divide(r, len(out)), r.empty)
+	}
+	return out
+}
+
+// start is when a tile of a level starts, newestOf its newest event time.
+func (s *Scratch) start(t *stretch, i int) int64 {
+	if t.columns == nil {
+		return int64(t.rows[i*s.group.stride+rowStart])
+	}
+	return t.times.base + t.times.width*int64(t.columns[rowStart].load(s.stored.b, i))
+}
+
+func (s *Scratch) newestOf(t *stretch, i int) int64 {
+	if t.columns == nil {
+		return int64(t.rows[i*s.group.stride+rowNewest])
+	}
+	age := int64(t.columns[rowNewest].load(s.stored.b, i))
+	if t.times.rest {
+		return t.times.base - age
+	}
+	return s.start(t, i) + age
+}
+
+// firstFrom is the index of the first of the first n > 0 tiles that starts at or after time. Most windows start in one
+// level alone, so the ends are tried first.
+func (s *Scratch) firstFrom(t *stretch, n int, time int64) int {
+	low, high := 0, n-1
+	if s.start(t, 0) >= time {
+		return 0
+	}
+	if s.start(t, high) < time {
+		return n
+	}
+	for low < high {
+		middle := int(uint(low+high) >> 1)
+		if s.start(t, middle) < time {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	return low
+}
+
+// endBefore is the number of tiles whose events all lie before time. Tiles do not overlap, so they are the first ones.
+func (s *Scratch) endBefore(t *stretch, time int64) int {
+	low, high := 0, t.count
+	for low < high {
+		middle := int(uint(low+high) >> 1)
+		if s.newestOf(t, middle) < time {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	return low
+}
+
 // newestBefore is the newest event time that a read at a time may see, as far as tiles tell: the newest of those that end
 // before it, else the oldest of the entity, else noTime.
-func (e *Entity) newestBefore(at int64) int64 {
-	g := e.group
+func (s *Scratch) newestBefore(at int64) int64 {
 	switch {
-	case e.newest < at:
-		return e.newest
-	case e.oldest >= at:
+	case s.newest < at: // also without events
+		return s.newest
+	case s.oldest >= at:
 		return noTime
 	}
-	for l := range e.levels {
-		if n := e.levels[l].endBefore(g, at); n > 0 {
-			return e.levels[l].newest(g, n-1)
+	for l := range s.levels {
+		t := &s.levels[l]
+		if n := s.endBefore(t, at); n > 0 {
+			return s.newestOf(t, n-1)
 		}
 	}
-	if e.rest.count > 0 && e.rest.newest(g, 0) < at {
-		return e.rest.newest(g, 0)
-	}
-	return e.oldest
+	return s.oldest
 }
 
-// findRuns finds for each window the tiles that it adds to the next shorter one, and whether the remainder, which only
-// lifetime has, may be seen. Tiles with an event at the time of reading or later are no part of any window.
-func (s *Scratch) findRuns(e *Entity, at int64) (rest bool) {
+// findRuns finds for each window the tiles that it adds to the one before it. Tiles with an event at the time of reading
+// or later are no part of any window.
+func (s *Scratch) findRuns(at, edge int64) {
 	g := s.group
-	for l := range e.levels {
-		in := &e.levels[l]
-		until := in.count
-		if e.newest >= at {
-			until = in.endBefore(g, at)
+	s.runs = s.runs[:0]
+	for w := range g.windows {
+		window := &g.windows[w]
+		if window.fresh {
+			s.limit(window, at, edge)
 		}
-		for w := range g.windows {
-			from := 0
-			if window := &g.windows[w]; !window.lifetime && until > 0 {
-				tail := at - window.length
-				tail -= floorMod(tail, g.levels[window.level].width)
-				from = min(in.firstFrom(g, tail-g.levels[l].width+1), until)
-			}
-			s.runs[w*len(g.levels)+l] = run{from, until}
-			until = from
+		if window.lifetime {
+			s.runRest(at)
+		} else {
+			s.runBack(edge - window.reach() - floorMod(edge-window.reach(), window.width))
 		}
+		s.ends[w] = len(s.runs)
 	}
-	return g.lifetime && e.rest.count > 0 && e.rest.newest(g, 0) < at
 }
 
-// readFixed folds tiles from the newest to the oldest, and reads each output when the fold has come to its tail.
-func (s *Scratch) readFixed(a *accumulator, e *Entity, rest bool, out []Result) {
+// limit sets the limits to where a window ends.
+func (s *Scratch) limit(window *window, at, edge int64) {
+	head := edge - window.delay
+	head -= floorMod(head, window.width)
+	for l := range s.limits {
+		t := &s.levels[l]
+		n := t.count
+		if n > 0 && s.newest >= at {
+			n = s.endBefore(t, at)
+		}
+		if n > 0 && window.delay > 0 {
+			n = s.firstFrom(t, n, head)
+		}
+		s.limits[l] = n
+	}
+}
+
+// runBack takes the tiles back to a window's tail. Where a level has an older tile, no coarser level has a newer one.
+func (s *Scratch) runBack(tail int64) {
+	for l, until := range s.limits {
+		if until == 0 {
+			if s.levels[l].count > 0 && s.start(&s.levels[l], 0) < tail {
+				return
+			}
+			continue
+		}
+		from := s.firstFrom(&s.levels[l], until, tail-s.group.levels[l].width+1)
+		if from < until {
+			s.runs = append(s.runs, run{l, from, until})
+			s.limits[l] = from
+		}
+		if from > 0 {
+			return
+		}
+	}
+}
+
+// runRest takes all tiles, and the remainder where it may be seen.
+func (s *Scratch) runRest(at int64) {
+	for l, until := range s.limits {
+		if until > 0 {
+			s.runs = append(s.runs, run{l, 0, until})
+			s.limits[l] = 0
+		}
+	}
+	l := len(s.limits)
+	if rest := &s.levels[l]; rest.count > 0 && s.newestOf(rest, 0) < at {
+		s.runs = append(s.runs, run{l, 0, 1})
+	}
+}
+
+// fold folds the tiles that window w adds, after those of the window before it unless it starts anew.
+func (s *Scratch) fold(a *accumulator, w int, folded *SequentialReader) {
+	first := 0
+	if w > 0 {
+		first = s.ends[w-1]
+	}
+	if s.group.windows[w].fresh {
+		clear(s.state[:a.words])
+		if a.fixed == nil {
+			s.folders[a.slot].reset()
+		}
+	}
+	for _, r := range s.runs[first:s.ends[w]] {
+		if folded != nil && a.fixed != nil && r.level < len(s.group.levels) {
+			r = folded.fold(a, w, r)
+		}
+		if r.from < r.until {
+			s.foldTiles(a, &s.levels[r.level], r.from, r.until)
+		}
+	}
+}
+
+func (s *Scratch) foldTiles(a *accumulator, t *stretch, from, until int) {
 	g := s.group
-	state := s.state[:a.words]
-	clear(state)
-	next := 0
-	for w := 0; w <= a.window; w++ {
-		for l := range e.levels {
-			if r := s.runs[w*len(g.levels)+l]; r.from < r.until {
-				a.fixed.fold(state, e.levels[l].words[r.from*g.stride+a.offset:r.until*g.stride], g.stride)
-			}
+	switch {
+	case a.fixed == nil:
+		f := s.folders[a.slot]
+		for i := from; i < until; i++ {
+			f.fold(t.growing[i*g.growing+a.slot])
 		}
-		if rest && g.windows[w].lifetime {
-			a.fixed.fold(state, e.rest.words[a.offset:], g.stride)
-		}
-		for ; next < len(a.reads) && a.reads[next].window == w; next++ {
-			r := &a.reads[next]
-			out[r.output] = r.result(r.fixed(state))
-		}
+	case t.columns == nil:
+		a.fixed.fold(s.state[:a.words], t.rows[from*g.stride+a.offset:until*g.stride], g.stride)
+	default:
+		s.foldColumns(a, t.columns[a.offset:a.offset+a.words], from, until)
 	}
 }
 
-func (s *Scratch) readGrowing(a *accumulator, e *Entity, rest bool, out []Result) {
-	g := s.group
-	f := s.folders[a.slot]
-	f.reset()
-	next := 0
-	for w := 0; w <= a.window; w++ {
-		for l := range e.levels {
-			states := e.levels[l].growing
-			r := s.runs[w*len(g.levels)+l]
-			for i := r.from; i < r.until; i++ {
-				f.fold(states[i*g.growing+a.slot])
-			}
+// foldColumns folds words that lie in columns: of the commonest states where they lie, of the others after putting each
+// state's words together.
+func (s *Scratch) foldColumns(a *accumulator, columns []column, from, until int) {
+	b := s.stored.b
+	switch a.op {
+	case opCount:
+		s.state[0] += columns[0].sumWords(b, from, until)
+	case opSum:
+		s.state[0] += columns[0].sumWords(b, from, until)
+		s.state[1] = math.Float64bits(columns[1].addFloats(math.Float64frombits(s.state[1]), b, from, until))
+	case opMax:
+		s.state[0] = max(s.state[0], columns[0].greatest(b, from, until))
+	default:
+		n := (until - from) * a.words
+		if cap(s.buffer) < n {
+			s.buffer = make([]uint64, n)
 		}
-		if rest && g.windows[w].lifetime {
-			f.fold(e.rest.growing[a.slot])
+		for c := range columns {
+			columns[c].unpack(s.buffer[c:n], a.words, b, from, until)
 		}
-		for ; next < len(a.reads) && a.reads[next].window == w; next++ {
-			r := &a.reads[next]
-			out[r.output] = r.result(r.growing(f))
-		}
+		a.fixed.fold(s.state[:a.words], s.buffer[:n], a.words)
 	}
 }
 
-func (r *read) result(v schemas.Value) Result {
+// put makes a value of what is folded.
+func (s *Scratch) put(a *accumulator, r *read, at, edge int64, out []Result) {
+	asOf := edge
+	if r.readsClock {
+		asOf = at
+	}
+	var v schemas.Value
+	if a.fixed != nil {
+		v = r.fixed(s.state[:a.words], asOf)
+	} else {
+		v = r.growing(s.folders[a.slot], asOf)
+	}
+	if r.output >= len(out) {
+		s.parts[r.output-len(out)] = v
+		return
+	}
+	out[r.output] = s.resultOf(r.window, edge, v, r.empty)
+}
+
+// resultOf is a value's result, and Overflow when its window begins before the exact tiles that are kept.
+func (s *Scratch) resultOf(w int, edge int64, v, empty schemas.Value) Result {
+	if s.exactFrom != noTime {
+		if window := &s.group.windows[w]; window.exact && edge-window.reach() < s.exactFrom {
+			return Result{Status: Overflow}
+		}
+	}
 	if v.IsNull() {
-		v = r.empty
-	}
-	if v.IsNull() {
-		return Result{Status: Null}
+		if v = empty; v.IsNull() {
+			return Result{Status: Null}
+		}
 	}
 	return Result{Value: v, Status: Present}
+}
+
+// divide is a ratio's value, null where a part is or the denominator is 0. outputs is their number.
+func (s *Scratch) divide(r *ratio, outputs int) schemas.Value {
+	above, ok := s.parts[r.numerator-outputs].Float()
+	below, known := s.parts[r.denominator-outputs].Float()
+	if !ok || !known || below == 0 {
+		return schemas.NullValue()
+	}
+	return number(above / below)
 }

@@ -6,19 +6,27 @@ import (
 	"github.com/millrace/millrace/schemas"
 )
 
-// stddev(x) is the population standard deviation of the values: 0 for one value, null for none.
-var stddevAggregate = aggregate{
-	argument: numberArgument,
-	kind:     kindFloat,
-	state:    func(schemas.Kind) (string, fixedState, growingState) { return fixed("moments", momentState{}) },
-	fixedValue: func(schemas.Kind, []float64) func([]uint64) schemas.Value {
-		return func(s []uint64) schemas.Value {
-			if s[0] == 0 {
-				return schemas.NullValue()
+// stddev(x) is the population standard deviation of the values and variance(x) its square: 0 for one value, null for
+// none. Exact up to rounding, which does not grow with the mean.
+var (
+	stddevAggregate   = momentAggregate(math.Sqrt)
+	varianceAggregate = momentAggregate(func(variance float64) float64 { return variance })
+)
+
+func momentAggregate(of func(variance float64) float64) aggregate {
+	return aggregate{
+		argument: numberArgument,
+		kind:     kindFloat,
+		state:    func(stateOf) (string, fixedState, growingState) { return fixed("moments", momentState{}) },
+		fixedValue: func(valueOf) fixedReader {
+			return func(s []uint64, _ int64) schemas.Value {
+				if s[0] == 0 {
+					return schemas.NullValue()
+				}
+				return number(of(math.Float64frombits(s[2]) / float64(s[0])))
 			}
-			return number(math.Sqrt(math.Float64frombits(s[2]) / float64(s[0])))
-		}
-	},
+		},
+	}
 }
 
 // momentState is {n, mean, sum of squared deviations from the mean}: Welford's update and the merge of Chan, Golub and

@@ -10,9 +10,9 @@ import (
 var sumAggregate = aggregate{
 	argument: numberArgument,
 	kind:     kindFloat,
-	state:    func(schemas.Kind) (string, fixedState, growingState) { return fixed("sum", sumState{}) },
-	fixedValue: func(schemas.Kind, []float64) func([]uint64) schemas.Value {
-		return func(s []uint64) schemas.Value {
+	state:    func(stateOf) (string, fixedState, growingState) { return fixed("sum", sumState{}) },
+	fixedValue: func(valueOf) fixedReader {
+		return func(s []uint64, _ int64) schemas.Value {
 			if s[0] == 0 {
 				return schemas.NullValue()
 			}

@@ -284,27 +284,26 @@ func (w *world) events() (drift []schemas.Drift, requests []schemas.Retrain) {
 // until waits for a number of events of a kind.
 func (w *world) until(kind string, n int) (drift []schemas.Drift, requests []schemas.Retrain) {
 	w.t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
+	w.eventually(fmt.Sprintf("%d events of kind %s", n, kind), func() bool {
 		drift, requests = w.events()
-		if len(of(drift, kind)) >= n {
-			return drift, requests
-		}
-		if time.Now().After(deadline) {
-			w.t.Fatalf("%d events of kind %s, want %d: %v", len(of(drift, kind)), kind, n, summary(drift))
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+		return len(of(drift, kind)) >= n
+	})
+	return drift, requests
 }
 
 func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
-	deadline := time.Now().Add(patience)
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
 	for !ok() {
-		if time.Now().After(deadline) {
-			w.t.Fatalf("never: %s", what)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			drift, _ := w.events()
+			w.t.Fatalf("never: %s; there are %v", what, summary(drift))
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }
 

@@ -29,7 +29,7 @@ func TestBadFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			src, want, _ := strings.Cut(string(content), faultsBelow)
-			_, faults := load([]byte(src), readTestdata)
+			_, faults := load([]byte(src), readTestdata, "")
 			var got strings.Builder
 			for _, f := range faults {
 				got.WriteString("# " + f.String() + "\n")

@@ -89,7 +89,7 @@ expect routes ATL-XXX n_1h=not_found
 `
 
 func TestDerivedColumnsInFeatureTests(t *testing.T) {
-	results, err := Test(t.Context(), projectOf(t, derivedProject, map[string]string{"routes.txtar": sourcesTest}), nil)
+	results, err := Test(t.Context(), projectOf(t, derivedProject, map[string]string{"routes.txtar": sourcesTest}).Dir, Engine(nil))
 	if err != nil || len(results) != 1 || results[0].Err != nil {
 		t.Errorf("%+v, %v", results, err)
 	}

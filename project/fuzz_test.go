@@ -21,7 +21,7 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Add(smallProject)
 	f.Fuzz(func(t *testing.T, src string) {
-		p, faults := load([]byte(src), readSchemas)
+		p, faults := load([]byte(src), readSchemas, "")
 		for _, fault := range faults {
 			if fault.Msg == "" || fault.Line < 0 || (fault.Line == 0) != (fault.Col == 0) {
 				t.Fatalf("fault %+v", fault)

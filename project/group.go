@@ -14,14 +14,15 @@ import (
 
 // Defaults of a feature group.
 const (
-	DefaultFlush        = 100 * time.Millisecond
+	DefaultFlush        = 10 * time.Millisecond
 	DefaultOfflineEvery = time.Hour
 )
 
 // group is nil when it has faults.
 func (l *loader) group(e entry) *Group {
 	before := len(l.faults)
-	o := l.object(e.value, "feature group "+e.key, "source", "entity", "where", "windows", "lateness", "ttl", "features", "offline", "flush")
+	o := l.object(e.value, "feature group "+e.key, "source", "entity", "where", "windows", "lateness", "ttl", "features", "offline", "flush",
+		"error", "exact", "exact_events", "edge", "dedup")
 	o.value.line, o.value.col = e.line, e.col
 	source := l.sourceNamed(o.get("source"), o.what, o.text("source"))
 	d := features.Definition{
@@ -30,6 +31,14 @@ func (l *loader) group(e entry) *Group {
 		Entity:  plain(l.required(o, "entity")),
 		Windows: plain(o.texts("windows")),
 		TTL:     o.duration("ttl", 0, 0),
+
+		Tiles:       l.tiles(o),
+		Exact:       o.flag("exact"),
+		ExactEvents: int(o.integer("exact_events", features.DefaultExactEvents, 1, features.MaxExactEvents)),
+		Dedup:       l.dedup(o),
+	}
+	if o.choice("edge", features.EdgeNow.String(), features.EdgeEvent.String()) == features.EdgeEvent.String() {
+		d.Edge = features.EdgeEvent
 	}
 	if source != nil {
 		d.Lateness, d.Future = o.duration("lateness", source.Lateness, 0), source.Future
@@ -53,12 +62,46 @@ func (l *loader) group(e entry) *Group {
 	}
 	g.Group = compiled
 	// What is looked up is kept with the re-keyed record: a table that changes must not change what was computed.
-	g.Direct = !source.Merged() && len(source.Enrichments) == 0 && source.Partitioner == PartitionerMurmur2 && len(d.Entity) == 1 && d.Entity[0] == source.Key
+	g.Direct = !source.Merged() && len(source.Enrichments) == 0 && source.Partitioner != PartitionerUnknown && len(d.Entity) == 1 && d.Entity[0] == source.Key
 	g.KeyedTopic = l.project.TopicPrefix + e.key + ".keyed"
 	if g.Direct {
 		g.KeyedTopic = source.Topic
 	}
 	return g
+}
+
+// tiles is how many tiles the windows' error stands for, 0 when there is none.
+func (l *loader) tiles(group object) int {
+	text := group.textOr("error", "")
+	if text == "" {
+		return 0
+	}
+	tiles, err := features.ParseError(text)
+	if err != nil {
+		l.faultAt(group.get("error"), "", "%s: error: %v", group.what, err)
+	}
+	return tiles
+}
+
+// dedup is an expression, or a mapping with by.
+func (l *loader) dedup(group object) *features.DedupDefinition {
+	v := group.get("dedup")
+	switch {
+	case !group.has("dedup"):
+		return nil
+	case v.shape == text:
+		return &features.DedupDefinition{By: v.text}
+	}
+	o := l.object(v, group.what+": dedup", "by", "within", "most")
+	d := &features.DedupDefinition{
+		By:     o.text("by"),
+		Within: o.duration("within", features.DefaultDedupWithin, time.Millisecond),
+		Most:   int(o.integer("most", features.DefaultDedupMost, 1, features.MaxDedup)),
+	}
+	if d.By == "" {
+		return nil // recorded
+	}
+	return d
 }
 
 // sourceNamed is a declared source, nil when there is none or it has no schema.
@@ -144,8 +187,9 @@ func (l *loader) features(group object, d *features.Definition) map[string]objec
 			o = object{l: l, what: "feature " + d.Name + "." + e.key, value: value{line: e.value.line, col: e.value.col}}
 			f.Aggregate = e.value.text
 		} else {
-			o = l.object(e.value, "feature "+d.Name+"."+e.key, "aggregate", "windows", "where", "default")
+			o = l.object(e.value, "feature "+d.Name+"."+e.key, "aggregate", "windows", "where", "default", "by", "most", "exact")
 			f.Aggregate, f.Where, f.Windows = o.text("aggregate"), o.textOr("where", ""), plain(o.texts("windows"))
+			f.By, f.Most, f.Exact = o.textOr("by", ""), int(o.integer("most", 0, 1, features.MaxCategories)), o.flag("exact")
 			if o.has("default") {
 				f.Default = l.number(o, "default")
 			}
@@ -179,7 +223,8 @@ func (l *loader) definitionFault(group object, declared map[string]object, err e
 			o, key = f, "aggregate"
 		}
 	}
-	for prefix, setting := range map[string]string{"where: ": "where", "window: ": "windows", "default: ": "default", "entity: ": "entity", "lateness ": "lateness", "ttl ": "ttl"} {
+	for prefix, setting := range map[string]string{"where: ": "where", "window: ": "windows", "default: ": "default", "entity: ": "entity", "lateness ": "lateness", "ttl ": "ttl",
+		"by: ": "by", "most: ": "most", "dedup: ": "dedup"} {
 		if strings.HasPrefix(msg, prefix) {
 			key = setting
 		}
@@ -204,6 +249,11 @@ func (l *loader) definitionFault(group object, declared map[string]object, err e
 
 // nearestItem is the item of a list that a message quotes, else the list.
 func nearestItem(v value, msg string) value {
+	for _, item := range v.items {
+		if strings.Contains(msg, strconv.Quote(item.text)) {
+			return item
+		}
+	}
 	for _, item := range v.items {
 		if item.text != "" && strings.Contains(msg, item.text) {
 			return item

@@ -21,7 +21,9 @@ const MaxPartitions = 10000
 
 // Load reads and checks the project in a folder. Its error is Faults (kind BadProject) when the project has any, all of them at once;
 // a folder without a project file is an error of kind NotFound.
-func Load(dir string) (*Project, error) {
+func Load(dir string) (*Project, error) { return loadFolder(dir, "") }
+
+func loadFolder(dir, suffix string) (*Project, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, failure.Wrap(failure.NotFound, dir, "opening the project folder", err)
@@ -34,17 +36,40 @@ func Load(dir string) (*Project, error) {
 	if err != nil {
 		return nil, failure.Wrap(failure.Internal, dir, "reading the project file", err)
 	}
-	p, faults := load(src, root.ReadFile)
+	files := map[string]string{FileName: string(src)}
+	p, faults := load(src, func(name string) ([]byte, error) {
+		text, err := root.ReadFile(name)
+		if err == nil {
+			files[name] = string(text)
+		}
+		return text, err
+	}, suffix)
 	if len(faults) > 0 {
 		return nil, faults
 	}
-	p.Dir = dir
+	p.Dir, p.Files = dir, files
 	return p, nil
 }
 
-// load checks a project file; read gives the files it names, by their path in the folder.
-func load(src []byte, read func(string) ([]byte, error)) (*Project, Faults) {
-	l := &loader{project: &Project{}, read: read}
+// LoadFiles is Load of a project's Files, for a project as it was when they were kept. It has no Dir.
+func LoadFiles(files map[string]string) (*Project, error) {
+	p, faults := load([]byte(files[FileName]), func(name string) ([]byte, error) {
+		text, ok := files[name]
+		if !ok {
+			return nil, fs.ErrNotExist
+		}
+		return []byte(text), nil
+	}, "")
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	p.Files = files
+	return p, nil
+}
+
+// load checks a project file; read gives the files it names, by their path in the folder. A suffix isolates the project.
+func load(src []byte, read func(string) ([]byte, error), suffix string) (*Project, Faults) {
+	l := &loader{project: &Project{}, read: read, suffix: suffix}
 	if v := l.parseYAML(src); v.shape == mapping {
 		l.top(v)
 	} else if len(l.faults) == 0 {
@@ -59,6 +84,7 @@ type loader struct {
 	project *Project
 	read    func(string) ([]byte, error)
 	faults  Faults
+	suffix  string // of the name of an isolated project; empty otherwise
 
 	resolving  resolving
 	badTables  map[string]bool // declared, but without a schema
@@ -84,6 +110,7 @@ func (l *loader) top(v value) {
 	}
 	p.Partitions = int32(o.integer("partitions", DefaultPartitions, 1, MaxPartitions))
 	p.Clock = o.choice("clock", ClockWall, ClockEvent)
+	l.isolate()
 	l.badSources, l.badGroups = map[string]bool{}, map[string]bool{}
 	l.tables(l.section(o, "tables", "table"))
 	l.resolveAll(l.section(o, "sources", "source"), l.section(o, "features", "feature group"))

@@ -25,7 +25,7 @@ func loadFlights(t *testing.T) *Project {
 // loadText loads a file whose schemas are those of testdata.
 func loadText(t *testing.T, src string) *Project {
 	t.Helper()
-	p, faults := load([]byte(src), readTestdata)
+	p, faults := load([]byte(src), readTestdata, "")
 	if len(faults) > 0 {
 		t.Fatalf("\n%v", faults)
 	}

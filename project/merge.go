@@ -67,24 +67,21 @@ func (s *Source) From(root *Source, event schemas.Row, at int64, into schemas.Ro
 	return row, takes && s.Accepts(row)
 }
 
-// Sequence orders events of one event time: those of a merged source by the name of the part, partition and offset, all others by offset,
-// since entities of theirs come from one partition.
+// Sequence orders events of one event time: those of a merged source by the name of the part, then as features.Sequence, which orders
+// those of all others.
 func (s *Source) Sequence(root *Source, partition int32, offset int64) int64 {
-	if !s.Merged() {
-		return offset
-	}
-	rank := int64(0)
+	within := features.Sequence(partition, offset)
 	if p := s.Part(root.Name); p != nil {
-		rank = p.rank
+		return p.rank<<rankShift | within
 	}
-	return rank<<(partitionBits+offsetBits) | int64(partition)<<offsetBits | offset
+	return within
 }
 
-// The parts of a sequence: MaxParts and MaxPartitions fit, and more records than a partition will ever have.
-const (
-	partitionBits = 14
-	offsetBits    = 44
-)
+// rankShift is above the offset's 44 bits and 14 of the partition, in which MaxPartitions fits; MaxParts fits in what is left.
+const rankShift = 58
+
+// Plain reports whether the source's rows are its records, all of them.
+func (s *Source) Plain() bool { return !s.Merged() && s.Where == nil && s.Schema == s.Schema.Record() }
 
 // Merged reports whether the source has no topic of its own but is made of others.
 func (s *Source) Merged() bool { return len(s.Parts) > 0 }
@@ -119,8 +116,9 @@ type mergedColumn struct {
 func (l *loader) merge(e entry) *Source {
 	o := l.object(e.value, "source "+e.key, "merge", "lateness", "partitions", "derive", "where")
 	o.value.line, o.value.col = e.line, e.col
-	s := &Source{Name: e.key, Line: e.line, col: e.col, Format: schemas.Avro, Time: MergedTime, Partitioner: PartitionerUnknown}
+	s := &Source{Name: e.key, Line: e.line, col: e.col, Format: schemas.Avro, Time: MergedTime, Partitioner: PartitionerUnknown, OfflineBy: OfflineByDay}
 	s.Partitions = int32(o.integer("partitions", int64(l.project.Partitions), 1, MaxPartitions))
+	l.isolatePartitions(s)
 	before := len(l.faults)
 	const hint = "source: {columns: {name: expression}}"
 	v := o.get("merge")

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -88,7 +89,7 @@ func TestMergedSequence(t *testing.T) {
 	var last int64 = -1
 	for _, root := range []string{"arrivals", "departures"} {
 		for _, partition := range []int32{0, 1, MaxPartitions} {
-			for _, offset := range []int64{0, 1, 1<<offsetBits - 1} {
+			for _, offset := range []int64{0, 1, features.MaxOffset} {
 				n := s.Sequence(p.Source(root), partition, offset)
 				if n <= last {
 					t.Errorf("%s %d/%d is %d, not above %d", root, partition, offset, n, last)
@@ -97,10 +98,10 @@ func TestMergedSequence(t *testing.T) {
 			}
 		}
 	}
-	if s.Sequence(&Source{Name: "?"}, 0, 1) != 1 || p.Source("arrivals").Sequence(p.Source("arrivals"), 7, 5) != 5 {
-		t.Error("a sequence of one source is not its offset")
+	if s.Sequence(&Source{Name: "?"}, 0, 1) != 1 || p.Source("arrivals").Sequence(p.Source("arrivals"), 7, 5) != features.Sequence(7, 5) {
+		t.Error("a sequence of one source is not that of its partition and offset")
 	}
-	if MaxPartitions >= 1<<partitionBits || (MaxParts-1)<<(partitionBits+offsetBits) > math.MaxInt64-(1<<(partitionBits+offsetBits)-1) {
+	if features.Sequence(MaxPartitions-1, features.MaxOffset) >= 1<<rankShift || (MaxParts-1)<<rankShift > math.MaxInt64-(1<<rankShift-1) {
 		t.Error("the parts of a sequence do not fit")
 	}
 }
@@ -119,7 +120,7 @@ expect airports XXX n_1h=not_found
 
 func TestMergedSourceInFeatureTests(t *testing.T) {
 	p := projectOf(t, mergedProject, map[string]string{"a.txtar": mergedTest, "b.txtar": "event movements {}\n"})
-	results, err := Test(t.Context(), p, nil)
+	results, err := Test(t.Context(), p.Dir, Engine(nil))
 	if err != nil || len(results) != 2 || results[0].Err != nil {
 		t.Fatalf("%+v, %v", results, err)
 	}

@@ -158,6 +158,19 @@ func (o object) duration(key string, fallback, least time.Duration) time.Duratio
 	return d
 }
 
+// flag is true or false, false when absent.
+func (o object) flag(key string) bool {
+	v := o.get(key)
+	if v.shape == absent || v.shape == broken {
+		return false
+	}
+	if v.shape != boolean {
+		o.l.faultAt(v, "write true or false", "%s: %s must be a boolean, not %s", o.what, key, shapeNames[v.shape])
+		return false
+	}
+	return v.text == "true"
+}
+
 // integer is a whole number from least to most.
 func (o object) integer(key string, fallback, least, most int64) int64 {
 	v := o.get(key)

@@ -9,7 +9,8 @@ import (
 
 // Project is a checked project folder: everything in it resolves, compiles and has its type.
 type Project struct {
-	Dir         string // the folder
+	Dir         string            // the folder
+	Files       map[string]string // the text of the project file and of what it names, by path in the folder: LoadFiles reads them again
 	Name        string
 	TopicPrefix string // before the names of own and keyed topics, never of the user's
 	Partitions  int32  // of own topics, and of the sources that do not say
@@ -33,7 +34,7 @@ type Source struct {
 	SchemaFile  string          // relative to Dir
 	Format      schemas.Format
 	Key, Time   string // columns: the record key, the event time
-	Partitioner string // PartitionerMurmur2 or PartitionerUnknown
+	Partitioner string // PartitionerMurmur2, PartitionerCRC32 or PartitionerUnknown
 	Lateness    time.Duration
 	Future      time.Duration // events further than this ahead of the clock are dead letters; 0 accepts all
 	Partitions  int32         // created with; an existing topic's own count is adopted
@@ -41,14 +42,22 @@ type Source struct {
 	Derived     []Derived
 	Parts       []*Part              // of a source that is merged of others and has no topic, key and files of its own; else nil
 	Where       *features.Expression // what is not an event of the source: groups, models and labels pass it over; nil takes every record
+	OfflineBy   string               // how the files of its events are laid out: OfflineByDay or OfflineByMonth
 	Line        int
 	col         int
 }
+
+// The layouts of offline files: how much event time a folder spans.
+const (
+	OfflineByDay   = "day"
+	OfflineByMonth = "month" // for a history of years that is thin: a file costs as much as thousands of its rows
+)
 
 // What is known of how a source's producers choose partitions.
 const (
 	PartitionerUnknown = "unknown" // groups re-key through a topic of their own
 	PartitionerMurmur2 = "murmur2" // the Java client's and franz-go's: groups on the source's key read it directly
+	PartitionerCRC32   = "crc32"   // librdkafka's (confluent-kafka in Python, Go and .NET, kcat): the same
 )
 
 // TimeIndex is the event time's index in the schema.
@@ -66,6 +75,14 @@ type Group struct {
 	Offline    OfflineSettings
 	Flush      time.Duration // at most so long between an event and its state in Redis
 	col        int
+}
+
+// Partitioner is how the group's entities are spread over the partitions of the topic that it is computed from.
+func (g *Group) Partitioner() string {
+	if g.Direct {
+		return g.Source.Partitioner
+	}
+	return PartitionerMurmur2 // of our own keyed topics
 }
 
 // OfflineSettings says how often a group's values are written offline.

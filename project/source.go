@@ -13,21 +13,24 @@ func (l *loader) source(e entry) *Source {
 	if (object{l: l, value: e.value}).has("merge") {
 		return l.merge(e)
 	}
-	o := l.object(e.value, "source "+e.key, "topic", "schema", "format", "key", "time", "partitioner", "lateness", "future", "partitions", "derive", "where", "enrich")
+	o := l.object(e.value, "source "+e.key, "topic", "schema", "format", "key", "time", "partitioner", "lateness", "future", "partitions", "offline", "derive", "where", "enrich")
 	o.value.line, o.value.col = e.line, e.col
 	s := &Source{
 		Name: e.key, Line: e.line, col: e.col,
 		Topic:       o.textOr("topic", e.key),
 		SchemaFile:  o.text("schema"),
 		Format:      schemas.Format(o.choice("format", string(schemas.Avro), string(schemas.Confluent), string(schemas.JSON))),
-		Partitioner: o.choice("partitioner", PartitionerUnknown, PartitionerMurmur2),
+		Partitioner: o.choice("partitioner", PartitionerUnknown, PartitionerMurmur2, PartitionerCRC32),
 		Lateness:    o.duration("lateness", 0, 0),
 		Future:      o.duration("future", 0, 0),
 		Partitions:  int32(o.integer("partitions", int64(l.project.Partitions), 1, MaxPartitions)),
 	}
+	kept := l.object(o.get("offline"), o.what+": offline", "by")
+	s.OfflineBy = kept.choice("by", OfflineByDay, OfflineByMonth)
 	if !topicPattern.MatchString(s.Topic) {
 		l.faultAt(o.get("topic"), "", "%s: a topic has letters, digits, '.', '_' and '-' only, at most 200, not %q", o.what, s.Topic)
 	}
+	l.isolateSource(s)
 	if s.SchemaFile != "" {
 		s.Schema = l.schema(o.get("schema"), s.SchemaFile)
 	}

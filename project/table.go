@@ -2,12 +2,14 @@ package project
 
 import (
 	"cmp"
+	"context"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/millrace/millrace/features"
+	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -71,6 +73,7 @@ func (l *loader) table(e entry) *Table {
 		MaxRows: int(o.integer("max_rows", DefaultTableRows, 1, MaxTableRows)),
 	}
 	l.checkOrigin(o, t)
+	l.isolateTable(t)
 	if t.SchemaFile != "" {
 		t.Schema = l.schema(o.get("schema"), t.SchemaFile)
 	}
@@ -245,6 +248,25 @@ func (s *Source) enriched(x *features.Expression) bool {
 // Tables are the tables of a project by name, for lookups.
 type Tables map[string]*features.Table
 
+// NewTables are the project's tables without any rows.
+func (p *Project) NewTables() Tables {
+	tables := Tables{}
+	for _, t := range p.Tables {
+		tables[t.Name] = features.NewTable(t.Name, t.MaxRows)
+	}
+	return tables
+}
+
+// Table is the table of that name, nil when there is none.
+func (p *Project) Table(name string) *Table {
+	for _, t := range p.Tables {
+		if t.Name == name {
+			return t
+		}
+	}
+	return nil
+}
+
 // Enrich fills the columns of a source's row that are looked up, as of the event's time, and computes those derived from them. missed is
 // told the table of each lookup that found nothing; the columns are null then. It changes nothing for a source without enrichments.
 func (t Tables) Enrich(s *Source, row schemas.Row, at int64, missed func(table string)) {
@@ -278,4 +300,22 @@ func (t *Table) Put(into *features.Table, row schemas.Row, known int64) error {
 		from = row[t.Schema.Index(t.ValidFrom)].Int()
 	}
 	return into.Put(row[t.KeyIndex()].Text(), from, row)
+}
+
+// Put adds a row to the named table of a project, as a JSON record, valid from the time that it names, else always; NotFound where there
+// is no such table.
+func (t Tables) Put(ctx context.Context, p *Project, name string, record []byte) error {
+	table := p.Table(name)
+	if table == nil {
+		return failure.New(failure.NotFound, name, "there is no such source")
+	}
+	decoder, err := schemas.NewDecoder(table.Schema, schemas.JSON, nil)
+	if err != nil {
+		return err
+	}
+	row, err := decoder.Decode(ctx, record, nil)
+	if err != nil {
+		return err
+	}
+	return table.Put(t[name], row, features.Always)
 }

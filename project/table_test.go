@@ -37,7 +37,7 @@ expect airports ATL n=4 far=1 miles=2000
 
 func TestEnrichedSource(t *testing.T) {
 	p := projectOf(t, enrichedProject, map[string]string{"a.txtar": enrichedTest, "b.txtar": enrichedTest})
-	results, err := Test(t.Context(), p, nil)
+	results, err := Test(t.Context(), p.Dir, Engine(nil))
 	if err != nil || len(results) != 2 || results[0].Err != nil || results[1].Err != nil {
 		t.Errorf("%+v, %v", results, err)
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 func TestFlightsFeatureTests(t *testing.T) {
-	results, err := Test(t.Context(), loadFlights(t), nil)
+	results, err := Test(t.Context(), flightsFolder, Engine(nil))
 	if err != nil || len(results) != 2 {
 		t.Fatalf("%d results, %v", len(results), err)
 	}
@@ -68,7 +68,7 @@ func TestFeatureTestsThatFail(t *testing.T) {
 		"f_alone.txtar":  "at 2001-05-01T10:01:00Z\nexpect airports ATL n=not_found\n", // nothing is left of the tests before
 		"notes.md":       "not a test",
 	})
-	results, err := Test(t.Context(), p, nil)
+	results, err := Test(t.Context(), p.Dir, Engine(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestFeatureTestsThatFail(t *testing.T) {
 }
 
 func TestWithoutFeatureTests(t *testing.T) {
-	if results, err := Test(t.Context(), projectWithTests(t, nil), nil); err != nil || len(results) != 0 {
+	if results, err := Test(t.Context(), projectWithTests(t, nil).Dir, Engine(nil)); err != nil || len(results) != 0 {
 		t.Errorf("%v, %v", results, err)
 	}
 }
@@ -99,7 +99,50 @@ func TestWithoutFeatureTests(t *testing.T) {
 func TestFeatureTestsStop(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Test(ctx, loadFlights(t), nil); !errors.Is(err, context.Canceled) {
+	if _, err := Test(ctx, flightsFolder, Engine(nil)); !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v", err)
+	}
+}
+
+func TestFilesThatCarryNoUsableProject(t *testing.T) {
+	outside := filepath.Join(t.TempDir(), "outside.txtar")
+	if err := os.WriteFile(outside, []byte("at 2001-05-01T10:01:00Z\n-- millrace.yaml --\n-- ../x --\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		outside:                          "../x: is not a path within the project's folder",
+		filepath.Join(outside, "gone"):   "reading a feature test",
+		"testdata/schemas/arrival.avsc":  "the feature test carries no project",
+		flightsFolder + "/millrace.yaml": "the feature test carries no project",
+	} {
+		if err := TestFile(t.Context(), file, Engine(nil)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", file, err, want)
+		}
+	}
+}
+
+// TestIsolated has nothing of an isolated project meet the project itself.
+func TestIsolated(t *testing.T) {
+	p := loadFlights(t)
+	own := map[string]bool{}
+	for _, topic := range p.Topology() {
+		own[topic.Name] = true
+	}
+	isolated, err := LoadIsolated(flightsFolder, "_test_1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if isolated.Name != "flights_test_1" {
+		t.Errorf("it is called %s", isolated.Name)
+	}
+	for _, topic := range isolated.Topology() {
+		if own[topic.Name] || !strings.HasPrefix(topic.Name, "flights_test_1.") {
+			t.Errorf("its topic %s is not its own", topic.Name)
+		}
+	}
+	for i, g := range isolated.Groups {
+		if g.Version != p.Groups[i].Version {
+			t.Errorf("group %s has version %s, in the project %s: it would not be the same that is tested", g.Name, g.Version, p.Groups[i].Version)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package schemas
 
 import (
+	"errors"
 	"strconv"
 
 	"github.com/millrace/millrace/internal/failure"
@@ -17,6 +18,22 @@ const (
 	HeaderStage     = "millrace-stage"
 )
 
+// The classes of dead letters that could be decoded (those that could not have a RecordError's).
+const (
+	ClassFuture = "future" // too far ahead of the clock
+	ClassLate   = "late"   // older than everything its group keeps
+	ClassEntity = "entity" // no usable entity key, or a value that an aggregate cannot take
+)
+
+// ClassOf is the class of a record that failed so when it was decoded or added to its entity.
+func ClassOf(err error) string {
+	var r *RecordError
+	if errors.As(err, &r) {
+		return r.Class
+	}
+	return ClassEntity
+}
+
 // Header is a Kafka record header; kgo.RecordHeader(h) converts it as it is.
 type Header struct {
 	Key   string
@@ -30,7 +47,7 @@ type DeadLetter struct {
 	Partition int32  `json:"partition"`
 	Offset    int64  `json:"offset"`
 	Timestamp int64  `json:"timestamp"` // the original record's, Unix milliseconds
-	Class     string `json:"class"`     // of RecordError, or the stage's own ("late", "future")
+	Class     string `json:"class"`     // of RecordError, one of those above, or the stage's own
 	Reason    string `json:"reason"`
 	Stage     string `json:"stage"`
 	Key       []byte `json:"key"`

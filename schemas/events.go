@@ -45,16 +45,28 @@ type Prediction struct {
 type PredictionInput struct {
 	Name      string   `json:"name"`
 	Value     *float64 `json:"value"`
-	Status    string   `json:"status"`     // present, null, not_found or expired
+	Status    string   `json:"status"`     // present, null, not_found, expired or overflow
 	EventTime int64    `json:"event_time"` // newest event of the entity, 0 when there is none
 }
 
-// ReadPosition says how far a group's partition was applied when it was read.
+// ReadPosition says how far a group's partition was applied when it was read. What was read is a function of the source's events below
+// it, so that it can be computed again from them.
 type ReadPosition struct {
 	Group     string `json:"group"`
+	Version   string `json:"version"` // of the group's definition
 	Partition int32  `json:"partition"`
 	Next      int64  `json:"next"`   // offset of the next record to apply
 	Newest    int64  `json:"newest"` // newest event time applied
+
+	// Sources says the same in the offsets of the topics that the group's records were re-keyed from. It is empty for a group that reads
+	// its source directly: Next is an offset of that source then.
+	Sources []SourcePosition `json:"sources"`
+}
+
+// SourcePosition is how far the topic of a source was applied to one partition of a group.
+type SourcePosition struct {
+	Source string  `json:"source"`
+	Next   []int64 `json:"next"` // by the topic's partition, the offset after the last record applied; 0 before the first
 }
 
 // Contribution is what one input added to the score, in margin (log-odds) space.

@@ -2,6 +2,7 @@ package schemas
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"math"
 	"strconv"
 	"time"
@@ -12,16 +13,17 @@ type Kind uint8
 
 // The column types that records are reduced to.
 const (
-	Null   Kind = iota
-	Bool        // Avro boolean
-	Int         // Avro int, long
-	Float       // Avro float, double
-	String      // Avro string, enum
-	Time        // Avro long with logicalType timestamp-millis or timestamp-micros: Unix milliseconds, UTC
-	Bytes       // Avro bytes, fixed
+	Null      Kind = iota
+	Bool           // Avro boolean
+	Int            // Avro int, long
+	Float          // Avro float, double
+	String         // Avro string, enum
+	Time           // Avro long with logicalType timestamp-millis or timestamp-micros: Unix milliseconds, UTC
+	Bytes          // Avro bytes, fixed
+	Composite      // a list or a map, as JSON: some features' values, never a column's
 )
 
-var kindNames = [...]string{"null", "bool", "int", "float", "string", "time", "bytes"}
+var kindNames = [...]string{"null", "bool", "int", "float", "string", "time", "bytes", "json"}
 
 func (k Kind) String() string { return kindNames[k] }
 
@@ -61,6 +63,9 @@ func TimeValue(ms int64) Value { return Value{kind: Time, bits: uint64(ms)} }
 // BytesValue holds raw bytes.
 func BytesValue(b string) Value { return Value{kind: Bytes, text: b} }
 
+// CompositeValue holds a list or a map, written as JSON.
+func CompositeValue(document string) Value { return Value{kind: Composite, text: document} }
+
 // Kind is the value's type; Null when it is absent.
 func (v Value) Kind() Kind { return v.kind }
 
@@ -73,7 +78,7 @@ func (v Value) Bool() bool { return v.bits != 0 }
 // Int is the integer of an Int or the Unix milliseconds of a Time value.
 func (v Value) Int() int64 { return int64(v.bits) }
 
-// Str is the text of a String or the content of a Bytes value.
+// Str is the text of a String or Composite or the content of a Bytes value.
 func (v Value) Str() string { return v.text }
 
 // Float is the value as a number: a bool counts as 0 or 1, a time as Unix milliseconds. ok is false for null, text and bytes.
@@ -90,7 +95,8 @@ func (v Value) Float() (f float64, ok bool) {
 	}
 }
 
-// Any is the value as expressions and JSON see it: nil, bool, int64, float64, string, time.Time (UTC), or []byte.
+// Any is the value as expressions and JSON see it: nil, bool, int64, float64, string, time.Time (UTC), []byte or
+// json.RawMessage.
 func (v Value) Any() any {
 	switch v.kind {
 	case Bool:
@@ -105,6 +111,8 @@ func (v Value) Any() any {
 		return time.UnixMilli(int64(v.bits)).UTC()
 	case Bytes:
 		return []byte(v.text)
+	case Composite:
+		return json.RawMessage(v.text)
 	default:
 		return nil
 	}
@@ -120,7 +128,7 @@ func (v Value) Text() string {
 		return strconv.FormatInt(int64(v.bits), 10)
 	case Float:
 		return strconv.FormatFloat(math.Float64frombits(v.bits), 'g', -1, 64)
-	case String:
+	case String, Composite:
 		return v.text
 	case Time:
 		return time.UnixMilli(int64(v.bits)).UTC().Format(time.RFC3339Nano)

@@ -20,6 +20,7 @@ type Config struct {
 	LogQueue       int           // HTTP answers waiting to be written to the predictions topic; more are dropped, counted
 	LogTimeout     time.Duration // given to the queue to drain when the stage ends
 	Recent         int           // predictions kept to be asked for by join key
+	Lease          time.Duration // for which a version of a feature group is held that was read
 	FollowEvery    time.Duration // between two looks at the registry's alias, whether or not the models topic spoke
 	WarmUp         int           // times the golden rows are scored before a model becomes live
 	Poll           int           // records of one transaction of the stream scorer
@@ -40,6 +41,7 @@ func Default() Config {
 		LogQueue:       4096,
 		LogTimeout:     5 * time.Second,
 		Recent:         4096,
+		Lease:          time.Minute,
 		FollowEvery:    time.Second,
 		WarmUp:         20,
 		Poll:           1000,
@@ -66,6 +68,7 @@ func (c Config) Validate() error {
 	positive("LogQueue", int64(c.LogQueue))
 	positive("LogTimeout", int64(c.LogTimeout))
 	positive("Recent", int64(c.Recent))
+	positive("Lease", int64(c.Lease))
 	positive("FollowEvery", int64(c.FollowEvery))
 	positive("WarmUp", int64(c.WarmUp))
 	positive("Poll", int64(c.Poll))

@@ -18,7 +18,7 @@ import (
 // look writes it, under mu.
 type deployment struct {
 	model    *project.Model
-	plan     *plan
+	plan     *plan // of the project's definitions
 	registry *registry.Registry
 	warmUp   int
 	clock    clock.Clock
@@ -27,7 +27,7 @@ type deployment struct {
 	http     *modelMetrics
 	stream   *modelMetrics
 	reader   *requestReader
-	fillers  sync.Pool // of *filler
+	catalog  *catalog
 
 	live atomic.Pointer[lineUp] // never nil
 
@@ -38,6 +38,7 @@ type deployment struct {
 
 // lineUp is the versions that may answer. It does not change.
 type lineUp struct {
+	plan     *plan   // of the champion's inputs
 	champion *scorer // nil before the first
 	previous *scorer // the champion before it; nil when there is none that can be served
 	since    int64   // wall time of the swap
@@ -45,22 +46,22 @@ type lineUp struct {
 
 // fault is the champion of the registry that does not serve.
 type fault struct {
-	digest string
-	err    error
+	digest   string
+	err      error
+	versions *servable // there were then
 }
 
-func newDeployment(m *project.Model, p *plan, r *registry.Registry, warmUp int, c clock.Clock, log *slog.Logger, mt *metrics) (*deployment, error) {
+func newDeployment(m *project.Model, p *plan, versions *catalog, r *registry.Registry, warmUp int, c clock.Clock, log *slog.Logger, mt *metrics) (*deployment, error) {
 	reader, err := newRequestReader(m.On.Schema)
 	if err != nil {
 		return nil, err
 	}
 	reader.source = m.On
 	d := &deployment{
-		model: m, plan: p, registry: r, warmUp: warmUp, clock: c, log: log, metrics: mt, reader: reader,
+		model: m, plan: p, catalog: versions, registry: r, warmUp: warmUp, clock: c, log: log, metrics: mt, reader: reader,
 		http: mt.of(m.Name, sourceHTTP, p.inputs), stream: mt.of(m.Name, sourceStream, p.inputs), first: make(chan struct{}),
 	}
-	d.fillers.New = func() any { return newFiller(p) }
-	d.live.Store(&lineUp{})
+	d.live.Store(&lineUp{plan: p})
 	mt.version.WithLabelValues(m.Name).Set(0)
 	return d, nil
 }
@@ -84,23 +85,28 @@ func (d *deployment) look(ctx context.Context) error {
 		return nil
 	}
 	// What is wrong with an artefact stays wrong: it is not loaded at every look. An artefact that could not be read is.
-	if f := d.fault.Load(); f != nil && f.digest == digest && !failure.Of(f.err).Retry() {
+	// Nor is one again that lacks a version of the features, until there are others.
+	if f := d.fault.Load(); f != nil && f.digest == digest && f.versions == d.catalog.now.Load() && !failure.Of(f.err).Retry() {
 		return nil
 	}
 	champion, err := d.scorer(history, digest)
 	if err != nil {
-		d.fault.Store(&fault{digest, err})
+		again := d.fault.Load()
+		d.fault.Store(&fault{digest, err, d.catalog.now.Load()})
+		if again != nil && again.digest == digest && again.err.Error() == err.Error() {
+			return nil
+		}
 		if !failure.Of(err).Retry() {
 			d.metrics.swaps.WithLabelValues(d.model.Name, "refused").Inc()
 		}
 		return err
 	}
-	d.swap(champion, d.predecessor(history, before))
+	d.swap(champion, d.predecessor(history, champion, before))
 	return nil
 }
 
 func (d *deployment) swap(champion, previous *scorer) {
-	d.live.Store(&lineUp{champion: champion, previous: previous, since: d.clock().UnixMilli()})
+	d.live.Store(&lineUp{plan: champion.plan, champion: champion, previous: previous, since: d.clock().UnixMilli()})
 	d.fault.Store(nil)
 	d.metrics.swaps.WithLabelValues(d.model.Name, "swapped").Inc()
 	d.metrics.version.WithLabelValues(d.model.Name).Set(float64(champion.version))
@@ -113,13 +119,18 @@ func (d *deployment) swap(champion, previous *scorer) {
 }
 
 // predecessor is the champion before, nil when it cannot be served: then there is one rung less, which is no reason not to swap.
-func (d *deployment) predecessor(history []registry.Entry, digest string) *scorer {
+// So it is when it was trained on other versions of the features, as only one is read for a request.
+func (d *deployment) predecessor(history []registry.Entry, champion *scorer, digest string) *scorer {
 	if digest == "" || d.model.Serve.Fallback != project.FallbackPrevious {
 		return nil
 	}
 	s, err := d.scorer(history, digest)
 	if err != nil {
 		d.log.Warn("the previous champion cannot stand in", "model", d.model.Name, "digest", digest, "error", err)
+		return nil
+	}
+	if s.plan != champion.plan {
+		d.log.Info("the previous champion reads other versions of the features", "model", d.model.Name, "digest", digest)
 		return nil
 	}
 	return s
@@ -139,7 +150,7 @@ func (d *deployment) scorer(history []registry.Entry, digest string) (*scorer, e
 			version = e.Version
 		}
 	}
-	return loadScorer(d.registry, d.plan, digest, version, d.warmUp)
+	return loadScorer(d.registry, d.planFor, digest, version, d.warmUp)
 }
 
 // champions reads from a model's history what the alias names now and what it named before. A move that was rolled back has not

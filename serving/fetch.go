@@ -6,22 +6,46 @@ import (
 	"os"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/internal/clock"
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/project"
 )
 
 // fetcher reads entity states and keeps the deadline whatever Redis does: a read that does not come back is left behind. Those left
 // behind are bounded by slots; with none free, a request waits for one until its deadline.
 type fetcher struct {
-	reader  *online.Reader
+	catalog *catalog
 	slots   chan struct{}
 	clock   clock.Clock
 	metrics *metrics
+	fresh   map[string]prometheus.Observer // by group; nil under clock: event
 }
 
-func newFetcher(reader *online.Reader, slots int, c clock.Clock, m *metrics) *fetcher {
-	return &fetcher{reader: reader, slots: make(chan struct{}, slots), clock: c, metrics: m}
+func newFetcher(versions *catalog, slots int, c clock.Clock, m *metrics, p *project.Project) *fetcher {
+	f := &fetcher{catalog: versions, slots: make(chan struct{}, slots), clock: c, metrics: m}
+	if p.Clock != project.ClockEvent {
+		f.fresh = map[string]prometheus.Observer{}
+		for _, g := range p.Groups {
+			f.fresh[g.Name] = m.freshness.WithLabelValues(g.Name)
+		}
+	}
+	return f
+}
+
+// aged notes how old what was read is.
+func (f *fetcher) aged(refs []online.Ref, entries []online.Entry) {
+	if f.fresh == nil {
+		return
+	}
+	now, numbers := f.clock().UnixMilli(), f.catalog.now.Load().numbers
+	for i := range entries {
+		if newest := entries[i].Position.Newest; newest > 0 {
+			f.fresh[numbers[refs[i].Group].group.Name].Observe(float64(now-newest) / 1000)
+		}
+	}
 }
 
 // get reads refs in one round trip, or says why not by the end of ctx. The refs must not be changed afterwards unless err is nil:
@@ -40,16 +64,18 @@ func (f *fetcher) get(ctx context.Context, refs []online.Ref) ([]online.Entry, e
 		err     error
 		took    time.Duration
 	}
+	reader := f.catalog.now.Load().reader
 	answered := make(chan answer, 1)
 	go func() {
 		defer func() { <-f.slots }()
 		start := f.clock()
-		entries, err := f.reader.Get(ctx, refs)
+		entries, err := reader.Get(ctx, refs)
 		answered <- answer{entries, err, f.clock().Sub(start)}
 	}()
 	select {
 	case a := <-answered:
 		f.metrics.readSeconds.Observe(a.took.Seconds())
+		f.aged(refs, a.entries)
 		if errors.Is(a.err, os.ErrDeadlineExceeded) { // the connection's, which it has from ctx
 			return nil, failure.Wrap(failure.Deadline, "redis", "reading features", a.err)
 		}

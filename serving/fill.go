@@ -12,17 +12,18 @@ import (
 // inputStatus is what is known of one input of one row.
 type inputStatus uint8
 
-// The first four are features.Status; unavailable is an input whose group could not be read.
+// All but the last are features.Status; unavailable is an input whose group could not be read.
 const (
 	present inputStatus = iota
 	null
 	notFound
 	expired
+	overflow // an exact window had more events than are kept
 	unavailable
 	statuses // how many
 )
 
-var statusNames = [statuses]string{"present", "null", "not_found", "expired", "unavailable"}
+var statusNames = [statuses]string{"present", "null", "not_found", "expired", "overflow", "unavailable"}
 
 func (s inputStatus) String() string { return statusNames[s] }
 
@@ -37,6 +38,8 @@ func statusOf(s features.Status) inputStatus {
 		return notFound
 	case features.Expired:
 		return expired
+	case features.Overflow:
+		return overflow
 	default:
 		return null
 	}
@@ -80,6 +83,7 @@ type filler struct {
 	scratch  []features.Scratch   // by plan group
 	key      []map[string]string  // by plan group
 	spare    [][]*features.Entity // by plan group: decoded for earlier batches, their memory to be used again
+	sources  map[place][]schemas.SourcePosition
 }
 
 type decoded struct {
@@ -103,7 +107,7 @@ type readKey struct {
 
 func newFiller(p *plan) *filler {
 	f := &filler{
-		plan: p, index: map[online.Ref]int{}, reads: map[readKey]int{},
+		plan: p, index: map[online.Ref]int{}, reads: map[readKey]int{}, sources: map[place][]schemas.SourcePosition{},
 		scratch: make([]features.Scratch, len(p.groups)), key: make([]map[string]string, len(p.groups)), spare: make([][]*features.Entity, len(p.groups)),
 	}
 	for i := range p.groups {
@@ -122,6 +126,7 @@ func (f *filler) prepare(questions []question, fault func(row int, column string
 	}
 	clear(f.index)
 	clear(f.reads)
+	clear(f.sources)
 	f.refs, f.rowRefs, f.results, f.entries, f.unread = f.refs[:0], f.rowRefs[:0], f.results[:0], nil, ""
 	f.rows = len(questions)
 	for i, q := range questions {
@@ -149,7 +154,7 @@ func (f *filler) refOf(g int, row schemas.Row) (int, error) {
 	if err != nil {
 		return noEntity, err
 	}
-	ref := online.Ref{Group: planned.reader, Key: key}
+	ref := online.Ref{Group: f.plan.number(planned), Key: key}
 	n, seen := f.index[ref]
 	if !seen {
 		n = len(f.refs)
@@ -203,9 +208,7 @@ func (f *filler) fillGroup(g, ref int, at int64, out *filled) {
 		return
 	}
 	e := &f.entries[ref]
-	out.positions = append(out.positions, schemas.ReadPosition{
-		Group: planned.group.Name, Partition: e.Partition, Next: e.Position.Next, Newest: e.Position.Newest,
-	})
+	out.positions = append(out.positions, f.position(g, e))
 	d := &f.entities[ref]
 	if d.state == undecoded {
 		f.decode(g, d, e.State)
@@ -260,6 +263,9 @@ func (f *filler) resolve(g, ref int, at int64) []features.Result {
 }
 
 func (in *plannedInput) of(row schemas.Row) schemas.Value {
+	if in.column == noColumn {
+		return schemas.NullValue()
+	}
 	if in.expr == nil {
 		return row[in.column]
 	}

@@ -20,11 +20,10 @@ import (
 type frontier struct {
 	scorer *streamScorer
 	admin  *kadm.Client
-	groups []*project.Group // by the fetcher's numbers
 }
 
 func newFrontier(s *streamScorer, admin *kadm.Client) *frontier {
-	return &frontier{scorer: s, admin: admin, groups: s.stage.deps.Project.Groups}
+	return &frontier{scorer: s, admin: admin}
 }
 
 // The pauses between two looks at the groups' positions.
@@ -64,10 +63,6 @@ func (f *frontier) get(ctx context.Context, refs []online.Ref) ([]online.Entry, 
 
 // probes is one of the refs for each partition whose newest event is older than t.
 func probes(refs []online.Ref, entries []online.Entry, t int64) []online.Ref {
-	type place struct {
-		group     int
-		partition int32
-	}
 	seen := map[place]bool{}
 	var behind []online.Ref
 	for i := range entries {
@@ -127,7 +122,7 @@ func (f *frontier) ends(ctx context.Context, behind []online.Ref) map[int]map[in
 			continue
 		}
 		ends[ref.Group] = nil
-		g := f.groups[ref.Group]
+		g := f.scorer.stage.catalog.now.Load().numbers[ref.Group].group
 		if !g.Direct && slices.ContainsFunc(g.Source.Roots(), func(s *project.Source) bool { return !f.rekeyed(ctx, s) }) {
 			continue
 		}

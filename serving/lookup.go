@@ -167,11 +167,10 @@ func (s *Stage) entity(r *http.Request) (*project.Group, int, map[string]string,
 	if !ok {
 		return nil, 0, nil, absent("path", "there is nothing at %s", r.URL.Path)
 	}
-	number, ok := s.groups[path[0]]
-	if !ok {
+	if s.groups[path[0]] == nil {
 		return nil, 0, nil, absent("group", "the project has no feature group %q", path[0])
 	}
-	g := s.deps.Project.Groups[number]
+	number, g := s.catalog.activeOf(path[0])
 	if len(path)-1 != len(g.Entity) {
 		return nil, 0, nil, badRequest(codeMissing, "entity", "%d parts behind the group, its entity has %d: %v", len(path)-1, len(g.Entity), g.Entity)
 	}

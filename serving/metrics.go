@@ -11,11 +11,12 @@ type metrics struct {
 	requests       *prometheus.CounterVec   // route, status
 	requestSeconds *prometheus.HistogramVec // route
 	readSeconds    prometheus.Histogram
-	predictions    *prometheus.CounterVec // model, source, rung
-	refusals       *prometheus.CounterVec // model, reason
-	missing        *prometheus.CounterVec // model, input, status
-	swaps          *prometheus.CounterVec // model, result
-	version        *prometheus.GaugeVec   // model
+	freshness      *prometheus.HistogramVec // group
+	predictions    *prometheus.CounterVec   // model, source, rung
+	refusals       *prometheus.CounterVec   // model, reason
+	missing        *prometheus.CounterVec   // model, input, status
+	swaps          *prometheus.CounterVec   // model, result
+	version        *prometheus.GaugeVec     // model
 
 	logDropped *prometheus.CounterVec // reason
 	logWritten prometheus.Counter
@@ -39,6 +40,7 @@ const (
 func newMetrics(r prometheus.Registerer) *metrics {
 	quick := []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1}
 	slow := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	aged := prometheus.ExponentialBuckets(.01, 4, 12) // 10 ms to 12 hours
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "millrace", Subsystem: "serving", Name: name, Help: help}, labels)
 		r.MustRegister(c)
@@ -58,6 +60,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		requests:       counter("requests_total", "HTTP requests by route and status.", "route", "status"),
 		requestSeconds: histogram("request_seconds", "Time to answer an HTTP request.", quick, "route"),
 		readSeconds:    histogram("feature_read_seconds", "Time of a read of entity states from Redis.", quick).WithLabelValues().(prometheus.Histogram),
+		freshness:      histogram("feature_freshness_seconds", "Event time from the newest event applied to a partition until now, when an entity of it was read; not under clock: event.", aged, "group"),
 		predictions:    counter("predictions_total", "Rows answered, by where they came from and the rung of the fallback ladder that answered.", "model", "source", "rung"),
 		refusals:       counter("refusals_total", "Rows that no rung answered, by reason.", "model", "reason"),
 		missing:        counter("missing_features_total", "Inputs that were not present when a row was scored, by status.", "model", "input", "status"),

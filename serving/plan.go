@@ -2,6 +2,7 @@ package serving
 
 import (
 	"slices"
+	"sync"
 
 	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/internal/failure"
@@ -19,7 +20,20 @@ type plan struct {
 	groups  []plannedGroup // each once
 	joinKey int            // column that labels are joined by; -1 without
 	time    int            // column of the event time; -1 without
+	catalog *catalog       // where the groups are read; nil: under plannedGroup.reader
+	fillers sync.Pool      // of *filler
 }
+
+// number is what a group is read under at this time.
+func (p *plan) number(g *plannedGroup) int {
+	if p.catalog == nil {
+		return g.reader
+	}
+	return p.catalog.number(g.group)
+}
+
+// noColumn is the column of an input that the version of its group does not have.
+const noColumn = -2
 
 type plannedInput struct {
 	name   string
@@ -39,7 +53,8 @@ type plannedGroup struct {
 	declared int   // all outputs of the group
 }
 
-func compilePlan(m *project.Model, groups []*project.Group) (*plan, error) {
+// compilePlan makes the plan of a model. versions are the groups, by name, that another definition is to be read of than the project's.
+func compilePlan(m *project.Model, groups []*project.Group, versions map[string]*project.Group) (*plan, error) {
 	p := &plan{model: m, joinKey: m.On.Schema.Index(m.Label.Join), time: m.On.TimeIndex()}
 	place := map[*project.Group]int{}
 	for i, in := range m.Inputs {
@@ -47,16 +62,24 @@ func compilePlan(m *project.Model, groups []*project.Group) (*plan, error) {
 		var kind schemas.Kind
 		switch {
 		case in.Group != nil:
+			group, output := in.Group, in.Output
+			if other := versions[in.Group.Name]; other != nil {
+				group, output = other, outputOf(other, in.Group.Outputs[in.Output])
+			}
+			if output < 0 || !slices.Equal(group.Entity, in.Group.Entity) {
+				planned.column, kind = noColumn, in.Group.Outputs[in.Output].Kind
+				break
+			}
 			n, seen := place[in.Group]
 			if !seen {
 				n = len(p.groups)
 				place[in.Group] = n
-				p.groups = append(p.groups, plannedGroup{group: in.Group, reader: slices.Index(groups, in.Group), entity: in.Entity, declared: len(in.Group.Outputs)})
+				p.groups = append(p.groups, plannedGroup{group: group, reader: slices.Index(groups, in.Group), entity: in.Entity, declared: len(group.Outputs)})
 			}
 			g := &p.groups[n]
-			g.outputs, g.inputs = append(g.outputs, in.Output), append(g.inputs, i)
-			o := in.Group.Outputs[in.Output]
-			planned.group, kind, planned.source = n, o.Kind, in.Group.Name+"@"+in.Group.Version+"/"+o.Name
+			g.outputs, g.inputs = append(g.outputs, output), append(g.inputs, i)
+			o := group.Outputs[output]
+			planned.group, kind, planned.source = n, o.Kind, group.Name+"@"+group.Version+"/"+o.Name
 		case in.Expr != nil:
 			kind, planned.source = in.Expr.Kind(), in.Expr.Meaning()
 		default:
@@ -68,6 +91,7 @@ func compilePlan(m *project.Model, groups []*project.Group) (*plan, error) {
 		}
 		p.inputs = append(p.inputs, planned)
 	}
+	p.fillers.New = func() any { return newFiller(p) }
 	return p, nil
 }
 

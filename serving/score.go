@@ -53,7 +53,8 @@ func (s *Stage) declared(m *project.Model) time.Duration {
 
 // answer scores the rows of one request. why is the first refusal's reason if every row was refused.
 func (s *Stage) answer(ctx context.Context, d *deployment, questions []question, start time.Time, allowed time.Duration) ([]*schemas.Prediction, reason, *problem) {
-	f := d.fillers.Get().(*filler)
+	line := d.live.Load()
+	f := line.plan.fillers.Get().(*filler)
 	var p *problem
 	f.prepare(questions, func(row int, column string, err error) {
 		if p == nil {
@@ -65,18 +66,18 @@ func (s *Stage) answer(ctx context.Context, d *deployment, questions []question,
 		}
 	})
 	if p != nil {
-		d.fillers.Put(f)
+		line.plan.fillers.Put(f)
 		return nil, "", p
 	}
 	entries, err := s.readFor(ctx, f, allowed)
 	if err == nil {
 		f.read(entries)
-		defer d.fillers.Put(f)
+		defer line.plan.fillers.Put(f)
 	} else { // a read left behind may still look at the filler's refs: it is not used again
 		f.fail(reasonOf(err))
 	}
 	s.chooseTimes(d.plan, f, questions)
-	predictions, why := s.judge(ctx, d, f, questions, start)
+	predictions, why := s.judge(ctx, d, line, f, questions, start)
 	return predictions, why, nil
 }
 
@@ -88,8 +89,7 @@ func (s *Stage) readFor(ctx context.Context, f *filler, allowed time.Duration) (
 }
 
 // judge takes each row down the ladder. Rows whose turn comes after the deadline find their features unread.
-func (s *Stage) judge(ctx context.Context, d *deployment, f *filler, questions []question, start time.Time) ([]*schemas.Prediction, reason) {
-	line := d.live.Load()
+func (s *Stage) judge(ctx context.Context, d *deployment, line *lineUp, f *filler, questions []question, start time.Time) ([]*schemas.Prediction, reason) {
 	predictions := make([]*schemas.Prediction, len(questions))
 	var in filled
 	var w scoring
@@ -99,7 +99,7 @@ func (s *Stage) judge(ctx context.Context, d *deployment, f *filler, questions [
 			f.fail(reasonDeadline)
 		}
 		f.fill(i, q, &in)
-		v := line.decide(d.plan, &in, &w)
+		v := line.decide(line.plan, &in, &w)
 		d.http.count(&v, in.status)
 		if v.refused() {
 			if refused++; why == reasonNone {

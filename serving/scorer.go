@@ -17,6 +17,7 @@ const topReasons = 5
 
 // scorer is one version of a model, checked and ready. It does not change and is shared by goroutines.
 type scorer struct {
+	plan      *plan // of its inputs
 	digest    string
 	version   int
 	model     model.Model
@@ -33,7 +34,7 @@ type scoring struct {
 
 // loadScorer reads a model artefact and refuses it unless its digest, its signature and its golden rows hold; then scores the golden
 // rows warmUp times over, so that the first request does not pay for cold memory.
-func loadScorer(r *registry.Registry, p *plan, digest string, version, warmUp int) (*scorer, error) {
+func loadScorer(r *registry.Registry, planFor func([]model.SignatureInput) (*plan, error), digest string, version, warmUp int) (*scorer, error) {
 	manifest, content, err := r.Read(digest)
 	if err != nil {
 		return nil, fmt.Errorf("reading model: %w", err)
@@ -49,11 +50,15 @@ func loadScorer(r *registry.Registry, p *plan, digest string, version, warmUp in
 	if err != nil {
 		return nil, fmt.Errorf("checking model: %w", err)
 	}
+	p, err := planFor(bundle.Signature)
+	if err != nil {
+		return nil, fmt.Errorf("planning the model's inputs: %w", err)
+	}
 	order, err := p.order(bundle.Signature)
 	if err != nil {
 		return nil, fmt.Errorf("matching the model's inputs: %w", err)
 	}
-	s := &scorer{digest: digest, version: version, model: m, order: order, names: m.Inputs(), dataUntil: dataUntil(manifest)}
+	s := &scorer{plan: p, digest: digest, version: version, model: m, order: order, names: m.Inputs(), dataUntil: dataUntil(manifest)}
 	s.warm(bundle.Golden, len(p.inputs), warmUp)
 	return s, nil
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/internal/clock"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
@@ -41,7 +40,8 @@ type Stage struct {
 	metrics  *metrics
 	fetch    *fetcher
 	models   map[string]*deployment
-	groups   map[string]int // index in project.Groups, which is the fetcher's
+	catalog  *catalog
+	groups   map[string]*project.Group
 	log      *predictionLog
 	recent   *recent
 	handler  http.Handler
@@ -61,20 +61,20 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 	}
 	s := &Stage{
 		cfg: cfg, deps: deps, metrics: newMetrics(deps.Registerer), recent: newRecent(cfg.Recent),
-		models: map[string]*deployment{}, groups: map[string]int{},
+		models: map[string]*deployment{}, groups: map[string]*project.Group{},
 	}
-	refs := make([]online.GroupRef, len(deps.Project.Groups))
-	for i, g := range deps.Project.Groups {
-		refs[i] = online.GroupRef{Group: g.Group, Partitions: partitionsOf(deps.Project, g)}
-		s.groups[g.Name] = i
+	for _, g := range deps.Project.Groups {
+		s.groups[g.Name] = g
 	}
-	s.fetch = newFetcher(online.NewReader(deps.Redis, deps.Project.Name, refs...), cfg.MaxReads, deps.Clock, s.metrics)
+	s.catalog = newCatalog(deps.Redis, deps.Project, cfg.Lease)
+	s.fetch = newFetcher(s.catalog, cfg.MaxReads, deps.Clock, s.metrics, deps.Project)
 	for _, m := range deps.Project.Models {
-		plan, err := compilePlan(m, deps.Project.Groups)
+		plan, err := compilePlan(m, deps.Project.Groups, nil)
 		if err != nil {
 			return nil, fmt.Errorf("planning model %s: %w", m.Name, err)
 		}
-		if s.models[m.Name], err = newDeployment(m, plan, deps.Registry, cfg.WarmUp, deps.Clock, deps.Log, s.metrics); err != nil {
+		plan.catalog = s.catalog
+		if s.models[m.Name], err = newDeployment(m, plan, s.catalog, deps.Registry, cfg.WarmUp, deps.Clock, deps.Log, s.metrics); err != nil {
 			return nil, fmt.Errorf("deploying model %s: %w", m.Name, err)
 		}
 		s.models[m.Name].reader.tables = deps.Tables
@@ -82,14 +82,6 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 	s.log = newPredictionLog(cfg.LogQueue, s.metrics)
 	s.handler = s.routes()
 	return s, nil
-}
-
-// partitionsOf is the partition count of the topic that a group is computed from.
-func partitionsOf(p *project.Project, g *project.Group) int32 {
-	if g.Direct {
-		return g.Source.Partitions
-	}
-	return p.Partitions
 }
 
 // Handler is the HTTP API. It may be served before and after Run; until Run has loaded a champion it says that there is none.
@@ -112,7 +104,7 @@ func (s *Stage) Ready() error {
 
 // Run follows the registry, writes the prediction log and scores the topics until ctx ends; nil then.
 func (s *Stage) Run(ctx context.Context) error {
-	parts := []func(context.Context) error{s.lookRegularly}
+	parts := []func(context.Context) error{s.lookRegularly, s.followVersions}
 	if len(s.deps.Kafka.Brokers) > 0 {
 		parts = append(parts, s.followTopic, s.writeLog)
 		for _, m := range s.deps.Project.Models {
@@ -123,6 +115,7 @@ func (s *Stage) Run(ctx context.Context) error {
 			parts = append(parts, scorer.run)
 		}
 	}
+	s.lookAtVersions(ctx)
 	s.lookAll(ctx)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, run := range parts {

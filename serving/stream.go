@@ -249,6 +249,10 @@ func (s *streamScorer) score(ctx context.Context, frontier *frontier, fetches kg
 	if err != nil {
 		return nil, err
 	}
+	line := s.d.live.Load()
+	if s.filler.plan != line.plan {
+		s.filler = newFiller(line.plan)
+	}
 	f := s.filler
 	unnamed := map[int]bool{}
 	f.prepare(questions, func(row int, _ string, _ error) { unnamed[row] = true })
@@ -257,20 +261,19 @@ func (s *streamScorer) score(ctx context.Context, frontier *frontier, fetches kg
 	case err == nil:
 		f.read(entries)
 	case failure.Of(err).Retry():
-		s.filler = newFiller(s.d.plan) // a read left behind may still look at the old one's refs
+		s.filler = newFiller(line.plan) // a read left behind may still look at the old one's refs
 		return nil, err
 	default:
 		f.fail(reasonOf(err))
 	}
 	s.stage.seen(f.newest())
-	line := s.d.live.Load()
 	for i, q := range questions {
 		if unnamed[i] {
 			batch.bad++
 			continue
 		}
 		f.fill(i, q, &s.in)
-		v := line.decide(s.d.plan, &s.in, &s.work)
+		v := line.decide(line.plan, &s.in, &s.work)
 		source := s.topic + "/" + strconv.Itoa(int(records[i].Partition)) + "/" + strconv.FormatInt(records[i].Offset, 10)
 		a := asked{id: s.d.model.Name + "/" + source, source: source, start: start, now: s.stage.deps.Clock()}
 		batch.predictions = append(batch.predictions, s.d.compose(a, q, &s.in, &v, line))

@@ -223,7 +223,7 @@ func (w *world) apply(events ...arrival) {
 	g, writer := w.group(), online.NewWriter(w.writer(), w.project.Name, w.group().Name, w.group().Version)
 	byPartition := map[int32][]arrival{}
 	for _, e := range events {
-		p := online.Partition(e.origin, partitions)
+		p := online.Partition(online.Murmur2, e.origin, partitions)
 		byPartition[p] = append(byPartition[p], e)
 	}
 	for p, events := range byPartition {
@@ -278,7 +278,7 @@ func (w *world) register(m trained) string {
 	w.t.Helper()
 	var inputs []model.LogisticInput
 	var signature []model.SignatureInput
-	for _, in := range must[*plan](w.t)(compilePlan(w.model(), w.project.Groups)).inputs {
+	for _, in := range must[*plan](w.t)(compilePlan(w.model(), w.project.Groups, nil)).inputs {
 		if weight, ok := m.weights[in.name]; ok {
 			inputs = append(inputs, model.LogisticInput{Name: in.name, Weight: weight, Scale: 1})
 			signature = append(signature, model.SignatureInput{Name: in.name, Source: in.source})
@@ -498,7 +498,7 @@ func (w *world) metric(name string, labels ...string) float64 {
 	return sum
 }
 
-func partitionOf(entity string) int32 { return online.Partition(entity, partitions) }
+func partitionOf(entity string) int32 { return online.Partition(online.Murmur2, entity, partitions) }
 
 // neighbour is an entity whose state lies in the same partition as another's.
 func neighbour(of string) string {

@@ -1,8 +1,13 @@
 package streams
 
 import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sr"
 
@@ -47,6 +52,27 @@ func NewClient(c Config, opts ...kgo.Opt) (*kgo.Client, error) {
 		return nil, failure.Wrap(failure.Internal, "kafka", "making a client", err)
 	}
 	return client, nil
+}
+
+// Reach asks whether Kafka answers, and says what to do when it does not.
+func Reach(ctx context.Context, c Config, client *kgo.Client) error {
+	err := client.Ping(ctx)
+	if err == nil {
+		return nil
+	}
+	kind, hint := failure.Unavailable, "is Kafka running, and is the address right?"
+	var untrusted *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &untrusted):
+		kind, hint = failure.BadProject, "name the authority of its certificate with --kafka-ca"
+	case errors.Is(err, kerr.SaslAuthenticationFailed):
+		kind, hint = failure.BadProject, "are --kafka-user and --kafka-password right?"
+	case errors.Is(err, io.EOF) && c.SASL.Mechanism != "": // how some brokers say no
+		hint = "are --kafka-user, --kafka-password and --kafka-mechanism right?"
+	case errors.Is(err, io.EOF):
+		hint = "does the listener want --kafka-tls or --kafka-mechanism?"
+	}
+	return failure.Wrap(kind, "Kafka "+c.Brokers[0], "connecting", err).WithHint("%s", hint)
 }
 
 // NewRegistry makes the client of the schema registry; nil when there is none.

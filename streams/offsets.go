@@ -40,3 +40,32 @@ func EndOffset(ctx context.Context, client *kgo.Client, topic string, partition 
 	}
 	return end.Offset, nil
 }
+
+// FirstOffsets is FirstOffset of every partition of a topic, by partition.
+func FirstOffsets(ctx context.Context, client *kgo.Client, topic string) ([]int64, error) {
+	listed, err := kadm.NewClient(client).ListStartOffsets(ctx, topic)
+	return byPartition(topic, "listing start offsets", listed, err)
+}
+
+// EndOffsets is EndOffset of every partition of a topic, by partition.
+func EndOffsets(ctx context.Context, client *kgo.Client, topic string) ([]int64, error) {
+	listed, err := kadm.NewClient(client).ListEndOffsets(ctx, topic)
+	return byPartition(topic, "listing end offsets", listed, err)
+}
+
+func byPartition(topic, doing string, listed kadm.ListedOffsets, err error) ([]int64, error) {
+	if err == nil {
+		err = listed.Error()
+	}
+	if err != nil {
+		return nil, failure.Wrap(failure.Unavailable, topic, doing, err)
+	}
+	offsets := make([]int64, len(listed[topic]))
+	for p, o := range listed[topic] {
+		if int(p) >= len(offsets) {
+			return nil, failure.New(failure.Unavailable, topic, "%s: partition %d of %d", doing, p, len(offsets))
+		}
+		offsets[p] = o.Offset
+	}
+	return offsets, nil
+}

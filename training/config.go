@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/millrace/millrace/features/pit"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/training/gbdt"
 	"github.com/millrace/millrace/training/logistic"
@@ -25,12 +26,12 @@ type Config struct {
 	MaxInputs   int           // most inputs of a model
 	MaxSpine    int           // most rows of a dataset where the project sets no limit
 	MaxLabels   int           // most labels held in memory
-	ChunkRows   int           // events handed to the replaying groups at once
 	MaxRequest  int           // bytes of a retrain request
 	IgnoreFirst bool          // do not train first models by itself: requests only
 	Code        string        // version of the program, kept in manifests
 	Forest      gbdt.Params   // of the candidate gbdt; its Seed is the project's
 	Logistic    logistic.Params
+	Join        pit.Config // limits of the point-in-time join
 }
 
 // Default is the configuration that suits one machine.
@@ -38,8 +39,8 @@ func Default() Config {
 	return Config{
 		Every: time.Second, Patience: 10 * time.Second, Idle: time.Hour, Backoff: time.Second, Attempts: 5, FirstSteps: 4,
 		MinRows: 200, LeakAUC: 0.995, LeakRows: 20_000, GoldenRows: 32, MaxInputs: 2_000,
-		MaxSpine: 2_000_000, MaxLabels: 20_000_000, ChunkRows: 4_096, MaxRequest: 1 << 20, Code: "devel",
-		Forest: gbdt.Default(), Logistic: logistic.Default(),
+		MaxSpine: 2_000_000, MaxLabels: 20_000_000, MaxRequest: 1 << 20, Code: "devel",
+		Forest: gbdt.Default(), Logistic: logistic.Default(), Join: pit.Default(),
 	}
 }
 
@@ -63,7 +64,6 @@ func (c Config) Validate() error {
 	positive("MaxInputs", c.MaxInputs > 0, c.MaxInputs)
 	positive("MaxSpine", c.MaxSpine > 0, c.MaxSpine)
 	positive("MaxLabels", c.MaxLabels > 0, c.MaxLabels)
-	positive("ChunkRows", c.ChunkRows > 0, c.ChunkRows)
 	positive("MaxRequest", c.MaxRequest > 0, c.MaxRequest)
 	if !(c.LeakAUC > 0.5 && c.LeakAUC <= 1) {
 		faults = append(faults, fmt.Errorf("LeakAUC is %v, it must be above 0.5 and at most 1", c.LeakAUC))
@@ -73,6 +73,9 @@ func (c Config) Validate() error {
 	}
 	if err := c.Logistic.Validate(); err != nil {
 		faults = append(faults, fmt.Errorf("settings of Logistic: %w", err))
+	}
+	if err := c.Join.Validate(); err != nil {
+		faults = append(faults, fmt.Errorf("settings of Join: %w", err))
 	}
 	if len(faults) == 0 {
 		return nil

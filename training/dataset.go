@@ -31,11 +31,8 @@ type Lookup struct {
 	Group  string
 	Entity []string // columns of the asking source
 	Inputs []int    // indices into Dataset.Names
-	Newest []int64  // for each row the newest event time that its values know of; never when they know of none
+	Newest []int64  // for each row the newest event time that its values know of; pit.Never when they know of none
 }
-
-// never is the newest event time of an entity without events.
-const never = math.MinInt64
 
 // Span is the event times of a dataset, Unix milliseconds; each interval includes its first and excludes its second end.
 //

@@ -355,7 +355,8 @@ func (w *world) build(t testing.TB) *Dataset {
 func testConfig() Config {
 	c := Default()
 	c.Forest.Trees, c.Forest.Leaves = 15, 7 // these tests are not about the forest
-	c.MinRows, c.ChunkRows, c.Code = 100, 100, "test"
+	c.MinRows, c.Code = 100, "test"
+	c.Join.SliceRows, c.Join.SliceEvents = 100, 100
 	c.Every, c.Patience, c.Backoff = 10*time.Millisecond, 200*time.Millisecond, 10*time.Millisecond
 	return c
 }

@@ -177,7 +177,7 @@ func (k *kafka) awaitCommitted(t *testing.T, project string, want int64) {
 		if err != nil {
 			t.Fatalf("%v; want %d requests committed", err, want)
 		}
-		if len(lags) == 1 && lags[0].Committed == want && lags[0].Lag == 0 {
+		if p := lags[0].Partitions; len(p) == 1 && p[0].Next == want && p[0].Lag == 0 {
 			return
 		}
 	}

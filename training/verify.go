@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/millrace/millrace/features/pit"
 	"github.com/millrace/millrace/features/profile"
 	"github.com/millrace/millrace/internal/failure"
 )
@@ -61,7 +62,7 @@ func verifyRows(_ Config, d *Dataset) error {
 func verifyLookups(_ Config, d *Dataset) error {
 	for _, l := range d.Lookups {
 		for r, newest := range l.Newest {
-			if newest != never && newest >= d.Times[r] {
+			if newest != pit.Never && newest >= d.Times[r] {
 				return leak(d, r, l.Group, "the values know an event %d ms after the row's time", newest-d.Times[r])
 			}
 		}

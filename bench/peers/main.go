@@ -152,12 +152,13 @@ func export(ctx context.Context) error {
 	client := redis.NewClient(&redis.Options{Addr: os.Getenv("REDIS_ADDR")})
 	defer client.Close()
 	g := p.Groups[0]
-	owner := online.Owner(p.Name, g.Name, g.Version)
-	partitions, err := client.HGet(ctx, online.MetaKey(owner), "partitions").Int()
+	known, err := online.NewVersions(client, p.Name).Load(ctx, g.Name)
 	if err != nil {
 		return err
 	}
-	reader := online.NewReader(client, p.Name, online.GroupRef{Group: g.Group, Partitions: int32(partitions)})
+	version := known[0].All[known[0].Active]
+	owner := online.Owner(p.Name, g.Name, version.ID)
+	reader := online.NewReader(client, p.Name, online.GroupRef{Group: g.Group, Version: version.ID, Partitions: version.Partitions, Partitioner: version.Partitioner})
 	var refs []online.Ref
 	flush := func() error {
 		entries, err := reader.Get(ctx, refs)

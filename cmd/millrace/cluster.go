@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/millrace/millrace/consistency"
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
@@ -40,34 +41,47 @@ func (f folder) load() (*project.Project, error) {
 	return project.Load(dir)
 }
 
+// dataDir is the folder that the flag names, the project's own without it.
+func dataDir(p *project.Project, flag string) string {
+	if flag != "" {
+		return flag
+	}
+	return filepath.Join(p.Dir, ".millrace")
+}
+
 // servers is the flags of every verb that talks to Kafka, Redis or the files.
 type servers struct {
 	folder `embed:""`
 
 	Kafka                  []string `help:"Kafka brokers, HOST:PORT." env:"MILLRACE_KAFKA" placeholder:"HOST:PORT"`
-	Redis                  []string `help:"Redis, HOST:PORT; several are the seeds of a cluster." env:"MILLRACE_REDIS" placeholder:"HOST:PORT"`
+	Redis                  []string `help:"Redis, HOST:PORT; several are the seeds of a cluster, or with --redis-master the Sentinels." env:"MILLRACE_REDIS" placeholder:"HOST:PORT"`
 	SchemaRegistry         string   `help:"URL of the schema registry, for sources in the confluent format." env:"MILLRACE_SCHEMA_REGISTRY" placeholder:"URL"`
 	SchemaRegistryUser     string   `help:"User of the schema registry." env:"MILLRACE_SCHEMA_REGISTRY_USER" placeholder:"NAME"`
 	SchemaRegistryPassword string   `help:"Its password; better given by the environment." env:"MILLRACE_SCHEMA_REGISTRY_PASSWORD" placeholder:"TEXT"`
 	DataDir                string   `help:"Folder of offline files and the model registry, shared by all roles (default: .millrace in the project)." env:"MILLRACE_DATA_DIR" type:"path" placeholder:"DIR"`
 	Listen                 string   `help:"Address of the HTTP endpoint (default: 127.0.0.1:8080, or a free port when that is taken)." env:"MILLRACE_LISTEN" placeholder:"HOST:PORT"`
 
-	KafkaTLS       bool   `help:"Connect to Kafka by TLS." env:"MILLRACE_KAFKA_TLS"`
-	KafkaCA        string `help:"PEM file of the authorities that Kafka's certificate is trusted by." env:"MILLRACE_KAFKA_CA" type:"path" placeholder:"FILE"`
-	KafkaMechanism string `help:"SASL mechanism: plain, scram-sha-256 or scram-sha-512." env:"MILLRACE_KAFKA_MECHANISM" placeholder:"NAME"`
-	KafkaUser      string `help:"SASL user." env:"MILLRACE_KAFKA_USER" placeholder:"NAME"`
-	KafkaPassword  string `help:"SASL password; better given by the environment." env:"MILLRACE_KAFKA_PASSWORD" placeholder:"TEXT"`
-	RedisCluster   bool   `help:"Redis is a cluster, even with one seed." env:"MILLRACE_REDIS_CLUSTER"`
-	RedisTLS       bool   `help:"Connect to Redis by TLS." env:"MILLRACE_REDIS_TLS"`
-	RedisUser      string `help:"Redis user." env:"MILLRACE_REDIS_USER" placeholder:"NAME"`
-	RedisPassword  string `help:"Redis password; better given by the environment." env:"MILLRACE_REDIS_PASSWORD" placeholder:"TEXT"`
-	KafkaPort      int    `help:"Port of the embedded Kafka." default:"0" env:"MILLRACE_KAFKA_PORT" placeholder:"PORT"`
+	KafkaTLS              bool   `help:"Connect to Kafka by TLS." env:"MILLRACE_KAFKA_TLS"`
+	KafkaCA               string `help:"PEM file of the authorities that Kafka's certificate is trusted by." env:"MILLRACE_KAFKA_CA" type:"path" placeholder:"FILE"`
+	KafkaMechanism        string `help:"SASL mechanism: plain, scram-sha-256 or scram-sha-512." env:"MILLRACE_KAFKA_MECHANISM" placeholder:"NAME"`
+	KafkaUser             string `help:"SASL user." env:"MILLRACE_KAFKA_USER" placeholder:"NAME"`
+	KafkaPassword         string `help:"SASL password; better given by the environment." env:"MILLRACE_KAFKA_PASSWORD" placeholder:"TEXT"`
+	RedisCluster          bool   `help:"Redis is a cluster, even with one seed." env:"MILLRACE_REDIS_CLUSTER"`
+	RedisMaster           string `help:"Name under which Sentinel knows the primary; --redis is then the Sentinels' addresses." env:"MILLRACE_REDIS_MASTER" placeholder:"NAME"`
+	RedisTLS              bool   `help:"Connect to Redis by TLS." env:"MILLRACE_REDIS_TLS"`
+	RedisCA               string `help:"PEM file of the authorities that Redis' certificate is trusted by." env:"MILLRACE_REDIS_CA" type:"path" placeholder:"FILE"`
+	RedisUser             string `help:"Redis user." env:"MILLRACE_REDIS_USER" placeholder:"NAME"`
+	RedisPassword         string `help:"Redis password; better given by the environment." env:"MILLRACE_REDIS_PASSWORD" placeholder:"TEXT"`
+	RedisSentinelPassword string `help:"Password of the Sentinels themselves; better given by the environment." env:"MILLRACE_REDIS_SENTINEL_PASSWORD" placeholder:"TEXT"`
+
+	KafkaPort int `help:"Port of the embedded Kafka." default:"0" env:"MILLRACE_KAFKA_PORT" placeholder:"PORT"`
 }
 
 // opening says what a verb needs.
 type opening struct {
 	kafka, redis bool
-	embed        bool // start in this process what no address is given for
+	embed        bool               // start in this process what no address is given for
+	consistency  consistency.Config // of the monitor role's check; Every 0: none
 }
 
 // runtime is a project with its servers, as one process sees them.
@@ -86,55 +100,66 @@ type runtime struct {
 	listener   net.Listener
 	mux        *http.ServeMux
 
-	progress training.Progress // of training runs; may be nil
+	progress    training.Progress // of training runs; may be nil
+	consistency consistency.Config
 
 	closers []func() error
 	closing sync.Once
 }
 
 // open loads the project and connects to what the verb needs. The caller closes the runtime.
-func (s servers) open(ctx context.Context, env *environment, need opening) (rt *runtime, err error) {
+func (s servers) open(ctx context.Context, env *environment, need opening) (*runtime, error) {
 	p, err := s.load()
 	if err != nil {
 		return nil, err
 	}
-	rt = &runtime{project: p, own: p.Own(), log: env.log, dataDir: s.DataDir, metrics: prometheus.NewRegistry(), mux: http.NewServeMux()}
-	defer func() {
-		if err != nil {
-			rt.close()
-		}
-	}()
-	rt.registerer = rt.metrics
-	rt.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if rt.dataDir == "" {
-		rt.dataDir = filepath.Join(p.Dir, ".millrace")
-	}
-	if err := os.MkdirAll(rt.dataDir, 0o755); err != nil {
-		return nil, failure.Wrap(failure.Unavailable, rt.dataDir, "making the data folder", err).WithHint("choose another with --data-dir")
-	}
-	if rt.registry, err = registry.Open(filepath.Join(rt.dataDir, "registry")); err != nil {
+	rt := &runtime{project: p, own: p.Own(), log: env.log, consistency: need.consistency, dataDir: dataDir(p, s.DataDir), metrics: prometheus.NewRegistry(), mux: http.NewServeMux()}
+	if err := s.connect(ctx, rt, need); err != nil {
+		rt.close()
 		return nil, err
-	}
-	if need.kafka {
-		if err := s.openKafka(ctx, rt, need.embed); err != nil {
-			return nil, err
-		}
-	}
-	if need.redis {
-		if err := s.openRedis(ctx, rt, need.embed); err != nil {
-			return nil, err
-		}
 	}
 	return rt, nil
 }
 
-func (s servers) openKafka(ctx context.Context, rt *runtime, embed bool) error {
-	rt.kafka = streams.Config{
+// connect fills a runtime. What it has opened is the runtime's to close, also after an error.
+func (s servers) connect(ctx context.Context, rt *runtime, need opening) (err error) {
+	rt.registerer = rt.metrics
+	rt.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := os.MkdirAll(rt.dataDir, 0o755); err != nil {
+		return failure.Wrap(failure.Unavailable, rt.dataDir, "making the data folder", err).WithHint("choose another with --data-dir")
+	}
+	if rt.registry, err = registry.Open(filepath.Join(rt.dataDir, "registry")); err != nil {
+		return err
+	}
+	if need.kafka {
+		if err := s.openKafka(ctx, rt, need.embed); err != nil {
+			return err
+		}
+	}
+	if need.redis {
+		return s.openRedis(ctx, rt, need.embed)
+	}
+	return nil
+}
+
+func (s servers) kafkaConfig() streams.Config {
+	return streams.Config{
 		Brokers:  s.Kafka,
 		TLS:      streams.TLS{Enabled: s.KafkaTLS || s.KafkaCA != "", CAFile: s.KafkaCA},
 		SASL:     streams.SASL{Mechanism: s.KafkaMechanism, Username: s.KafkaUser, Password: s.KafkaPassword},
 		Registry: streams.Registry{URL: s.SchemaRegistry, Username: s.SchemaRegistryUser, Password: s.SchemaRegistryPassword},
 	}
+}
+
+func (s servers) redisConfig(addrs []string) online.Config {
+	return online.Config{
+		Addrs: addrs, Cluster: s.RedisCluster, Master: s.RedisMaster, SentinelPassword: s.RedisSentinelPassword,
+		TLS: s.RedisTLS || s.RedisCA != "", CAFile: s.RedisCA, Username: s.RedisUser, Password: s.RedisPassword,
+	}
+}
+
+func (s servers) openKafka(ctx context.Context, rt *runtime, embed bool) error {
+	rt.kafka = s.kafkaConfig()
 	if len(s.Kafka) == 0 {
 		if !embed {
 			return failure.New(failure.BadRequest, "--kafka", "no address given").
@@ -153,10 +178,7 @@ func (s servers) openKafka(ctx context.Context, rt *runtime, embed bool) error {
 		return err
 	}
 	defer client.Close()
-	if err := client.Ping(ctx); err != nil {
-		return failure.Wrap(failure.Unavailable, "Kafka "+rt.kafka.Brokers[0], "connecting", err).WithHint("is Kafka running, and is the address right?")
-	}
-	return nil
+	return streams.Reach(ctx, rt.kafka, client)
 }
 
 func (s servers) openRedis(ctx context.Context, rt *runtime, embed bool) error {
@@ -173,9 +195,7 @@ func (s servers) openRedis(ctx context.Context, rt *runtime, embed bool) error {
 		rt.onClose(r.Close)
 		rt.addrs = []string{r.Addr()}
 	}
-	client, err := online.Open(ctx, online.Config{
-		Addrs: rt.addrs, Cluster: s.RedisCluster, TLS: s.RedisTLS, Username: s.RedisUser, Password: s.RedisPassword,
-	})
+	client, err := online.Open(ctx, s.redisConfig(rt.addrs))
 	if err != nil {
 		return err
 	}

@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -18,6 +20,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/millrace/millrace/consistency"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/registry"
 	"github.com/millrace/millrace/streams"
@@ -28,6 +31,21 @@ const deploy = "../../deploy"
 // exported is the names of all metrics that the roles register, with the series that a histogram becomes.
 func exported(t *testing.T) map[string]bool {
 	t.Helper()
+	names := map[string]bool{}
+	for _, m := range registered(t) {
+		names[m.name] = true
+		if m.kind == "histogram" {
+			for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+				names[m.name+suffix] = true
+			}
+		}
+	}
+	return names
+}
+
+// registered is all metrics that the roles register.
+func registered(t *testing.T) []metric {
+	t.Helper()
 	p, err := project.Load("../../examples/flights")
 	if err != nil {
 		t.Fatal(err)
@@ -36,27 +54,30 @@ func exported(t *testing.T) map[string]bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := &recorder{Registerer: prometheus.NewRegistry(), names: map[string]bool{}}
+	notes := &recorder{Registerer: prometheus.NewRegistry()}
 	rt := &runtime{
 		project: p, own: p.Own(), dataDir: t.TempDir(), kafka: streams.Config{Brokers: []string{"127.0.0.1:1"}}, registry: r,
-		redis:      redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"}),
-		registerer: names, log: slog.New(slog.DiscardHandler), mux: http.NewServeMux(),
+		redis:       redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"}),
+		consistency: consistency.Default(), registerer: notes, log: slog.New(slog.DiscardHandler), mux: http.NewServeMux(),
 	}
 	for _, role := range allRoles {
 		if _, err := rt.stage(role); err != nil {
 			t.Fatalf("%s: %v", role, err)
 		}
 	}
-	return names.names
+	return notes.metrics
 }
 
-// recorder notes the names of what is registered: a vector without a series yet is not in what a registry gathers.
+// metric is one metric as it was registered.
+type metric struct{ name, kind, help, labels string }
+
+// recorder notes what is registered: a vector without a series yet is not in what a registry gathers.
 type recorder struct {
 	prometheus.Registerer
-	names map[string]bool
+	metrics []metric
 }
 
-var fqName = regexp.MustCompile(`fqName: "([^"]+)"`)
+var description = regexp.MustCompile(`^Desc\{fqName: ("[^"]+"), help: (".*"), unit: "", constLabels: \{\}, variableLabels: \{(.*)\}\}$`)
 
 func (r *recorder) Register(c prometheus.Collector) error {
 	descs := make(chan *prometheus.Desc, 100)
@@ -65,12 +86,34 @@ func (r *recorder) Register(c prometheus.Collector) error {
 		close(descs)
 	}()
 	for d := range descs {
-		name := fqName.FindStringSubmatch(d.String())[1]
-		for _, suffix := range []string{"", "_bucket", "_sum", "_count"} {
-			r.names[name+suffix] = true
+		found := description.FindStringSubmatch(d.String())
+		if found == nil {
+			return errors.New("a description of another form: " + d.String())
 		}
+		name, err := strconv.Unquote(found[1])
+		help, helpErr := strconv.Unquote(found[2])
+		if err := errors.Join(err, helpErr); err != nil {
+			return err
+		}
+		r.metrics = append(r.metrics, metric{name, kindOf(c), help, strings.ReplaceAll(found[3], ",", ", ")})
 	}
 	return r.Registerer.Register(c)
+}
+
+// kindOf is what Prometheus calls a collector. A collector of our own collects gauges.
+func kindOf(c prometheus.Collector) string {
+	switch c.(type) {
+	case *prometheus.HistogramVec, prometheus.Histogram:
+		return "histogram"
+	case *prometheus.CounterVec:
+		return "counter"
+	case prometheus.Gauge, *prometheus.GaugeVec:
+		return "gauge"
+	case prometheus.Counter:
+		return "counter"
+	default:
+		return "gauge"
+	}
 }
 
 func (r *recorder) MustRegister(cs ...prometheus.Collector) {

@@ -27,7 +27,7 @@ type statusCommand struct {
 }
 
 func (c *statusCommand) Run(ctx context.Context, env *environment) error {
-	rt, err := c.open(ctx, env, opening{kafka: true})
+	rt, err := c.open(ctx, env, opening{kafka: true, redis: len(c.Redis) > 0})
 	if err != nil {
 		return err
 	}
@@ -49,8 +49,10 @@ func (c *statusCommand) Run(ctx context.Context, env *environment) error {
 		if err != nil {
 			return err
 		}
-		for _, l := range lags {
-			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\n", l.Group, l.Topic, l.Partition, max(l.Committed, 0), l.End, l.Lag)
+		for _, g := range lags {
+			for _, l := range g.Partitions {
+				fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\n", g.Group, l.Topic, l.Partition, l.Next, l.End, l.Lag)
+			}
 		}
 	}
 	fmt.Fprintln(w, "\nMODEL\tCHAMPION\tVERSION\tVERSIONS")
@@ -65,7 +67,10 @@ func (c *statusCommand) Run(ctx context.Context, env *environment) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%d\t%d\n", m.Name, digest, number, len(versions))
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil || rt.redis == nil {
+		return err
+	}
+	return rt.printVersions(ctx, env.out)
 }
 
 // stored is the flags of the verbs that read only the registry.
@@ -76,12 +81,12 @@ type stored struct {
 
 func (s stored) registry() (*registry.Registry, error) {
 	dir := s.DataDir
-	if dir == "" {
+	if dir == "" { // with the flag, the project need not be there
 		p, err := s.load()
 		if err != nil {
 			return nil, err
 		}
-		dir = filepath.Join(p.Dir, ".millrace")
+		dir = dataDir(p, "")
 	}
 	return registry.Open(filepath.Join(dir, "registry"))
 }
@@ -218,49 +223,8 @@ func (c *tailCommand) Run(ctx context.Context, env *environment) error {
 
 // read hands out a topic's records from its beginning to its end as of now, or for ever.
 func (rt *runtime) read(ctx context.Context, topic string, follow bool, fn func(*kgo.Record) error) error {
-	// The end of a partition may be the marker of a transaction, which is no record but must be seen to know that the end is reached.
-	client, err := rt.kafkaClient(ctx, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	ends, err := kadm.NewClient(client).ListCommittedOffsets(ctx, topic)
-	if err != nil {
-		return failure.Wrap(failure.Unavailable, topic, "asking for the topic's end", err)
-	}
-	starts, err := kadm.NewClient(client).ListStartOffsets(ctx, topic)
-	if err != nil {
-		return failure.Wrap(failure.Unavailable, topic, "asking for the topic's start", err)
-	}
-	left := map[int32]int64{}
-	ends.Each(func(o kadm.ListedOffset) {
-		if start, ok := starts.Lookup(o.Topic, o.Partition); ok && start.Offset < o.Offset {
-			left[o.Partition] = o.Offset
-		}
-	})
-	for follow || len(left) > 0 {
-		fetches := client.PollFetches(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		for _, e := range fetches.Errors() {
-			return failure.Wrap(failure.Unavailable, topic, "reading the topic", e.Err)
-		}
-		for it := fetches.RecordIter(); !it.Done(); {
-			r := it.Next()
-			end, ok := left[r.Partition]
-			if (follow || ok && r.Offset < end) && !r.Attrs.IsControl() {
-				if err := fn(r); err != nil {
-					return err
-				}
-			}
-			if r.Offset >= end-1 {
-				delete(left, r.Partition)
-			}
-		}
-	}
-	return nil
+	_, err := streams.Read(ctx, rt.kafka, streams.ReadOptions{Topic: topic, Follow: follow}, fn)
+	return err
 }
 
 // deadLettersCommand lists refused records, or gives them another chance.
@@ -282,7 +246,7 @@ func (c *deadLettersList) Run(ctx context.Context, env *environment) error {
 	defer rt.close()
 	enc := json.NewEncoder(env.out)
 	return rt.read(ctx, rt.own.DeadLetters.Name, false, func(r *kgo.Record) error {
-		d, err := deadLetter(r)
+		d, err := streams.ParseDeadLetter(r)
 		if err != nil {
 			return err
 		}
@@ -313,7 +277,7 @@ func (c *deadLettersReplay) Run(ctx context.Context, env *environment) error {
 	defer client.Close()
 	n := 0
 	err = rt.read(ctx, rt.own.DeadLetters.Name, false, func(r *kgo.Record) error {
-		d, err := deadLetter(r)
+		d, err := streams.ParseDeadLetter(r)
 		if err != nil {
 			return err
 		}
@@ -331,14 +295,6 @@ func (c *deadLettersReplay) Run(ctx context.Context, env *environment) error {
 	return err
 }
 
-func deadLetter(r *kgo.Record) (schemas.DeadLetter, error) {
-	headers := make([]schemas.Header, len(r.Headers))
-	for i, h := range r.Headers {
-		headers[i] = schemas.Header(h)
-	}
-	return schemas.ParseDeadLetter(r.Key, r.Value, headers)
-}
-
 // exportCommand writes an offline table as Parquet.
 type exportCommand struct {
 	stored `embed:""`
@@ -353,11 +309,7 @@ func (c *exportCommand) Run(ctx context.Context, env *environment) error {
 	if err != nil {
 		return err
 	}
-	dir := c.DataDir
-	if dir == "" {
-		dir = filepath.Join(p.Dir, ".millrace")
-	}
-	root := filepath.Join(dir, "offline")
+	root := filepath.Join(dataDir(p, c.DataDir), "offline")
 	kind, name, _ := strings.Cut(c.Table, "/")
 	var table *offline.Table
 	switch {

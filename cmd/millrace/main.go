@@ -34,14 +34,19 @@ type commands struct {
 	Validate validateCommand `cmd:"" group:"Project" help:"Check a project folder; prints every fault with file, line and column."`
 	Plan     planCommand     `cmd:"" group:"Project" help:"Print what applying the project would change; exits with 2 on what would break a consumer."`
 	Apply    applyCommand    `cmd:"" group:"Project" help:"Create the project's topics and record what is applied."`
-	Test     testCommand     `cmd:"" group:"Project" help:"Run the project's feature tests: events in, expected features out, no infrastructure."`
+	Backfill backfillCommand `cmd:"" group:"Project" help:"Compute a feature group anew from its history, beside the state that is read; readers are moved when it has caught up."`
+	Test     testCommand     `cmd:"" group:"Project" help:"Run the project's feature tests: events in, expected features out; needs no servers."`
 	Topics   topicsCommand   `cmd:"" group:"Project" help:"Print the topics of the project: who writes and reads each, and its schema."`
 
-	Status      statusCommand      `cmd:"" group:"Looking" help:"Positions, lag and models as they are now."`
+	Status      statusCommand      `cmd:"" group:"Looking" help:"Positions, lag and models as they are now; with Redis given, the versions of the feature groups."`
 	Models      modelsCommand      `cmd:"" group:"Looking" help:"Versions, aliases and history of the project's models."`
 	Lineage     lineageCommand     `cmd:"" group:"Looking" help:"What an artefact was made from, and what was made from it."`
 	Tail        tailCommand        `cmd:"" group:"Looking" help:"Print a topic's events as JSON lines."`
+	Inspect     inspectCommand     `cmd:"" group:"Looking" help:"The state of one entity: values, windows with their spans, tiles, position."`
+	Explain     explainCommand     `cmd:"" group:"Looking" help:"What a feature is: definition, source, error, where it is kept, which models use it, lineage."`
+	Consistency consistencyCommand `cmd:"" group:"Looking" help:"Compute a sample of what was served again, from the offline events at the very positions, and compare."`
 	DeadLetters deadLettersCommand `cmd:"" group:"Looking" help:"List or replay the records that were refused."`
+	Dataset     datasetCommand     `cmd:"" group:"Looking" help:"Make a training set: rows from a file, a query or a source, joined with features as they were known then."`
 	Export      exportCommand      `cmd:"" group:"Looking" help:"Write offline events or features as a Parquet file."`
 	Replay      replayCommand      `cmd:"" group:"Looking" help:"Produce real flights to the example's topics, as the demo does."`
 

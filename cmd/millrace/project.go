@@ -11,7 +11,6 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/millrace/millrace/enrich"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
 )
@@ -48,15 +47,15 @@ func (c *planCommand) Run(env *environment) error {
 	if err != nil {
 		return err
 	}
-	dir := c.DataDir
-	if dir == "" {
-		dir = filepath.Join(p.Dir, ".millrace")
-	}
+	dir := dataDir(p, c.DataDir)
 	changes, err := planned(p, dir)
 	if err != nil {
 		return err
 	}
 	printChanges(env, changes)
+	if err := printRebuilt(env, p, changes, filepath.Join(dir, "offline")); err != nil {
+		return err
+	}
 	if changes.Breaking() {
 		return exitStatus(2)
 	}
@@ -99,14 +98,15 @@ func printChanges(env *environment, changes project.Changes) {
 	_ = w.Flush()
 }
 
-// applyCommand creates topics and records the project as applied.
+// applyCommand creates topics and records the project as applied. With Redis given, it makes changed groups the targets of theirs; else the
+// stream role does when it starts.
 type applyCommand struct {
 	servers `embed:""`
 	Break   bool `help:"Apply also what would break a consumer."`
 }
 
 func (c *applyCommand) Run(ctx context.Context, env *environment) error {
-	rt, err := c.open(ctx, env, opening{kafka: true})
+	rt, err := c.open(ctx, env, opening{kafka: true, redis: len(c.Redis) > 0})
 	if err != nil {
 		return err
 	}
@@ -120,8 +120,16 @@ func (c *applyCommand) Run(ctx context.Context, env *environment) error {
 		fmt.Fprintln(env.err, "nothing applied: a consumer would break; --break applies it all the same")
 		return exitStatus(2)
 	}
+	if err := printRebuilt(env, rt.project, changes, rt.offlineDir()); err != nil {
+		return err
+	}
 	if err := rt.ensureTopics(ctx); err != nil {
 		return err
+	}
+	if rt.redis != nil {
+		if err := rt.declareVersions(ctx); err != nil {
+			return err
+		}
 	}
 	text, err := json.MarshalIndent(rt.project.State(), "", "  ")
 	if err != nil {
@@ -132,37 +140,6 @@ func (c *applyCommand) Run(ctx context.Context, env *environment) error {
 		return failure.Wrap(failure.Unavailable, path, "recording what is applied", err)
 	}
 	return os.Rename(path+".tmp", path)
-}
-
-// testCommand runs the project's feature tests.
-type testCommand struct {
-	folder `embed:""`
-}
-
-func (c *testCommand) Run(ctx context.Context, env *environment) error {
-	p, err := c.load()
-	if err != nil {
-		return err
-	}
-	failed := 0
-	results, err := project.Test(ctx, p, func() (project.Tables, error) { return enrich.Files(ctx, p) })
-	if err != nil {
-		return err
-	}
-	for _, r := range results {
-		if r.Err == nil {
-			fmt.Fprintf(env.out, "ok    %s\n", r.File)
-			continue
-		}
-		failed++
-		fmt.Fprintf(env.out, "FAIL  %s\n      %s\n", r.File, strings.ReplaceAll(r.Err.Error(), "\n", "\n      "))
-	}
-	if failed > 0 {
-		fmt.Fprintf(env.out, "%d of %d failed\n", failed, len(results))
-		return exitStatus(1)
-	}
-	fmt.Fprintf(env.out, "%d passed\n", len(results))
-	return nil
 }
 
 // topicsCommand prints the topology.

@@ -39,11 +39,12 @@ var allRoles = []role{roleStream, roleTrain, roleServe, roleMonitor, roleConsole
 
 // upCommand is all roles in one process.
 type upCommand struct {
-	servers `embed:""`
+	servers          `embed:""`
+	consistencyFlags `embed:""`
 }
 
 func (c *upCommand) Run(ctx context.Context, env *environment) error {
-	return c.runRoles(ctx, env, opening{kafka: true, redis: true, embed: true}, "up", allRoles)
+	return c.runRoles(ctx, env, opening{kafka: true, redis: true, embed: true, consistency: c.config()}, "up", allRoles)
 }
 
 type streamCommand struct {
@@ -63,11 +64,12 @@ func (c *serveCommand) Run(ctx context.Context, env *environment) error {
 }
 
 type monitorCommand struct {
-	servers `embed:""`
+	servers          `embed:""`
+	consistencyFlags `embed:""`
 }
 
 func (c *monitorCommand) Run(ctx context.Context, env *environment) error {
-	return c.runRoles(ctx, env, opening{kafka: true, redis: true}, "monitor", []role{roleMonitor})
+	return c.runRoles(ctx, env, opening{kafka: true, redis: true, consistency: c.config()}, "monitor", []role{roleMonitor})
 }
 
 type consoleCommand struct {
@@ -156,10 +158,7 @@ func (rt *runtime) stage(r role) (run func(context.Context) error, err error) {
 	log := rt.log.With("role", string(r))
 	switch r {
 	case roleStream:
-		s, err := ingest.New(ingest.Default(), ingest.Deps{
-			Project: rt.project, Kafka: rt.kafka, Redis: rt.redis, OfflineDir: rt.offlineDir(), Tables: rt.tables,
-			Clock: clock.System, Log: log, Registerer: rt.registerer,
-		})
+		s, err := rt.ingest(ingest.Default())
 		if err != nil {
 			return nil, err
 		}
@@ -182,7 +181,7 @@ func (rt *runtime) stage(r role) (run func(context.Context) error, err error) {
 		if err != nil {
 			return nil, err
 		}
-		return s.Run, nil
+		return rt.withConsistency(s.Run, log)
 	case roleTrain:
 		s, err := rt.training(log)
 		if err != nil {

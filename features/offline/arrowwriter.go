@@ -2,24 +2,46 @@ package offline
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"sync"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	flatbuffers "github.com/google/flatbuffers/go"
-	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
 )
 
-// newCompressor makes an encoder that any number of goroutines may share. Record batches are small, so a window of a megabyte loses nothing
-// and keeps the memory of many tables small. The fastest level takes three quarters of the default's time; files are 4% longer.
-func newCompressor() (*zstd.Encoder, error) {
-	return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest),
-		zstd.WithEncoderConcurrency(2), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
+// compressor makes LZ4 frames, for any number of goroutines. Writing events is part of what a stream costs: LZ4 takes about a third of
+// the time of zstd's fastest level, files are larger by a quarter (docs/bench/peers.md).
+type compressor struct{ writers sync.Pool }
+
+func newCompressor() *compressor {
+	return &compressor{writers: sync.Pool{New: func() any {
+		w := lz4.NewWriter(nil)
+		if err := w.Apply(lz4.BlockSizeOption(lz4.Block256Kb), lz4.ChecksumOption(false), lz4.ConcurrencyOption(1)); err != nil {
+			panic(err) // of constants
+		}
+		return w
+	}}}
 }
 
-// arrowWriter writes one file in the Arrow IPC file format, zstd-compressed: the format's columnar subset that tables and training sets are
+// append adds the frame of src to dst.
+func (c *compressor) append(dst, src []byte) ([]byte, error) {
+	w := c.writers.Get().(*lz4.Writer)
+	defer c.writers.Put(w)
+	out := bytes.NewBuffer(dst)
+	w.Reset(out)
+	if _, err := w.Write(src); err != nil {
+		return dst, err
+	}
+	err := w.Close()
+	return out.Bytes(), err
+}
+
+// arrowWriter writes one file in the Arrow IPC file format, LZ4-compressed: the format's columnar subset that tables and training sets are
 // made of (https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format).
 //
 // The Arrow library's own writer makes a compressor of 16 MiB for every file. Tables have many small ones, and spent two thirds of their
@@ -29,7 +51,7 @@ type arrowWriter struct {
 	sum    uint32 // CRC-32C of what was written
 	n      int64
 	table  *crc32.Table
-	zstd   *zstd.Encoder
+	lz4    *compressor
 	schema *arrow.Schema
 	fb     *flatbuffers.Builder
 	body   []byte
@@ -51,7 +73,7 @@ const (
 	metadataV5        = 4
 	headerSchema      = 1
 	headerRecordBatch = 3
-	codecZstd         = 1
+	codecLZ4          = 0
 	typeInt           = 2
 	typeFloat         = 3
 	typeBinary        = 4
@@ -62,8 +84,8 @@ const (
 	unitMillisecond   = 1
 )
 
-func newArrowWriter(w io.Writer, schema *arrow.Schema, z *zstd.Encoder) (*arrowWriter, error) {
-	a := &arrowWriter{w: bufio.NewWriterSize(w, 1<<16), table: crc32.MakeTable(crc32.Castagnoli), zstd: z, schema: schema,
+func newArrowWriter(w io.Writer, schema *arrow.Schema, c *compressor) (*arrowWriter, error) {
+	a := &arrowWriter{w: bufio.NewWriterSize(w, 1<<16), table: crc32.MakeTable(crc32.Castagnoli), lz4: c, schema: schema,
 		fb: flatbuffers.NewBuilder(1024)}
 	if err := a.write([]byte("ARROW1\x00\x00")); err != nil {
 		return nil, err
@@ -94,17 +116,21 @@ func (a *arrowWriter) Write(record arrow.Record) error {
 		}
 		nodes = append(nodes, span{int64(data.Len()), int64(data.NullN())})
 		for j, buffer := range data.Buffers() {
-			var bytes []byte
+			var content []byte
 			if buffer != nil && (j > 0 || data.NullN() > 0) {
-				bytes = buffer.Bytes()
+				content = buffer.Bytes()
 			}
-			buffers = append(buffers, a.compress(bytes))
+			s, err := a.compress(content)
+			if err != nil {
+				return fmt.Errorf("compressing column %d: %w", i, err)
+			}
+			buffers = append(buffers, s)
 		}
 	}
 	a.fb.Reset()
 	nodesAt, buffersAt := a.spans(nodes), a.spans(buffers)
 	a.fb.StartObject(2) // BodyCompression: codec, method (0: by buffer)
-	a.fb.PrependInt8Slot(0, codecZstd, 0)
+	a.fb.PrependInt8Slot(0, codecLZ4, 0)
 	compression := a.fb.EndObject()
 	a.fb.StartObject(5) // RecordBatch: length, nodes, buffers, compression, variadic counts
 	a.fb.PrependInt64Slot(0, record.NumRows(), 0)
@@ -116,21 +142,24 @@ func (a *arrowWriter) Write(record arrow.Record) error {
 	return err
 }
 
-// compress adds a buffer to the body: its length, then a zstd frame, or -1 and the bytes as they are where that is shorter.
-func (a *arrowWriter) compress(bytes []byte) span {
+// compress adds a buffer to the body: its length, then an LZ4 frame, or -1 and the bytes as they are where that is shorter.
+func (a *arrowWriter) compress(content []byte) (span, error) {
 	at := len(a.body)
-	if len(bytes) == 0 {
-		return span{int64(at), 0}
+	if len(content) == 0 {
+		return span{int64(at), 0}, nil
 	}
-	a.body = binary.LittleEndian.AppendUint64(a.body, uint64(len(bytes)))
-	a.body = a.zstd.EncodeAll(bytes, a.body)
-	if len(a.body)-at-8 >= len(bytes) {
+	a.body = binary.LittleEndian.AppendUint64(a.body, uint64(len(content)))
+	var err error
+	if a.body, err = a.lz4.append(a.body, content); err != nil {
+		return span{}, err
+	}
+	if len(a.body)-at-8 >= len(content) {
 		a.body = binary.LittleEndian.AppendUint64(a.body[:at], ^uint64(0))
-		a.body = append(a.body, bytes...)
+		a.body = append(a.body, content...)
 	}
 	s := span{int64(at), int64(len(a.body) - at)}
 	a.body = append(a.body, make([]byte, -len(a.body)&7)...)
-	return s
+	return s, nil
 }
 
 func (a *arrowWriter) spans(spans []span) flatbuffers.UOffsetT {

@@ -61,11 +61,7 @@ func NewDatasetWriter(path string, names []string) (*DatasetWriter, error) {
 		return nil, unavailable("", "writing training set", err)
 	}
 	w := &DatasetWriter{path: path, names: append([]string(nil), names...), schema: datasetSchema(names), f: f, sum: sha256.New()}
-	z, err := newCompressor()
-	if err == nil {
-		w.out, err = newArrowWriter(io.MultiWriter(f, w.sum), w.schema, z)
-	}
-	if err != nil {
+	if w.out, err = newArrowWriter(io.MultiWriter(f, w.sum), w.schema, newCompressor()); err != nil {
 		return nil, unavailable(path, "writing training set", w.abandon(err))
 	}
 	w.reset()

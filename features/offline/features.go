@@ -16,7 +16,7 @@ func FeaturesTable(root string, g *features.Group) (*Table, error) {
 		columns = append(columns, Column{Name: name, Kind: schemas.String})
 	}
 	for _, o := range g.Outputs {
-		columns = append(columns, Column{Name: o.Name, Kind: o.Kind})
+		columns = append(columns, Column{Name: o.Name, Kind: columnKind(o.Kind)})
 	}
 	return OpenTable(filepath.Join(root, "features", g.Name+"@"+g.Version), columns)
 }
@@ -31,9 +31,21 @@ func FeatureRow(g *features.Group, key string, results []features.Result, row sc
 	}
 	row = append(row, schemas.StringValue(key))
 	for i := range results {
-		row = append(row, results[i].Value)
+		v := results[i].Value
+		if v.Kind() == schemas.Composite {
+			v = schemas.StringValue(v.Str())
+		}
+		row = append(row, v)
 	}
 	return row
+}
+
+// columnKind is that of an output's column: lists and maps are kept as JSON text.
+func columnKind(output schemas.Kind) schemas.Kind {
+	if output == schemas.Composite {
+		return schemas.String
+	}
+	return output
 }
 
 // keySeparator joins the parts of a composite entity key.

@@ -44,7 +44,7 @@ func TestFeaturesTableHoldsWhatWasRead(t *testing.T) {
 	g, faults := features.Compile(features.Definition{
 		Name: "routes", Source: "arrivals", Entity: []string{"origin", "destination"}, Windows: []string{"1h", "lifetime"},
 		Features: []features.FeatureDefinition{{Name: "flights", Aggregate: "count()"}, {Name: "delay_mean", Aggregate: "mean(delay)"},
-			{Name: "last_to", Aggregate: "last(destination)"}},
+			{Name: "last_to", Aggregate: "last(destination)"}, {Name: "places", Aggregate: "top_k(destination, 3)"}},
 	}, arrival(t))
 	if len(faults) > 0 {
 		t.Fatal(faults)
@@ -76,7 +76,7 @@ func TestFeaturesTableHoldsWhatWasRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := map[string][]schemas.Value{}
-	names := []string{"origin", "destination", "flights_1h", "delay_mean_1h", "last_to"}
+	names := []string{"origin", "destination", "flights_1h", "delay_mean_1h", "last_to", "places_1h"}
 	err = table.Scan(context.Background(), ScanOptions{Columns: names}, func(b *Batch) error {
 		for i := range b.Len() {
 			for c, name := range names {
@@ -89,7 +89,8 @@ func TestFeaturesTableHoldsWhatWasRead(t *testing.T) {
 		"origin":      {schemas.StringValue("ATL"), schemas.StringValue("JFK")},
 		"destination": {schemas.StringValue("LAX"), schemas.StringValue("")},
 		"flights_1h":  {schemas.IntValue(1), schemas.NullValue()}, "delay_mean_1h": {schemas.FloatValue(12), schemas.NullValue()},
-		"last_to": {schemas.StringValue("LAX"), schemas.NullValue()},
+		"last_to":   {schemas.StringValue("LAX"), schemas.NullValue()},
+		"places_1h": {schemas.StringValue(`[{"value":"LAX","count":1}]`), schemas.NullValue()},
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -242,8 +242,17 @@ func TestRowsComeBackAsTheyWere(t *testing.T) {
 }
 
 func TestDaysAreFolders(t *testing.T) {
+	testFolders(t, WriterOptions{}, "dt=1969-12-31/2-0-9.arrow 1", "dt=1970-01-01/2-0-9.arrow 2", "dt=1970-01-02/2-0-9.arrow 1",
+		"dt=2001-01-22/2-0-9.arrow 1")
+}
+
+func TestMonthsAreFolders(t *testing.T) {
+	testFolders(t, WriterOptions{By: ByMonth}, "month=1969-12/2-0-9.arrow 1", "month=1970-01/2-0-9.arrow 3", "month=2001-01/2-0-9.arrow 1")
+}
+
+func testFolders(t *testing.T, opts WriterOptions, want ...string) {
 	dir := t.TempDir()
-	w := takeOver(t, open(t, dir), 2, WriterOptions{})
+	w := takeOver(t, open(t, dir), 2, opts)
 	for i, at := range []int64{-1, 0, millisPerDay - 1, millisPerDay, monday} {
 		if err := w.Append(make(schemas.Row, len(everyKind)), at, int64(i)); err != nil {
 			t.Fatal(err)
@@ -256,8 +265,6 @@ func TestDaysAreFolders(t *testing.T) {
 	for _, f := range scanFiles(t, dir) {
 		days = append(days, fmt.Sprintf("%s %d", f.Path, f.Rows))
 	}
-	want := []string{"dt=1969-12-31/2-0-9.arrow 1", "dt=1970-01-01/2-0-9.arrow 2", "dt=1970-01-02/2-0-9.arrow 1",
-		"dt=2001-01-22/2-0-9.arrow 1"}
 	if !slices.Equal(days, want) {
 		t.Fatalf("files are %q, want %q", days, want)
 	}

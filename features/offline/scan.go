@@ -51,10 +51,8 @@ func (t *Table) plan(opts ScanOptions) (*scanPlan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &scanPlan{dir: t.dir, columns: columns, reads: columns, from: opts.From, until: opts.Until}
-	if t.events != nil {
-		p.reads, p.derived = t.compute(columns)
-	}
+	p := t.projection(columns)
+	p.from, p.until = opts.From, opts.Until
 	if opts.From == 0 {
 		p.from = math.MinInt64
 	}
@@ -79,6 +77,15 @@ func (t *Table) plan(opts ScanOptions) (*scanPlan, error) {
 		}
 	}
 	return p, nil
+}
+
+// projection is a plan of columns, without files.
+func (t *Table) projection(columns []Column) *scanPlan {
+	p := &scanPlan{dir: t.dir, columns: columns, reads: columns}
+	if t.events != nil {
+		p.reads, p.derived = t.compute(columns)
+	}
+	return p
 }
 
 // choose finds the named columns.

@@ -143,7 +143,7 @@ func (s *segment) record(schema *arrow.Schema, partition int32, order []int32, f
 
 // writeTo writes the rows as one Arrow file and returns its length in bytes and their CRC-32C.
 func (s *segment) writeTo(out io.Writer, t *Table, partition int32, order []int32) (int64, uint32, error) {
-	w, err := newArrowWriter(out, t.schema, t.zstd)
+	w, err := newArrowWriter(out, t.schema, t.lz4)
 	if err != nil {
 		return 0, 0, err
 	}

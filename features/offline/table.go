@@ -2,7 +2,6 @@ package offline
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,7 +10,6 @@ import (
 	"sync"
 
 	"github.com/apache/arrow/go/v17/arrow"
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/schemas"
@@ -24,7 +22,7 @@ type Table struct {
 	columns []Column        // that are in its files
 	events  *schemas.Schema // of a source's events, for the columns computed as they are read; else nil
 	schema  *arrow.Schema
-	zstd    *zstd.Encoder
+	lz4     *compressor
 	disk    disk
 
 	mu     sync.Mutex
@@ -37,12 +35,8 @@ func OpenTable(dir string, columns []Column) (*Table, error) {
 	if err := checkColumns(dir, columns); err != nil {
 		return nil, err
 	}
-	z, err := newCompressor()
-	if err != nil {
-		return nil, fmt.Errorf("opening table: %w", err)
-	}
 	columns = slices.Clone(columns)
-	return &Table{dir: dir, columns: columns, schema: arrowSchema(columns), zstd: z, disk: osDisk{}, chains: map[int32]chain{}}, nil
+	return &Table{dir: dir, columns: columns, schema: arrowSchema(columns), lz4: newCompressor(), disk: osDisk{}, chains: map[int32]chain{}}, nil
 }
 
 // EventsTable is the table of a source's accepted events, <root>/events/<source>, with the schema's columns. Those that the schema computes

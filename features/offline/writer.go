@@ -17,8 +17,9 @@ import (
 
 // WriterOptions are the limits of a Writer. A limit of 0 takes the value of DefaultWriterOptions.
 type WriterOptions struct {
+	By            By          // how the files are laid out; empty: by day
 	RowsPerFile   int         // rows of one file at most
-	BufferedRows  int         // rows held in memory at most; above it, a day's rows go to a file before the commit
+	BufferedRows  int         // rows held in memory at most; above it, the rows of a day (or month) go to a file before the commit
 	BufferedBytes int         // the same, as an estimate of memory; below 1 GiB
 	Clock         clock.Clock // tells Since; may be nil
 }
@@ -30,6 +31,7 @@ func DefaultWriterOptions() WriterOptions {
 
 func (o WriterOptions) filled() WriterOptions {
 	d := DefaultWriterOptions()
+	o.By = cmp.Or(o.By, ByDay)
 	o.RowsPerFile = cmp.Or(o.RowsPerFile, d.RowsPerFile)
 	o.BufferedRows = cmp.Or(o.BufferedRows, d.BufferedRows)
 	o.BufferedBytes = cmp.Or(o.BufferedBytes, d.BufferedBytes)
@@ -44,10 +46,38 @@ func (o WriterOptions) Validate() error {
 			faults = append(faults, failure.New(failure.BadProject, name, "%d is not between 0 (default) and %d", value, most))
 		}
 	}
+	if o.By != "" && o.By != ByDay && o.By != ByMonth {
+		faults = append(faults, failure.New(failure.BadProject, "By", "%q is neither %s nor %s", string(o.By), ByDay, ByMonth))
+	}
 	check("RowsPerFile", o.RowsPerFile, 1<<30)
 	check("BufferedRows", o.BufferedRows, 1<<30)
 	check("BufferedBytes", o.BufferedBytes, 1<<30) // text offsets of a file are 32 bit
 	return errors.Join(faults...)
+}
+
+// By is a table's layout: how much event time a folder of files spans.
+type By string
+
+// The layouts. By month suits a history of years that is thin: a file costs as much as thousands of its rows.
+const (
+	ByDay   By = "day"   // dt=2001-05-20
+	ByMonth By = "month" // month=2001-05
+)
+
+// span numbers the folders in the order of time.
+func (b By) span(eventTime int64) int64 {
+	if b == ByMonth {
+		year, month, _ := time.UnixMilli(eventTime).UTC().Date()
+		return int64(year)*12 + int64(month) - 1
+	}
+	return floorDiv(eventTime, millisPerDay)
+}
+
+func (b By) folder(span int64) string {
+	if b == ByMonth {
+		return fmt.Sprintf("month=%04d-%02d", floorDiv(span, 12), span-floorDiv(span, 12)*12+1)
+	}
+	return "dt=" + time.UnixMilli(span*millisPerDay).UTC().Format(time.DateOnly)
 }
 
 // Writer is the owner of one partition of a table. It is for one goroutine.
@@ -63,13 +93,15 @@ type Writer struct {
 	step      int   // next step of the log
 	next      int64 // committed up to here
 
-	days    map[int64]*segment // rows in memory, by day since 1970
+	spans   map[int64]*segment // rows in memory, by the day or month
 	rows    int                // of the rows in memory
 	bytes   int                // of the rows in memory
 	staged  []stagedFile       // files written, not yet in an entry
 	inFiles int                // rows of staged
 	last    int64              // highest offset appended
 	since   time.Time
+
+	current, from, until int64 // the month of the last event, and its bounds
 
 	// A commit on its way. Once it was tried it may be in the log, whatever the error said, so it is tried until it is known to be there
 	// or not, and never changed.
@@ -78,10 +110,10 @@ type Writer struct {
 	finished error  // why nothing more can be committed
 }
 
-// stagedFile is a file under _tmp and the day that it belongs to.
+// stagedFile is a file under _tmp and the day or month that it belongs to.
 type stagedFile struct {
 	entryFile
-	day int64
+	span int64
 }
 
 // maxClaims bounds how often NewWriter tries again when others add to the log at the same time.
@@ -96,7 +128,7 @@ func (t *Table) NewWriter(partition int32, opts WriterOptions) (*Writer, error) 
 	if partition < 0 {
 		return nil, failure.New(failure.Internal, t.dir, "there is no partition %d", partition)
 	}
-	w := &Writer{t: t, partition: partition, opts: opts.filled(), id: rand.Text(), days: map[int64]*segment{}}
+	w := &Writer{t: t, partition: partition, opts: opts.filled(), id: rand.Text(), spans: map[int64]*segment{}}
 	for range maxClaims {
 		c, err := t.chain(partition)
 		if err != nil {
@@ -141,6 +173,9 @@ func (w *Writer) Rows() int {
 	return n
 }
 
+// Bytes is about how much memory the rows take that are not in a file yet.
+func (w *Writer) Bytes() int { return w.bytes }
+
 // Since is when the first row that waits was appended, by the clock of the options; zero when none waits or there is no clock.
 func (w *Writer) Since() time.Time { return w.since }
 
@@ -156,14 +191,14 @@ func (w *Writer) Append(row schemas.Row, eventTime, offset int64) error {
 	if err := checkRow(w.t.columns, row); err != nil {
 		return fmt.Errorf("appending offset %d of partition %d: %w", offset, w.partition, err)
 	}
-	day := floorDiv(eventTime, millisPerDay)
-	if err := w.makeRoom(day); err != nil {
+	span := w.span(eventTime)
+	if err := w.makeRoom(span); err != nil {
 		return err
 	}
-	s := w.days[day]
+	s := w.spans[span]
 	if s == nil {
 		s = newSegment(w.t.columns)
-		w.days[day] = s
+		w.spans[span] = s
 	}
 	if w.since.IsZero() && w.opts.Clock != nil {
 		w.since = w.opts.Clock()
@@ -178,32 +213,45 @@ func (w *Writer) Append(row schemas.Row, eventTime, offset int64) error {
 
 const millisPerDay = 86_400_000
 
-// makeRoom writes rows to a file ahead of the commit where a limit is reached: those of the day when its file would be too long, else
-// those of the day that holds most memory.
-func (w *Writer) makeRoom(day int64) error {
-	if s := w.days[day]; s != nil && s.rows() >= w.opts.RowsPerFile {
-		return w.stage(day, s)
+// span is the day or month of an event time: mostly that of the event before.
+func (w *Writer) span(eventTime int64) int64 {
+	if w.opts.By == ByDay {
+		return floorDiv(eventTime, millisPerDay)
+	}
+	if eventTime < w.from || eventTime >= w.until {
+		t := time.UnixMilli(eventTime).UTC()
+		first := time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC)
+		w.from, w.until, w.current = first.UnixMilli(), first.AddDate(0, 1, 0).UnixMilli(), w.opts.By.span(eventTime)
+	}
+	return w.current
+}
+
+// makeRoom writes rows to a file ahead of the commit where a limit is reached: those of the day or month when its file would be too
+// long, else those of the one that holds most memory.
+func (w *Writer) makeRoom(span int64) error {
+	if s := w.spans[span]; s != nil && s.rows() >= w.opts.RowsPerFile {
+		return w.stage(span, s)
 	}
 	if w.rows < w.opts.BufferedRows && w.bytes < w.opts.BufferedBytes {
 		return nil
 	}
 	var largest *segment
-	for d, s := range w.days {
+	for d, s := range w.spans {
 		if largest == nil || s.bytes > largest.bytes {
-			day, largest = d, s
+			span, largest = d, s
 		}
 	}
-	return w.stage(day, largest)
+	return w.stage(span, largest)
 }
 
-// stage writes a day's rows to a file under _tmp. They stay in memory until that is done.
-func (w *Writer) stage(day int64, s *segment) error {
+// stage writes the rows of a day or month to a file under _tmp. They stay in memory until that is done.
+func (w *Writer) stage(span int64, s *segment) error {
 	order := s.order()
 	first, last := 0, s.rows()-1
 	if order != nil {
 		first, last = int(order[first]), int(order[last])
 	}
-	f := stagedFile{day: day, entryFile: entryFile{Rows: int64(s.rows()), From: s.times[first], Until: s.times[last] + 1}}
+	f := stagedFile{span: span, entryFile: entryFile{Rows: int64(s.rows()), From: s.times[first], Until: s.times[last] + 1}}
 	path, err := w.t.writeStaged(w.partition, w.claim, func(out file) (err error) {
 		f.Bytes, f.CRC32C, err = s.writeTo(out, w.t, w.partition, order)
 		return err
@@ -216,7 +264,7 @@ func (w *Writer) stage(day int64, s *segment) error {
 	w.inFiles += s.rows()
 	w.rows -= s.rows()
 	w.bytes -= s.bytes
-	delete(w.days, day)
+	delete(w.spans, span)
 	return nil
 }
 
@@ -232,8 +280,8 @@ func (w *Writer) Commit(end int64) error {
 	if w.Rows() > 0 && w.last >= end {
 		return failure.New(failure.Internal, w.t.dir, "committing up to offset %d with a row of offset %d", end, w.last)
 	}
-	for _, day := range slices.Sorted(maps.Keys(w.days)) {
-		if err := w.stage(day, w.days[day]); err != nil {
+	for _, span := range slices.Sorted(maps.Keys(w.spans)) {
+		if err := w.stage(span, w.spans[span]); err != nil {
 			return err
 		}
 	}
@@ -281,11 +329,11 @@ func (w *Writer) entry(end int64) *entry {
 	parts := map[int64]int{}
 	for _, f := range w.staged {
 		name := fmt.Sprintf("%d-%d-%d", w.partition, w.next, end)
-		if n := parts[f.day]; n > 0 {
+		if n := parts[f.span]; n > 0 {
 			name = fmt.Sprintf("%s-%d", name, n)
 		}
-		parts[f.day]++
-		f.Path = "dt=" + time.UnixMilli(f.day*millisPerDay).UTC().Format(time.DateOnly) + "/" + name + ".arrow"
+		parts[f.span]++
+		f.Path = w.opts.By.folder(f.span) + "/" + name + ".arrow"
 		e.Files = append(e.Files, f.entryFile)
 	}
 	return e
@@ -308,7 +356,7 @@ func (w *Writer) discard() {
 	for _, f := range w.staged {
 		w.remove([]entryFile{f.entryFile})
 	}
-	clear(w.days)
+	clear(w.spans)
 	w.rows, w.bytes, w.staged, w.inFiles, w.since = 0, 0, nil, 0, time.Time{}
 }
 

@@ -3,8 +3,10 @@ package online
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
+	"os"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -14,10 +16,13 @@ import (
 
 // Config says where Redis is.
 type Config struct {
-	Addrs              []string // host:port; several are the seeds of one cluster
+	Addrs              []string // host:port; several are the seeds of one cluster, or with Master the Sentinels
 	Cluster            bool     // Redis Cluster, even with one seed
+	Master             string   // the name under which Sentinel knows the primary; empty: no Sentinel
+	SentinelPassword   string   // of the Sentinels themselves
 	Username, Password string
 	TLS                bool
+	CAFile             string        // PEM of the authorities that its certificate is trusted by; empty trusts the system's
 	DB                 int           // ignored by a cluster
 	PoolSize           int           // connections per server; 0 leaves it to the client (10 per core)
 	Timeout            time.Duration // of one read or write on a connection; 0 is DefaultTimeout
@@ -37,7 +42,11 @@ func (c Config) Validate() error {
 			faults = append(faults, failure.Wrap(failure.BadProject, "redis", "reading address "+a, err).WithHint("write it as HOST:PORT"))
 		}
 	}
-	if len(c.Addrs) > 1 && c.DB != 0 {
+	if c.Cluster && c.Master != "" {
+		faults = append(faults, failure.New(failure.BadProject, "redis", "is either a cluster or watched by Sentinel, not both").
+			WithHint("a cluster fails over by itself: leave out the name of the primary"))
+	}
+	if len(c.Addrs) > 1 && c.Master == "" && c.DB != 0 {
 		faults = append(faults, failure.New(failure.BadProject, "redis", "a cluster has only database 0, not %d", c.DB))
 	}
 	return errors.Join(faults...)
@@ -49,10 +58,14 @@ func Open(ctx context.Context, c Config) (redis.UniversalClient, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	client := redis.NewUniversalClient(c.options())
+	options, err := c.options()
+	if err != nil {
+		return nil, err
+	}
+	client := redis.NewUniversalClient(options)
 	if err := client.Ping(ctx).Err(); err != nil {
 		_ = client.Close()
-		return nil, failure.Wrap(failure.Unavailable, "redis "+c.Addrs[0], "connecting", err).WithHint("is Redis running, and is the address right?")
+		return nil, refused(c.Addrs[0], err)
 	}
 	policy, err := client.ConfigGet(ctx, "maxmemory-policy").Result()
 	if p, ok := policy["maxmemory-policy"]; err == nil && ok && p != "noeviction" {
@@ -63,20 +76,47 @@ func Open(ctx context.Context, c Config) (redis.UniversalClient, error) {
 	return client, nil
 }
 
-func (c Config) options() *redis.UniversalOptions {
+// refused says why there is no connection, and what to do about it.
+func refused(addr string, err error) error {
+	kind, hint := failure.Unavailable, "is Redis running, and is the address right?"
+	var untrusted *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &untrusted):
+		kind, hint = failure.BadProject, "name the authority of its certificate with --redis-ca"
+	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"), redis.HasErrorPrefix(err, "NOPERM"):
+		kind, hint = failure.BadProject, "are --redis-user and --redis-password right?"
+	}
+	return failure.Wrap(kind, "redis "+addr, "connecting", err).WithHint("%s", hint)
+}
+
+func (c Config) options() (*redis.UniversalOptions, error) {
 	timeout := c.Timeout
 	if timeout == 0 {
 		timeout = DefaultTimeout
 	}
 	o := &redis.UniversalOptions{
-		Addrs: c.Addrs, IsClusterMode: c.Cluster, Username: c.Username, Password: c.Password, DB: c.DB,
+		Addrs: c.Addrs, IsClusterMode: c.Cluster, MasterName: c.Master, SentinelPassword: c.SentinelPassword,
+		Username: c.Username, Password: c.Password, DB: c.DB,
 		PoolSize: c.PoolSize, DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, ContextTimeoutEnabled: true,
 	}
-	if c.TLS {
-		host, _, _ := net.SplitHostPort(c.Addrs[0])
-		o.TLSConfig = &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+	if !c.TLS {
+		return o, nil
 	}
-	return o
+	// Each server of a cluster, and the primary that Sentinel names, has a certificate for its own name: the client takes the name
+	// from the address that it dials.
+	o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.CAFile == "" {
+		return o, nil
+	}
+	pem, err := os.ReadFile(c.CAFile)
+	if err != nil {
+		return nil, failure.Wrap(failure.BadProject, c.CAFile, "reading certificate authorities", err)
+	}
+	o.TLSConfig.RootCAs = x509.NewCertPool()
+	if !o.TLSConfig.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, failure.New(failure.BadProject, c.CAFile, "holds no certificate in PEM")
+	}
+	return o, nil
 }
 
 // answering turns an error of the Redis client into ours: it did not answer, or there was not enough time.

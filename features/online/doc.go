@@ -6,7 +6,10 @@
 //	mr:{<project>.<group>@<version>/<partition>}:p           the position, as Position.AppendBinary writes it
 //	mr:{<project>.<group>@<version>/<partition>}:e:<entity>  one entity's state, as features.Entity.AppendBinary writes it
 //	mr:{<project>.<group>@<version>/<partition>}:o           rows that are due offline and not yet in a file (opaque here)
-//	mr:<project>.<group>@<version>:meta                      partition count and partitioner, written by whoever first sees the group
+//	mr:{<project>.<group>}:active                            the version that readers read
+//	mr:{<project>.<group>}:versions                          all versions: definition, partition count, partitioner; the target
+//	mr:{<project>.<group>}:read:<version>                    expires when nobody reads the version any more
+//	mr:{<project>.<group>}:filler:<version>                  who fills the version from its history
 //
 // Writing. Writer.Write runs one script that compares the stored position with the one the writer last saw, byte for byte, and only
 // then writes the states, the rows and the new position. Redis runs a script as a whole, so state and position cannot part: a
@@ -15,6 +18,9 @@
 //
 // Reading. Reader.Get asks for position and entities of one partition in one MGET, so that they are of one instant, and sends the
 // MGETs of a request in one pipeline: one round trip.
+//
+// Versions. A change of a group's definition or placement makes a new version with keys of its own, which is filled beside the old one;
+// Versions.Swap moves the readers (decision 9).
 //
 // What it refuses: a position it cannot decode (Corrupt), a state where none can be (the group's own codec says so).
 //

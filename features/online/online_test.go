@@ -54,7 +54,7 @@ func TestPartitionIsKafkas(t *testing.T) {
 		}
 		n := random.IntN(100) + 1
 		want := kafka.Partition(&kgo.Record{Key: key}, n)
-		if got := online.Partition(string(key), int32(n)); int(got) != want {
+		if got := online.Partition(online.Murmur2, string(key), int32(n)); int(got) != want {
 			t.Fatalf("partition of %x of %d is %d, Kafka's is %d", key, n, got, want)
 		}
 	}
@@ -268,7 +268,7 @@ func TestReader(t *testing.T) {
 		for i := range 30 {
 			key := "k" + strconv.Itoa(i)
 			refs = append(refs, online.Ref{Group: g, Key: key})
-			if p := online.Partition(key, ref.Partitions); i%5 != 0 { // every fifth is not there
+			if p := online.Partition(online.Murmur2, key, ref.Partitions); i%5 != 0 { // every fifth is not there
 				byPartition[p] = append(byPartition[p], key)
 			}
 		}
@@ -299,7 +299,7 @@ func TestReader(t *testing.T) {
 		if n%5 == 0 {
 			want = ""
 		}
-		p := online.Partition(refs[i].Key, groups[refs[i].Group].Partitions)
+		p := online.Partition(online.Murmur2, refs[i].Key, groups[refs[i].Group].Partitions)
 		if string(e.State) != want || (e.State == nil) != (want == "") || e.Partition != p || e.Position.Next != 100+int64(p) {
 			t.Errorf("%+v is %q in %d at %d, want %q in %d at %d", refs[i], e.State, e.Partition, e.Position.Next, want, p, 100+p)
 		}
@@ -354,21 +354,6 @@ func TestReaderSeesOneInstant(t *testing.T) {
 	wg.Wait()
 }
 
-func TestDeclare(t *testing.T) {
-	ctx, client, name := t.Context(), connect(t), group(t)
-	for range 2 {
-		if err := online.Declare(ctx, client, "shop", name, "v1", 8); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := online.Declare(ctx, client, "shop", name, "v1", 4); failure.Of(err) != failure.BadProject {
-		t.Errorf("another partition count: %v, want BadProject", err)
-	}
-	if err := online.Declare(ctx, client, "shop", name, "v2", 4); err != nil {
-		t.Errorf("another version: %v", err)
-	}
-}
-
 func TestSnapshot(t *testing.T) {
 	ctx, file := t.Context(), filepath.Join(t.TempDir(), "data", "redis.snapshot")
 	open := func() (*online.Embedded, redis.UniversalClient) {
@@ -389,7 +374,8 @@ func TestSnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := online.Declare(ctx, client, "shop", "g", "v", 3); err != nil {
+	version := online.Version{ID: "v", Definition: "v", Topic: "t", Partitions: 3, Partitioner: online.Murmur2}
+	if err := online.NewVersions(client, "shop").Declare(ctx, "g", version); err != nil {
 		t.Fatal(err)
 	}
 	client.Close()
@@ -405,8 +391,8 @@ func TestSnapshot(t *testing.T) {
 	if states, err := online.NewWriter(client, "shop", "g", "v").States(ctx, 0, []string{"a"}); err != nil || !bytes.Equal(states[0], state) {
 		t.Errorf("state is %q, %v", states, err)
 	}
-	if err := online.Declare(ctx, client, "shop", "g", "v", 4); failure.Of(err) != failure.BadProject {
-		t.Errorf("the partition count was forgotten: %v", err)
+	if known, err := online.NewVersions(client, "shop").Load(ctx, "g"); err != nil || known[0].Active != "v" || known[0].All["v"].Partitions != 3 {
+		t.Errorf("the version was forgotten: %+v, %v", known, err)
 	}
 	client.Close()
 	e.Close()

@@ -1,6 +1,7 @@
 package online
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/redis/go-redis/v9"
@@ -9,10 +10,12 @@ import (
 	"github.com/millrace/millrace/internal/failure"
 )
 
-// GroupRef is a group with the partition count of the topic it is computed from.
+// GroupRef is a version of a group with the way its entities are placed.
 type GroupRef struct {
-	Group      *features.Group
-	Partitions int32
+	Group       *features.Group
+	Version     string // Version.ID; empty is Group.Version
+	Partitions  int32
+	Partitioner Partitioner // empty is Murmur2
 }
 
 // Ref names one entity: the index of its group in NewReader's list, and its key as features.Group.Key writes it.
@@ -42,7 +45,7 @@ type Reader struct {
 func NewReader(client redis.UniversalClient, project string, groups ...GroupRef) *Reader {
 	r := &Reader{client: client, groups: groups, slots: make([][]string, len(groups))}
 	for i, g := range groups {
-		owner := Owner(project, g.Group.Name, g.Group.Version)
+		owner := Owner(project, g.Group.Name, cmp.Or(g.Version, g.Group.Version))
 		for p := range g.Partitions {
 			r.slots[i] = append(r.slots[i], slot(owner, p))
 		}
@@ -95,7 +98,7 @@ func (r *Reader) split(refs []Ref) ([]*lot, []Entry) {
 	lots := make([]*lot, 0, min(len(refs), 16))
 	index := make(map[place]*lot, min(len(refs), 16))
 	for i, ref := range refs {
-		p := Partition(ref.Key, r.groups[ref.Group].Partitions)
+		p := Partition(r.groups[ref.Group].Partitioner, ref.Key, r.groups[ref.Group].Partitions)
 		entries[i].Partition = p
 		l := index[place{ref.Group, p}]
 		if l == nil {

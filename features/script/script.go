@@ -16,13 +16,23 @@ import (
 
 // Target is what a script runs on.
 type Target interface {
-	// Apply takes one JSON record of a source. A record that is dropped by the rules (filtered, too late) is no error.
+	// Apply takes one JSON record of a source. A record that cannot be applied is no error but a DeadLetter.
 	Apply(ctx context.Context, source string, record []byte) error
+	// SetClock says what time it is (Unix milliseconds) for the records that follow. Before the first call nothing is in the future.
+	SetClock(ctx context.Context, at int64) error
 	// Read returns the outputs of an entity by name, as of at (Unix milliseconds). It waits until all that was applied is
 	// readable.
 	Read(ctx context.Context, group string, entity map[string]string, at int64) (map[string]features.Result, error)
+	// DeadLetters are those of all records so far, in their order. It waits until none can come any more.
+	DeadLetters(ctx context.Context) ([]DeadLetter, error)
 	// EntityColumns are the columns that name an entity of the group.
 	EntityColumns(group string) ([]string, error)
+}
+
+// DeadLetter is a record that could not be applied, by its source or by one of the groups.
+type DeadLetter struct {
+	Record        int // 0 for the first that was given to Apply
+	Class, Reason string
 }
 
 // Failure is one line of a script that did not hold, or could not be run.
@@ -59,20 +69,26 @@ type runner struct {
 	clock        bool // at is set
 	expectations int
 	failures     []error
+	records      []int // the line of each record
+	told         int   // records before the last line that told of dead letters
 }
 
 func (r *runner) run(ctx context.Context, text []byte) ([]byte, error) {
 	archive := txtar.Parse(text)
 	lines := bytes.SplitAfter(archive.Comment, []byte("\n"))
-	for i, line := range lines {
-		rewritten, err := r.line(ctx, i+1, strings.TrimSpace(string(line)))
+	stopped := false
+	for i := 0; i < len(lines) && !stopped; i++ {
+		rewritten, err := r.line(ctx, i+1, strings.TrimSpace(string(lines[i])))
 		if err != nil {
 			r.fail(i+1, err)
-			break
+			stopped = true
 		}
 		if rewritten != "" {
 			lines[i] = []byte(rewritten + "\n")
 		}
+	}
+	if !stopped {
+		r.untold(ctx)
 	}
 	if r.expectations == 0 && len(r.failures) == 0 {
 		r.fail(1, errors.New("the script expects nothing"))
@@ -93,13 +109,16 @@ func (r *runner) line(ctx context.Context, number int, line string) (rewritten s
 	case line == "" || strings.HasPrefix(line, "#"):
 		return "", nil
 	case command == "event":
+		r.records = append(r.records, number)
 		return "", r.event(ctx, rest)
 	case command == "at":
-		return "", r.moveClock(rest)
+		return "", r.moveClock(ctx, rest)
 	case command == "expect":
 		return r.expect(ctx, number, rest)
+	case command == "dead-letters":
+		return r.deadLetters(ctx, number, rest)
 	}
-	return "", failure.New(failure.BadProject, "", "there is no command %q, only event, at and expect", command)
+	return "", failure.New(failure.BadProject, "", "there is no command %q, only event, at, expect and dead-letters", command)
 }
 
 func (r *runner) event(ctx context.Context, rest string) error {
@@ -113,13 +132,13 @@ func (r *runner) event(ctx context.Context, rest string) error {
 	return nil
 }
 
-func (r *runner) moveClock(rest string) error {
+func (r *runner) moveClock(ctx context.Context, rest string) error {
 	t, err := time.Parse(time.RFC3339Nano, rest)
 	if err != nil {
 		return failure.New(failure.BadProject, "", "%q is no RFC 3339 time such as 2001-01-01T00:15:00Z", rest)
 	}
 	r.at, r.clock = t.UnixMilli(), true
-	return nil
+	return r.target.SetClock(ctx, r.at)
 }
 
 func (r *runner) expect(ctx context.Context, number int, rest string) (rewritten string, err error) {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -27,6 +25,8 @@ type oneGroup struct {
 	time     int
 	entities map[string]*features.Entity
 	seq      int64
+	now      int64
+	letters  []script.DeadLetter
 }
 
 type groupFile struct {
@@ -85,9 +85,11 @@ func (o *oneGroup) Apply(ctx context.Context, source string, record []byte) erro
 	if source != o.group.Source {
 		return fmt.Errorf("there is no source %q", source)
 	}
+	o.seq++
 	row, err := o.decoder.Decode(ctx, record, nil)
 	if err != nil {
-		return err
+		o.letters = append(o.letters, script.DeadLetter{Record: int(o.seq - 1), Class: schemas.ClassOf(err), Reason: err.Error()})
+		return nil
 	}
 	key, err := o.group.Key(row)
 	if err != nil {
@@ -96,10 +98,16 @@ func (o *oneGroup) Apply(ctx context.Context, source string, record []byte) erro
 	if o.entities[key] == nil {
 		o.entities[key] = o.group.NewEntity()
 	}
-	o.seq++
-	_, err = o.group.Add(o.entities[key], row, row[o.time].Int(), o.seq)
+	outcome, err := o.group.Add(o.entities[key], row, row[o.time].Int(), o.seq)
+	if outcome == features.TooLate {
+		o.letters = append(o.letters, script.DeadLetter{Record: int(o.seq - 1), Class: schemas.ClassLate, Reason: "too late"})
+	}
 	return err
 }
+
+func (o *oneGroup) SetClock(_ context.Context, at int64) error { o.now = at; return nil }
+
+func (o *oneGroup) DeadLetters(context.Context) ([]script.DeadLetter, error) { return o.letters, nil }
 
 func (o *oneGroup) Read(_ context.Context, _ string, entity map[string]string, at int64) (map[string]features.Result, error) {
 	key, err := o.group.KeyOf(entity)
@@ -118,24 +126,6 @@ func (o *oneGroup) EntityColumns(group string) ([]string, error) {
 		return nil, fmt.Errorf("there is no group %q", group)
 	}
 	return o.group.Definition.Entity, nil
-}
-
-func TestScripts(t *testing.T) {
-	names, err := filepath.Glob("../testdata/*.txtar")
-	if err != nil || len(names) == 0 {
-		t.Fatalf("there are no scripts: %v", err)
-	}
-	for _, name := range names {
-		t.Run(filepath.Base(name), func(t *testing.T) {
-			text, err := os.ReadFile(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := script.Run(t.Context(), open(t, text), name, text); err != nil {
-				t.Error(err)
-			}
-		})
-	}
 }
 
 const files = `
@@ -205,7 +195,9 @@ func TestLinesThatCannotBeRunEndTheScript(t *testing.T) {
 		"evnt pages {}":                             `no command "evnt"`,
 		"event pages":                               "an event is",
 		"event page {}":                             `no source "page"`,
-		"event pages {}":                            "applying an event of pages",
+		"dead-letters late":                         "is not <class>=<count>",
+		"dead-letters late=0":                       "is not <class>=<count>",
+		"dead-letters late=1 late=1":                "each once",
 		"at noon":                                   "no RFC 3339 time",
 		"expect visits " + entity:                   "an expectation is",
 		"expect visit " + entity + " n_1h=1":        `no group "visit"`,
@@ -247,5 +239,32 @@ func TestUpdateRewritesWhatDoesNotHold(t *testing.T) {
 	}
 	if got := txtar.Parse(after).Files; !slices.EqualFunc(got, txtar.Parse(before).Files, func(a, b txtar.File) bool { return a.Name == b.Name && string(a.Data) == string(b.Data) }) {
 		t.Error("the files are not kept")
+	}
+}
+
+const late = `event pages {"user": "u 1", "page": "a,b", "at": "2000-01-01T00:00:00Z", "seconds": null, "referrer": null}` + "\n"
+
+func TestDeadLettersAreTold(t *testing.T) {
+	for name, c := range map[string]struct{ lines, fault string }{
+		"told":                   {"event pages {}\n" + late + late + "dead-letters late=2 missing=1\n", ""},
+		"none":                   {"dead-letters\n", ""},
+		"told step by step":      {"event pages {}\ndead-letters missing=1\n" + late + "dead-letters missing=1 late=1\n", ""},
+		"too many":               {late + "dead-letters late=2\n", "s:5: dead letters: got late=1, want late=2"},
+		"of another class":       {"event pages {}\ndead-letters late=1\n", "s:5: dead letters: got missing=1, want late=1"},
+		"there are none":         {"dead-letters late=1\n", "s:4: dead letters: got none, want late=1"},
+		"there are some":         {late + "dead-letters\n", "s:5: dead letters: got late=1, want none"},
+		"never told":             {"event pages {}\nexpect visits " + entity + " n_1h=2\n", "s:4: the record is a dead letter (missing)"},
+		"told before the second": {late + "dead-letters late=1\n" + late, "s:6: the record is a dead letter (late)"},
+	} {
+		text := []byte(events + c.lines + files)
+		err := script.Run(t.Context(), open(t, text), "s", text)
+		if (err == nil) != (c.fault == "") || err != nil && !strings.HasPrefix(err.Error(), c.fault) {
+			t.Errorf("%s: %v, want %q", name, err, c.fault)
+		}
+	}
+	before := []byte(events + late + "dead-letters range=3\n" + files)
+	after, err := script.Update(t.Context(), open(t, before), "s", before)
+	if err != nil || !strings.HasPrefix(string(after), events+late+"dead-letters late=1\n") {
+		t.Errorf("%v\n%s", err, after)
 	}
 }

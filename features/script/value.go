@@ -19,7 +19,7 @@ const relative = 1e-9
 // matches reports whether a result is as written.
 func matches(want string, got features.Result) (bool, error) {
 	switch want {
-	case "null", "not_found", "expired":
+	case "null", "not_found", "expired", "overflow":
 		return got.Status.String() == want, nil
 	case "true", "false":
 		return isPresent(got, schemas.Bool) && got.Value.Bool() == (want == "true"), nil
@@ -30,6 +30,9 @@ func matches(want string, got features.Result) (bool, error) {
 			return false, failure.New(failure.BadProject, "", "%s is no text in double quotes", want)
 		}
 		return (isPresent(got, schemas.String) || isPresent(got, schemas.Bytes)) && got.Value.Str() == text, nil
+	}
+	if strings.HasPrefix(want, "[") || strings.HasPrefix(want, "{") {
+		return isPresent(got, schemas.Composite) && got.Value.Str() == want, nil
 	}
 	if t, err := time.Parse(time.RFC3339Nano, want); err == nil {
 		return isPresent(got, schemas.Time) && got.Value.Int() == t.UnixMilli(), nil
@@ -45,7 +48,7 @@ func matchesNumber(want string, got features.Result) (bool, error) {
 		within, err = strconv.ParseFloat(tolerance, 64)
 	}
 	if err != nil {
-		return false, failure.New(failure.BadProject, "", "%q is no number, text in double quotes, time, true, false, null, not_found or expired", want)
+		return false, failure.New(failure.BadProject, "", "%q is no number, text in double quotes, time, true, false, JSON list or map without spaces, null, not_found, expired or overflow", want)
 	}
 	value, ok := got.Value.Float()
 	return got.Status == features.Present && ok && got.Value.Kind().Numeric() && math.Abs(value-f) <= within, nil

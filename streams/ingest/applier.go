@@ -46,15 +46,18 @@ type applier struct {
 	newest     int64  // event time
 	seen       []seen // of each root; unused by a direct group
 	deadFrom   int64  // dead letters of records before it are written
+	strays     bool   // among the records at hand
 	cache      *cache
 	found      []*cached // of each item of a chunk; nil: nothing more to do
 	missing    []*cached
 	dirty      []*cached
 	unflushed  int       // events applied that Redis does not have, those on their way included
 	polled     time.Time // when the first of those that no flush has taken came
+	written    time.Time // its record's timestamp
 	due        bool      // the time to flush has come
 	letters    []schemas.DeadLetter
 	flight     *flight // the write on its way; nil when there is none
+	spare      []byte  // memory for the states of the next
 	landed     chan landing
 	rows       *offline.Writer // nil: not kept
 	dueRows    []byte          // rows that no flush has taken, encoded
@@ -72,7 +75,7 @@ type applier struct {
 func newApplier(s *Stage, g *group, partition int32, landed chan landing) *applier {
 	a := &applier{
 		Stage: s, group: g, tally: s.metrics.tally(kindGroup, g.Name), timing: s.metrics.timing(g.Name), landed: landed,
-		store: online.NewWriter(s.deps.Redis, s.deps.Project.Name, g.Name, g.Version), found: make([]*cached, chunk),
+		store: online.NewWriter(s.deps.Redis, s.deps.Project.Name, g.Name, g.version.ID), found: make([]*cached, chunk),
 	}
 	a.progress.kind, a.progress.name, a.progress.topic, a.progress.partition = kindGroup, g.Name, g.KeyedTopic, partition
 	return a
@@ -94,13 +97,13 @@ func (a *applier) start(ctx context.Context, committed int64) error {
 	for i, root := range a.group.roots {
 		for from, offset := range loaded.Position.Sources {
 			if from.Source == root.Name {
-				a.seen[i].add(origin{from.Partition, offset})
+				a.seen[i].add(origin{partition: from.Partition, offset: offset})
 			}
 		}
 	}
-	a.cache = newCache(a.cfg.CacheEntities, a.cfg.CacheBytes)
+	a.cache = newCache(&a.Stage.cached)
 	a.dirty, a.missing, a.letters, a.unflushed = a.dirty[:0], a.missing[:0], nil, 0
-	a.flight, a.due = nil, false
+	a.flight, a.due, a.spare = nil, false, nil
 	a.dueRows, a.rowsInFile, a.stalled = nil, false, false
 	a.taken, a.done, a.polled = a.next, a.next, time.Time{}
 	a.progress.next.Store(a.next)
@@ -133,8 +136,8 @@ func (a *applier) full() bool {
 // apply adds a chunk of items to their entities. next is the offset after the last of them. When it fails, the worker starts over, so what
 // it has changed by then does not matter.
 func (a *applier) apply(ctx context.Context, items []item, next int64) error {
-	if a.polled.IsZero() {
-		a.polled = a.deps.Clock()
+	if a.polled.IsZero() && len(items) > 0 {
+		a.polled, a.written = a.deps.Clock(), items[0].record.Timestamp
 	}
 	fresh, looked := 0, 0
 	for i := range items {
@@ -157,6 +160,9 @@ func (a *applier) apply(ctx context.Context, items []item, next int64) error {
 	a.timing.hits.Add(float64(looked - len(a.missing)))
 	a.timing.misses.Add(float64(len(a.missing)))
 	a.next = max(a.next, next)
+	if err := a.checkStrays(ctx); err != nil {
+		return err
+	}
 	if err := a.load(ctx); err != nil {
 		return err
 	}
@@ -218,10 +224,9 @@ func (a *applier) passOver(it *item) {
 
 // belongs reports whether the entity is one of this partition's; a record of another is a dead letter.
 func (a *applier) belongs(it *item, key string) bool {
-	at := online.Partition(key, a.group.partitions)
+	at := online.Partition(a.group.version.Partitioner, key, a.group.version.Partitions)
 	if at != a.partition {
-		a.dead(it, classMisrouted, failure.New(failure.BadRecord, a.group.Name, "entity %s belongs in partition %d", key, at).
-			WithHint("do not declare partitioner murmur2 for %s: its producers use another", a.group.Source.Name))
+		a.misrouted(it, key)
 	}
 	return at == a.partition
 }
@@ -278,6 +283,10 @@ func (a *applier) add(it *item, e *cached) (features.Outcome, error) {
 		return outcome, nil
 	}
 	a.newest = max(a.newest, it.at)
+	if outcome == features.Duplicate {
+		a.tally.duplicate.Inc()
+		return outcome, nil
+	}
 	if !e.dirty {
 		e.dirty = true
 		a.dirty = append(a.dirty, e)

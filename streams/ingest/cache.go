@@ -1,46 +1,59 @@
 package ingest
 
-import "github.com/millrace/millrace/features"
+import (
+	"sync/atomic"
+
+	"github.com/millrace/millrace/features"
+)
 
 // cached is an entity of the partition, decoded. It is in the ring of its cache.
 type cached struct {
 	key    string
 	entity *features.Entity
-	bytes  int64 // of the entity when it was last written
+	bytes  int64 // that it took when it was last written
 	dirty  bool  // has events that no flush has taken
+	used   bool  // since trim looked at it
 	flying bool  // is in the flush on its way: Redis does not have it yet
 
 	newer, older *cached
 }
 
-// cache holds the entities of one partition that were used last. What Redis does not have yet stays, whatever the limits.
+// cache holds the entities of one partition that were used lately. What Redis does not have yet stays, whatever the limit.
 type cache struct {
-	entities    map[string]*cached
-	ring        cached // ring.older is the newest, ring.newer the oldest
-	bytes       int64
-	maxEntities int
-	maxBytes    int64
+	entities map[string]*cached
+	ring     cached // ring.older is the newest, ring.newer the oldest
+	bytes    int64
+	share    *cacheShare
 }
 
-func newCache(maxEntities int, maxBytes int64) *cache {
-	c := &cache{entities: map[string]*cached{}, maxEntities: maxEntities, maxBytes: maxBytes}
+// cacheShare is the memory that the caches of a process have together, and how many they are. Each has an equal part.
+type cacheShare struct {
+	bytes  int64
+	caches atomic.Int64
+}
+
+// perEntity is what an entity takes beside its state: its key's entry in the map and its place in the ring.
+const perEntity = 160
+
+func newCache(share *cacheShare) *cache {
+	c := &cache{entities: map[string]*cached{}, share: share}
 	c.ring.newer, c.ring.older = &c.ring, &c.ring
 	return c
 }
 
-// get is the entity of that key, nil when it is not held; it becomes the newest.
+// get is the entity of that key, nil when it is not held.
 func (c *cache) get(key string) *cached {
 	e := c.entities[key]
-	if e != nil && c.ring.older != e {
-		e.unlink()
-		c.link(e)
+	if e != nil {
+		e.used = true
 	}
 	return e
 }
 
 // add makes a place for an entity, as the newest; its state is still to come.
 func (c *cache) add(key string) *cached {
-	e := &cached{key: key}
+	e := &cached{key: key, bytes: perEntity + int64(len(key))}
+	c.bytes += e.bytes
 	c.entities[key] = e
 	c.link(e)
 	return e
@@ -48,20 +61,31 @@ func (c *cache) add(key string) *cached {
 
 // sized notes how large an entity is now.
 func (c *cache) sized(e *cached, bytes int64) {
+	bytes += perEntity + int64(len(e.key))
 	c.bytes += bytes - e.bytes
 	e.bytes = bytes
 }
 
-// trim lets go of the oldest entities until the limits hold, leaving those that Redis does not have.
+// maxTrim bounds how many entities one trim looks at.
+const maxTrim = 4096
+
+// trim lets go of entities until the limit holds, the oldest first, leaving those that Redis does not have. One that was used since it
+// was looked at last becomes the newest instead (the CLOCK algorithm, Corbato 1968): a hit then costs no move in the ring.
 func (c *cache) trim() {
-	for e := c.ring.newer; e != &c.ring && (len(c.entities) > c.maxEntities || c.bytes > c.maxBytes); {
-		next := e.newer
-		if !e.dirty && !e.flying {
-			e.unlink()
-			delete(c.entities, e.key)
-			c.bytes -= e.bytes
+	limit := c.share.bytes / max(c.share.caches.Load(), 1)
+	for range min(len(c.entities), maxTrim) {
+		if c.bytes <= limit {
+			return
 		}
-		e = next
+		e := c.ring.newer
+		e.unlink()
+		if e.used || e.dirty || e.flying {
+			e.used = false
+			c.link(e)
+			continue
+		}
+		delete(c.entities, e.key)
+		c.bytes -= e.bytes
 	}
 }
 

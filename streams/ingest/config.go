@@ -18,15 +18,19 @@ import (
 type Config struct {
 	Flush           time.Duration // between an event and its state in Redis, for groups that do not say
 	FlushEvents     int           // events applied since the last flush after which the next one does not wait for its time
+	BehindRecords   int           // records not yet applied above which a partition is behind: it is flushed every
+	FlushBehind     time.Duration // instead
 	MaxUnflushed    int           // events applied and not yet in Redis after which a partition waits for Redis
-	CacheEntities   int           // entities kept decoded, per partition
-	CacheBytes      int64         // bytes of their states, per partition
-	RebuildEntities int           // entities of one write while a partition is rebuilt from offline events
+	CacheBytes      int64         // of entities kept decoded, in all the process's partitions together
+	RebuildEntities int           // entities of one write while a partition is filled from its history
+	VersionsEvery   time.Duration // between two looks at what other versions of a group there are
+	Grace           time.Duration // for which a version is kept after readers were moved to another
 	VerifyEvery     time.Duration // between two looks at whether Redis still has the position, when nothing is written
 	QueueRecords    int           // records fetched and not yet processed after which a partition is paused
 	PollRecords     int           // records of one poll
 	OfflineEvery    time.Duration // between two commits of a partition's offline rows
 	OfflineRows     int           // rows after which they are committed before their time
+	OfflineBytes    int           // the same, by the memory they take
 	OfflineWaiting  int           // rows that wait for a disk that does not take them, after which a partition waits with them
 	CommitEvery     time.Duration // between two commits of offsets to Kafka
 	SessionTimeout  time.Duration // after which Kafka takes a worker that does not answer for dead
@@ -43,16 +47,20 @@ type Config struct {
 func Default() Config {
 	return Config{
 		Flush:           50 * time.Millisecond,
-		FlushEvents:     10_000,
-		MaxUnflushed:    20_000,
-		CacheEntities:   20_000,
-		CacheBytes:      256 << 20,
-		QueueRecords:    20_000,
+		FlushEvents:     100_000,
+		BehindRecords:   50_000,
+		FlushBehind:     time.Second,
+		MaxUnflushed:    200_000,
+		CacheBytes:      96 << 20,
+		QueueRecords:    4_096,
 		PollRecords:     20_000,
 		OfflineEvery:    5 * time.Second,
 		OfflineRows:     65_536,
+		OfflineBytes:    4 << 20,
 		OfflineWaiting:  131_072,
-		RebuildEntities: 500,
+		RebuildEntities: 5000,
+		VersionsEvery:   time.Second,
+		Grace:           10 * time.Minute,
 		VerifyEvery:     time.Second,
 		CommitEvery:     500 * time.Millisecond,
 		SessionTimeout:  10 * time.Second,
@@ -76,15 +84,19 @@ func (c Config) Validate() error {
 	}
 	positive("Flush", int64(c.Flush))
 	positive("FlushEvents", int64(c.FlushEvents))
+	positive("BehindRecords", int64(c.BehindRecords))
+	positive("FlushBehind", int64(c.FlushBehind))
 	positive("MaxUnflushed", int64(c.MaxUnflushed))
-	positive("CacheEntities", int64(c.CacheEntities))
 	positive("CacheBytes", c.CacheBytes)
 	positive("RebuildEntities", int64(c.RebuildEntities))
+	positive("VersionsEvery", int64(c.VersionsEvery))
+	positive("Grace", int64(c.Grace))
 	positive("VerifyEvery", int64(c.VerifyEvery))
 	positive("QueueRecords", int64(c.QueueRecords))
 	positive("PollRecords", int64(c.PollRecords))
 	positive("OfflineEvery", int64(c.OfflineEvery))
 	positive("OfflineRows", int64(c.OfflineRows))
+	positive("OfflineBytes", int64(c.OfflineBytes))
 	positive("OfflineWaiting", int64(c.OfflineWaiting))
 	positive("CommitEvery", int64(c.CommitEvery))
 	positive("SessionTimeout", int64(c.SessionTimeout))

@@ -18,7 +18,7 @@ func (a *applier) startRows(left []byte) error {
 		_ = a.rows.Close() // what it holds is read again
 	}
 	var err error
-	if a.rows, err = a.group.rows.NewWriter(a.partition, offline.WriterOptions{Clock: a.deps.Clock}); err != nil {
+	if a.rows, err = a.group.rows.NewWriter(a.partition, offline.WriterOptions{By: offline.By(a.group.Source.OfflineBy), Clock: a.deps.Clock}); err != nil {
 		return err
 	}
 	return readRows(left, func(offset, at int64, row schemas.Row) error { return a.rows.Append(row, at, offset) })

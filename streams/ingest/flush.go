@@ -9,18 +9,23 @@ import (
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
+	"github.com/millrace/millrace/streams"
 )
 
 // flight is a write on its way to Redis.
 type flight struct {
 	raw      []byte // the position that Redis has when it has landed
 	next     int64
-	newest   int64
 	events   int // the worker's unflushed when it left, all of which it carries
 	entities []*cached
+	states   []byte // of all of them
 	polled   time.Time
+	written  time.Time
 	began    time.Time
 }
+
+// maxSpare is the most memory for encoded states that is kept between two flushes.
+const maxSpare = 4 << 20
 
 // landing is how a flight ended.
 type landing struct {
@@ -41,12 +46,15 @@ func (a *applier) flushIfDue(ctx context.Context) error {
 	return a.flush(ctx)
 }
 
-// flushEvery is how long to wait after a flush that took so long: so that writing takes at most a fifth of the time when everything is
-// behind, and the declared time otherwise.
-func (a *applier) flushEvery(took time.Duration) time.Duration {
+// flushEvery is how long to wait after a flush that took so long: the declared time, or more so that writing takes at most a fifth of the
+// time. Of a partition that is behind, nobody waits for the next event: it writes an entity that has many events less often.
+func (a *applier) flushEvery(took time.Duration, in *streams.Input) time.Duration {
 	every := a.group.Flush
 	if every == 0 {
 		every = a.cfg.Flush
+	}
+	if in.End()-a.next > int64(a.cfg.BehindRecords) {
+		return max(every, a.cfg.FlushBehind)
 	}
 	return max(every, min(4*took, time.Second))
 }
@@ -69,11 +77,11 @@ func (a *applier) flush(ctx context.Context) error {
 	}
 	a.dueRows, a.rowsInFile, a.due = nil, false, false
 	f := &flight{
-		raw: b.Next.AppendBinary(nil), next: a.next, newest: a.newest, events: a.unflushed,
-		entities: append([]*cached(nil), a.dirty...), polled: a.polled, began: a.deps.Clock(),
+		raw: b.Next.AppendBinary(nil), next: a.next, events: a.unflushed,
+		entities: append([]*cached(nil), a.dirty...), polled: a.polled, written: a.written, began: a.deps.Clock(),
 	}
-	var size int
-	var states []byte
+	states := a.spare[:0] // of a flight that has landed
+	a.spare = nil
 	for i, e := range a.dirty {
 		from := len(states)
 		states = e.entity.AppendBinary(states)
@@ -81,11 +89,12 @@ func (a *applier) flush(ctx context.Context) error {
 		a.cache.sized(e, int64(e.entity.Bytes()))
 		e.dirty, e.flying = false, true
 	}
-	size = len(states)
+	f.states = states
 	letters := a.letters
 	a.dirty, a.letters, a.taken, a.polled, a.flight = a.dirty[:0], nil, a.next, time.Time{}, f
 	a.timing.entities.Observe(float64(len(f.entities)))
-	a.timing.bytes.Add(float64(size))
+	a.timing.bytes.Add(float64(len(states)))
+	a.timing.records.Add(float64(f.events))
 	landed := a.landed
 	go func() {
 		raw, err := a.write(ctx, b, letters)
@@ -119,6 +128,9 @@ func (a *applier) settle(l landing) error {
 	}
 	f := a.flight
 	a.flight, a.raw = nil, l.raw
+	if cap(f.states) <= maxSpare {
+		a.spare = f.states
+	}
 	a.unflushed -= f.events
 	for _, e := range f.entities {
 		e.flying = false
@@ -132,14 +144,14 @@ func (a *applier) settle(l landing) error {
 // groupTiming is the metrics of one group, looked up once.
 type groupTiming struct {
 	flush, entities, readable, eventReadable prometheus.Observer
-	bytes, hits, misses, late                prometheus.Counter
+	records, bytes, hits, misses, late       prometheus.Counter
 }
 
 func (m *metrics) timing(group string) groupTiming {
 	return groupTiming{
 		flush: m.flushSeconds.WithLabelValues(group), entities: m.flushEntities.WithLabelValues(group),
 		readable: m.readable.WithLabelValues(group), eventReadable: m.eventReadable.WithLabelValues(group),
-		bytes: m.flushBytes.WithLabelValues(group), late: m.late.WithLabelValues(group),
+		records: m.flushRecords.WithLabelValues(group), bytes: m.flushBytes.WithLabelValues(group), late: m.late.WithLabelValues(group),
 		hits: m.cacheLookups.WithLabelValues(group, "hit"), misses: m.cacheLookups.WithLabelValues(group, "miss"),
 	}
 }
@@ -147,10 +159,11 @@ func (m *metrics) timing(group string) groupTiming {
 func (t groupTiming) observe(a *applier, f *flight, l landing) {
 	t.flush.Observe(l.took.Seconds())
 	landed := f.began.Add(l.took)
-	if !f.polled.IsZero() {
-		t.readable.Observe(landed.Sub(f.polled).Seconds())
+	if f.polled.IsZero() {
+		return
 	}
-	if a.deps.Project.Clock != project.ClockEvent && f.newest > 0 {
-		t.eventReadable.Observe(landed.Sub(time.UnixMilli(f.newest)).Seconds())
+	t.readable.Observe(landed.Sub(f.polled).Seconds())
+	if a.deps.Project.Clock != project.ClockEvent { // a replayed past was not written when its timestamps say
+		t.eventReadable.Observe(landed.Sub(f.written).Seconds())
 	}
 }

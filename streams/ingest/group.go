@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/streams"
 )
@@ -14,6 +15,7 @@ import (
 type groupWorker struct {
 	*applier
 	times  []eventTime // of each root
+	holes  []holes     // of each root
 	items  []item
 	events []schemas.Row // of the items, as their sources have them
 }
@@ -24,12 +26,21 @@ func newGroupWorker(s *Stage, g *group, partition int32) *groupWorker {
 
 // Start is in streams.Worker.
 func (w *groupWorker) Start(ctx context.Context, committed int64) (int64, error) {
+	if declared, err := w.stillDeclared(ctx); err != nil {
+		return 0, err
+	} else if !declared {
+		return 0, failure.New(failure.Unavailable, w.group.Name, "version %s is not kept any more", w.group.version.ID)
+	}
 	w.landed = make(chan landing, 1) // what still flies belongs to the past
 	w.times = w.times[:0]
 	for _, root := range w.group.roots {
 		w.times = append(w.times, newEventTime(w.deps.Project, root.Source, w.deps.Clock))
 	}
 	err := w.start(ctx, committed)
+	w.holes = make([]holes, len(w.group.roots))
+	for i := range w.holes {
+		w.holes[i].next = w.next
+	}
 	return w.next, err
 }
 
@@ -37,7 +48,7 @@ func (w *groupWorker) Start(ctx context.Context, committed int64) (int64, error)
 func (w *groupWorker) Run(ctx context.Context, in *streams.Input) error {
 	w.entered(&w.progress, in)
 	defer w.left(&w.progress)
-	flushing := time.NewTimer(w.flushEvery(0))
+	flushing := time.NewTimer(w.flushEvery(0, in))
 	defer flushing.Stop()
 	keeping := time.NewTicker(w.cfg.OfflineEvery)
 	defer keeping.Stop()
@@ -71,7 +82,7 @@ func (w *groupWorker) Run(ctx context.Context, in *streams.Input) error {
 				return err
 			}
 			in.Done(w.done)
-			flushing.Reset(w.flushEvery(l.took))
+			flushing.Reset(w.flushEvery(l.took, in))
 		case <-flushing.C:
 			w.due = true
 		case <-keeping.C:
@@ -137,15 +148,24 @@ func (w *groupWorker) read(ctx context.Context, r *kgo.Record, it *item, event *
 		return nil
 	}
 	if it.root, it.origin, err = originOf(r, w.group.roots); err != nil {
-		it.origin = origin{r.Partition, r.Offset}
+		it.origin = origin{partition: r.Partition, offset: r.Offset}
 		w.dead(it, classForeign, err)
 		return nil
 	}
-	if w.seen[it.root].has(it.origin) {
+	for i := range w.holes {
+		w.holes[i].pass(r.Offset)
+	}
+	seen, holes := &w.seen[it.root], &w.holes[it.root]
+	if seen.has(it.origin) {
 		w.tally.duplicate.Inc()
 		return nil
 	}
-	w.seen[it.root].add(it.origin)
+	if !seen.follows(it.origin) && !holes.before(it.origin) {
+		w.tally.early.Inc()
+		return nil
+	}
+	seen.add(it.origin)
+	holes.mended(it.origin)
 	root := w.group.roots[it.root]
 	if *event, err = root.decoder.Borrow(ctx, r.Value, *event); err != nil {
 		return w.reject(it, err)

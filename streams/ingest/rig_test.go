@@ -55,7 +55,6 @@ type rig struct {
 	dir     string
 
 	produced [sourcePartitions][]produced
-	punctual bool // no event is too late
 }
 
 type produced struct {
@@ -176,7 +175,7 @@ func (r *rig) trips(seed uint64, n int) [sourcePartitions][]produced {
 	var all [sourcePartitions][]produced
 	for i := range n {
 		id := fmt.Sprintf("trip-%d", random.IntN(60))
-		p := online.Partition(id, sourcePartitions)
+		p := online.Partition(online.Murmur2, id, sourcePartitions)
 		at := start + int64(i)*4000 + random.Int64N(60_000) - 30_000
 		tr := &trip{
 			id: id, city: fmt.Sprintf("city-%d-%d", p, random.IntN(7)), rider: fmt.Sprintf("rider-%d", random.IntN(3)),
@@ -195,9 +194,6 @@ func (r *rig) trips(seed uint64, n int) [sourcePartitions][]produced {
 		case 2:
 			tr.at = start + 90*24*3_600_000 // in the future
 		case 3:
-			if r.punctual {
-				break
-			}
 			tr.at -= 7 * 3_600_000 // too late for riders
 		case 4:
 			tr.city = "" // no entity for cities and riders
@@ -231,11 +227,11 @@ func (r *rig) produce(trips [sourcePartitions][]produced) {
 
 func testConfig() Config {
 	c := Default()
-	c.FlushEvents, c.MaxUnflushed, c.CacheEntities, c.PollRecords, c.QueueRecords = 50, 200, 5, 100, 300
+	c.FlushEvents, c.MaxUnflushed, c.CacheBytes, c.PollRecords, c.QueueRecords = 50, 200, 20_000, 100, 300
 	c.OfflineEvery, c.OfflineRows, c.CommitEvery, c.FetchMaxWait = 10*time.Millisecond, 100, 10*time.Millisecond, 20*time.Millisecond
 	c.BackoffMin, c.BackoffMax, c.SessionTimeout = 5*time.Millisecond, 50*time.Millisecond, 6*time.Second
 	c.RebuildEntities = 5
-	c.ProducerLinger, c.VerifyEvery = 0, 50*time.Millisecond
+	c.ProducerLinger, c.VerifyEvery, c.VersionsEvery = 0, 50*time.Millisecond, 20*time.Millisecond
 	return c
 }
 
@@ -307,12 +303,16 @@ const patience = 20 * time.Second
 // await waits until ok.
 func (r *rig) await(what string, ok func() bool) {
 	r.t.Helper()
-	deadline := time.Now().Add(patience)
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
 	for !ok() {
-		if time.Now().After(deadline) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
 			r.t.Fatalf("waited in vain for %s", what)
 		}
-		time.Sleep(2 * time.Millisecond)
 	}
 }
 
@@ -376,7 +376,12 @@ func (r *rig) rekeyed() (n int64) {
 
 func (r *rig) ends(topic string) map[int32]int64 {
 	r.t.Helper()
-	listed, err := r.admin.ListEndOffsets(r.t.Context(), topic)
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	defer cancel()
+	listed, err := r.admin.ListEndOffsets(ctx, topic)
+	for err == nil && listed.Error() != nil { // of a new topic the client may not know the partitions yet
+		listed, err = r.admin.ListEndOffsets(ctx, topic)
+	}
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -455,16 +460,8 @@ func (r *rig) expected() expectation {
 					e = g.NewEntity()
 					entities[g][key] = e
 				}
-				newest := e.Newest()
-				var due [][]any // rows of the boundaries that event time passes by the lateness with this event
-				if every, late := g.Offline.Every.Milliseconds(), g.Lateness.Milliseconds(); every > 0 && newest > 0 {
-					for b := (newest - late) / every * every; b <= newest+every && b+late <= at; b += every {
-						if b+late > newest && b-every <= newest {
-							due = append(due, []any{b, g.Read(e, b, nil)})
-						}
-					}
-				}
-				outcome, err := g.Add(e, row, at, int64(offset))
+				due := rowsDue(g, key, e, at)
+				outcome, err := g.Add(e, row, at, features.Sequence(int32(p), int64(offset)))
 				switch {
 				case err != nil:
 					r.t.Fatal(err)
@@ -473,9 +470,7 @@ func (r *rig) expected() expectation {
 				case outcome == features.Applied && g.Offline.EveryEvent:
 					x.rows = append(x.rows, rowOf(g, at+1, offline.FeatureRow(g.Group, key, g.Read(e, at+1, nil), nil)))
 				case outcome == features.Applied:
-					for _, d := range due {
-						x.rows = append(x.rows, rowOf(g, d[0].(int64), offline.FeatureRow(g.Group, key, d[1].([]features.Result), nil)))
-					}
+					x.rows = append(x.rows, due...)
 				}
 			}
 		}
@@ -484,13 +479,26 @@ func (r *rig) expected() expectation {
 		const n = sourcePartitions // keyed topics have as many as their source
 		for key, e := range entities[g] {
 			if e.Newest() > 0 {
-				x.states[fmt.Sprintf("mr:{%s.%s@%s/%d}:e:%s", r.project.Name, g.Name, g.Version, online.Partition(key, n), key)] = e.AppendBinary(nil)
+				x.states[fmt.Sprintf("mr:{%s.%s@%s/%d}:e:%s", r.project.Name, g.Name, g.Version, online.Partition(online.Murmur2, key, n), key)] = e.AppendBinary(nil)
 			}
 		}
 	}
 	slices.SortFunc(x.letters, compareLetters)
 	slices.SortFunc(x.rows, compareRows)
 	return x
+}
+
+// rowsDue is the rows of the boundaries that event time passes by the lateness with an event at this time.
+func rowsDue(g *project.Group, key string, e *features.Entity, at int64) (due []featureRow) {
+	newest := e.Newest()
+	if every, late := g.Offline.Every.Milliseconds(), g.Lateness.Milliseconds(); every > 0 && newest > 0 {
+		for b := (newest - late) / every * every; b <= newest+every && b+late <= at; b += every {
+			if b+late > newest && b-every <= newest {
+				due = append(due, rowOf(g, b, offline.FeatureRow(g.Group, key, g.Read(e, b, nil), nil)))
+			}
+		}
+	}
+	return due
 }
 
 func rowOf(g *project.Group, at int64, row schemas.Row) featureRow {

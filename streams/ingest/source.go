@@ -6,10 +6,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/features/offline"
+	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/streams"
@@ -44,6 +44,9 @@ type sourceWorker struct {
 	unacked   int
 	gaveUp    bool // nothing more is processed: what is queued is the next owner's
 	stalled   bool // the disk did not take the last commit: it is asked again by time only
+
+	written    written
+	aloneUntil int64 // records below it go to Kafka one by one
 }
 
 // shipment is what one batch of source records became on Kafka.
@@ -53,15 +56,9 @@ type shipment struct {
 	landed chan<- struct{}
 
 	mu      sync.Mutex
-	left    int // records not acknowledged, and one while the batch is still being made
-	refused []refusal
+	left    int   // records not acknowledged, and one while the batch is still being made
+	refused error // a record that the broker will never take is in it
 	err     error
-}
-
-// refusal is a record that the broker will never take.
-type refusal struct {
-	original *kgo.Record
-	err      error
 }
 
 func newSourceWorker(s *Stage, src *source, partition int32) *sourceWorker {
@@ -84,17 +81,20 @@ func (w *sourceWorker) Start(ctx context.Context, committed int64) (_ int64, err
 	w.rekeyFrom = max(committed, 0)
 	w.time = newEventTime(w.deps.Project, w.src.Source, w.deps.Clock)
 	w.ships, w.unacked, w.landed, w.stalled, w.gaveUp = nil, 0, make(chan struct{}, 1), false, false
-	w.next, w.acked = w.rekeyFrom, w.rekeyFrom
+	w.next, w.acked, w.written = w.rekeyFrom, w.rekeyFrom, newWritten(w.src.keyed)
 	if w.src.events != nil {
 		if w.events != nil {
 			_ = w.events.Close() // what it holds is read again
 		}
-		if w.events, err = w.src.events.NewWriter(w.partition, offline.WriterOptions{Clock: w.deps.Clock}); err != nil {
+		if w.events, err = w.src.events.NewWriter(w.partition, offline.WriterOptions{By: offline.By(w.src.OfflineBy), Clock: w.deps.Clock}); err != nil {
 			return 0, err
 		}
 		w.next = min(w.next, max(w.events.Next(), 0))
 	}
 	w.flights = make(chan landing, len(w.direct)) // what still flies belongs to the past
+	if err := w.dropRetired(ctx); err != nil {
+		return 0, err
+	}
 	for _, a := range w.direct {
 		a.landed = w.flights
 		if err := a.start(ctx, committed); err != nil {
@@ -108,8 +108,10 @@ func (w *sourceWorker) Start(ctx context.Context, committed int64) (_ int64, err
 
 // Run is in streams.Worker. While writes are on their way, the next records are processed.
 func (w *sourceWorker) Run(ctx context.Context, in *streams.Input) error {
-	w.entered(&w.progress, in)
-	defer w.left(&w.progress)
+	if !w.src.lone {
+		w.entered(&w.progress, in)
+		defer w.left(&w.progress)
+	}
 	for _, a := range w.direct {
 		w.entered(&a.progress, in)
 		defer w.left(&a.progress)
@@ -121,7 +123,7 @@ func (w *sourceWorker) Run(ctx context.Context, in *streams.Input) error {
 	defer idle.Stop()
 	keeping := time.NewTicker(w.cfg.OfflineEvery)
 	defer keeping.Stop()
-	flushing := newTimers(w.direct)
+	flushing := newTimers(w.direct, in)
 	defer flushing.stop()
 	verifying := time.NewTicker(w.cfg.VerifyEvery)
 	defer verifying.Stop()
@@ -151,14 +153,14 @@ func (w *sourceWorker) Run(ctx context.Context, in *streams.Input) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-w.landed:
-			if err := w.settle(ctx, in); err != nil {
+			if err := w.settle(in); err != nil {
 				return err
 			}
 		case l := <-w.flights:
 			if err := w.applied(l, in); err != nil {
 				return err
 			}
-			flushing.reset(l.of, l.of.flushEvery(l.took))
+			flushing.reset(l.of, l.of.flushEvery(l.took, in))
 		case a := <-flushing.due:
 			a.due = true
 		case <-keeping.C:
@@ -223,10 +225,10 @@ type timers struct {
 	due chan *applier
 }
 
-func newTimers(appliers []*applier) timers {
+func newTimers(appliers []*applier, in *streams.Input) timers {
 	t := timers{of: map[*applier]*time.Timer{}, due: make(chan *applier, len(appliers))}
 	for _, a := range appliers {
-		t.of[a] = time.AfterFunc(a.flushEvery(0), func() { t.due <- a })
+		t.of[a] = time.AfterFunc(a.flushEvery(0, in), func() { t.due <- a })
 	}
 	return t
 }
@@ -303,7 +305,7 @@ func (w *sourceWorker) finish(ctx context.Context, in *streams.Input) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-w.landed:
-			if err := w.settle(ctx, in); err != nil {
+			if err := w.settle(in); err != nil {
 				return err
 			}
 		case l := <-w.flights:
@@ -355,7 +357,7 @@ func (w *sourceWorker) keep() error {
 }
 
 // settle takes note of the shipments that have arrived, in order.
-func (w *sourceWorker) settle(ctx context.Context, in *streams.Input) error {
+func (w *sourceWorker) settle(in *streams.Input) error {
 	for len(w.ships) > 0 {
 		s := w.ships[0]
 		s.mu.Lock()
@@ -367,10 +369,8 @@ func (w *sourceWorker) settle(ctx context.Context, in *streams.Input) error {
 		if err != nil {
 			return failure.Wrap(failure.Unavailable, w.src.Topic, "re-keying", err)
 		}
-		for _, r := range refused {
-			if err := w.refuse(ctx, r); err != nil {
-				return err
-			}
+		if refused != nil {
+			return w.alone(s.next, refused)
 		}
 		if err := w.at("source: after acknowledgement"); err != nil {
 			return err
@@ -382,31 +382,6 @@ func (w *sourceWorker) settle(ctx context.Context, in *streams.Input) error {
 		w.did(in)
 	}
 	return nil
-}
-
-// refuse makes a dead letter of a record that the broker does not take in its keyed form. If it does not take that either, the record can
-// go nowhere, and the stage ends rather than lose it.
-func (w *sourceWorker) refuse(ctx context.Context, r refusal) error {
-	letter := w.letter(r.original, w.src.Name, classRefused, r.err)
-	w.counted(letter)
-	if err := w.letters.Write(ctx, letter); err != nil {
-		if permanent(err) {
-			return failure.Wrap(failure.Internal, w.src.Topic, "writing a dead letter that Kafka will not take", err).
-				WithHint("raise max.message.bytes of %s above that of %s", w.deps.Project.Own().DeadLetters.Name, w.src.Topic)
-		}
-		return err
-	}
-	return nil
-}
-
-// permanent reports whether a broker will never take the record.
-func permanent(err error) bool {
-	for _, e := range []error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
 }
 
 // process decodes and checks a chunk of records, keeps the good ones, applies them, and sends off what becomes of them on Kafka.
@@ -427,7 +402,7 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 		w.next = r.Offset + 1
 		items = items[:len(items)+1]
 		it := &items[len(items)-1]
-		it.record, it.origin, it.ok = r, origin{r.Partition, r.Offset}, false
+		it.record, it.origin, it.ok = r, origin{partition: r.Partition, offset: r.Offset}, false
 		err := w.check(ctx, it)
 		if err == nil && !w.inPace(ctx, it.at, good) {
 			// The partition is given up, and its next owner goes on here. What is queued after this record must not be re-keyed
@@ -440,21 +415,25 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 		case err == nil:
 			good++
 			it.ok = true
-			if keyed, err = w.pass(it, s, keyed); err != nil {
+			if keyed, err = w.pass(ctx, it, s, keyed); err != nil {
 				return err
 			}
 		case failure.Of(err).DeadLetter():
-			w.dead(r, w.src.Name, err, s)
+			if err := w.dead(ctx, r, w.src.Name, err, s); err != nil {
+				return err
+			}
 		default:
 			return err
 		}
-		if w.events != nil && w.events.Rows() >= w.cfg.OfflineRows && !w.stalled {
+		if w.events != nil && !w.stalled && (w.events.Rows() >= w.cfg.OfflineRows || w.events.Bytes() >= w.cfg.OfflineBytes) {
 			if err := w.keep(); err != nil {
 				return err
 			}
 		}
 	}
-	w.tally.applied.Add(float64(good))
+	if !w.src.lone {
+		w.tally.applied.Add(float64(good))
+	}
 	w.progress.newest.Store(w.time.newest)
 	if err := w.at("source: after produce"); err != nil {
 		return err
@@ -462,7 +441,7 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 	s.next = w.next
 	w.ships = append(w.ships, s)
 	w.unacked += s.size
-	s.acknowledge(nil, nil)
+	s.acknowledge(nil)
 	for _, a := range w.direct {
 		if err := a.apply(ctx, items, w.next); err != nil {
 			return err
@@ -488,7 +467,7 @@ func (w *sourceWorker) check(ctx context.Context, it *item) (err error) {
 }
 
 // pass keeps a good record and sends it on under the key of each group's entity. keyed is where the records are made; it does not grow.
-func (w *sourceWorker) pass(it *item, s *shipment, keyed []kgo.Record) ([]kgo.Record, error) {
+func (w *sourceWorker) pass(ctx context.Context, it *item, s *shipment, keyed []kgo.Record) ([]kgo.Record, error) {
 	r := it.record
 	if w.events != nil && r.Offset >= w.events.Next() {
 		if err := w.events.Append(it.row, it.at, r.Offset); err != nil {
@@ -499,39 +478,58 @@ func (w *sourceWorker) pass(it *item, s *shipment, keyed []kgo.Record) ([]kgo.Re
 	if r.Offset < w.rekeyFrom || len(w.src.keyed) == 0 {
 		return keyed, nil
 	}
-	headers := []kgo.RecordHeader{
-		{Key: headerSource, Value: []byte(w.src.Name)},
-		{Key: headerOrigin, Value: it.origin.append(make([]byte, 0, originSize))},
-	}
+	var joined []byte
 	if len(w.src.Enrichments) > 0 {
-		headers = append(headers, kgo.RecordHeader{Key: headerJoined, Value: appendJoined(nil, w.src.Schema, it.row)})
+		joined = appendJoined(nil, w.src.Schema, it.row)
 	}
-	for _, g := range w.src.keyed {
+	for i, g := range w.src.keyed {
 		row, takes := g.Source.From(w.src.Source, it.row, it.at, w.merged)
 		if g.Source.Merged() {
 			w.merged = row
 		}
 		key, err := g.Key(row)
+		if err != nil && !takes {
+			continue
+		}
 		if err != nil {
-			if takes {
-				w.dead(r, g.Name, err, s)
+			if err := w.dead(ctx, r, g.Name, err, s); err != nil {
+				return keyed, err
 			}
 			continue
 		}
-		keyed = append(keyed, kgo.Record{Topic: g.KeyedTopic, Key: []byte(key), Value: r.Value, Timestamp: r.Timestamp, Headers: headers})
-		w.ship(s, r, &keyed[len(keyed)-1])
+		at := online.Partition(g.version.Partitioner, key, g.version.Partitions)
+		last := &w.written[i][at]
+		it.origin.before = *last
+		headers := make([]kgo.RecordHeader, 0, 3)
+		headers = append(headers, kgo.RecordHeader{Key: headerSource, Value: []byte(w.src.Name)},
+			kgo.RecordHeader{Key: headerOrigin, Value: it.origin.append(make([]byte, 0, originSize))})
+		if joined != nil {
+			headers = append(headers, kgo.RecordHeader{Key: headerJoined, Value: joined})
+		}
+		keyed = append(keyed, kgo.Record{Topic: g.KeyedTopic, Partition: at, Key: []byte(key), Value: r.Value, Timestamp: r.Timestamp, Headers: headers})
+		taken, err := w.ship(ctx, s, r, &keyed[len(keyed)-1])
+		if err != nil {
+			return keyed, err
+		}
+		if taken {
+			*last = r.Offset
+		}
 	}
 	return keyed, nil
 }
 
 // dead sends a dead letter off with the shipment. by is the source or group that cannot use the record.
-func (w *sourceWorker) dead(r *kgo.Record, by string, err error, s *shipment) {
+func (w *sourceWorker) dead(ctx context.Context, r *kgo.Record, by string, err error, s *shipment) error {
+	if w.src.lone {
+		return nil // the source's own worker writes it
+	}
 	if r.Offset < w.rekeyFrom {
-		return // written when the offset was committed
+		return nil // written when the offset was committed
 	}
 	letter := w.letter(r, by, classOf(err), err)
 	w.counted(letter)
-	w.ship(s, r, w.letters.Record(letter))
+	_, err = w.ship(ctx, s, r, w.letters.Record(letter))
+	return err
 }
 
 func (w *sourceWorker) letter(r *kgo.Record, by, class string, err error) schemas.DeadLetter {
@@ -547,23 +545,27 @@ func (w *sourceWorker) counted(l schemas.DeadLetter) {
 	w.progress.dead.Add(1)
 }
 
-// ship produces a record that belongs to a shipment.
-func (w *sourceWorker) ship(s *shipment, original, r *kgo.Record) {
+// ship produces a record that belongs to a shipment. It is not taken when it became a dead letter instead.
+func (w *sourceWorker) ship(ctx context.Context, s *shipment, original, r *kgo.Record) (taken bool, err error) {
+	if original.Offset < w.aloneUntil {
+		return w.shipAlone(ctx, original, r)
+	}
 	s.mu.Lock()
 	s.left++
 	s.mu.Unlock()
 	s.size++
-	w.producer.Produce(context.Background(), r, func(_ *kgo.Record, err error) { s.acknowledge(original, err) })
+	w.producer.Produce(context.Background(), r, func(_ *kgo.Record, err error) { s.acknowledge(err) })
+	return true, nil
 }
 
 // acknowledge notes that one part of a shipment has arrived or failed. It is called by the producer.
-func (s *shipment) acknowledge(original *kgo.Record, err error) {
+func (s *shipment) acknowledge(err error) {
 	s.mu.Lock()
 	s.left--
 	switch {
 	case err == nil:
-	case permanent(err) && original != nil:
-		s.refused = append(s.refused, refusal{original, err})
+	case permanent(err):
+		s.refused = err
 	default:
 		s.err = err
 	}

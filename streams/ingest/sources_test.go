@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -29,7 +30,13 @@ import (
 // declare puts a project of these files on the rig; PREFIX in it is unique to the test.
 func (r *rig) declare(files map[string]string) {
 	r.t.Helper()
-	prefix := fmt.Sprintf("s%d-", rand.Uint32())
+	r.declareAs(fmt.Sprintf("s%d-", rand.Uint32()), files)
+	r.dir = r.t.TempDir()
+}
+
+// declareAs is declare for a prefix that may have been declared before: then it is the project changed.
+func (r *rig) declareAs(prefix string, files map[string]string) {
+	r.t.Helper()
 	dir := r.t.TempDir()
 	for name, text := range files {
 		path := filepath.Join(dir, name)
@@ -44,7 +51,7 @@ func (r *rig) declare(files map[string]string) {
 	if err != nil {
 		r.t.Fatalf("\n%v", err)
 	}
-	r.project, r.dir = p, r.t.TempDir()
+	r.project = p
 	p.Name = prefix + p.Name
 	if err := streams.EnsureTopics(r.t.Context(), r.client, p.Topology()); err != nil {
 		r.t.Fatal(err)
@@ -87,12 +94,11 @@ func (r *rig) settled() {
 	})
 }
 
-// read is the outputs of a group for an entity; nil for one that has no state.
-func (r *rig) read(group, key string, at int64) map[string]features.Result {
+// results is the outputs of a group for an entity; nil for one that has no state.
+func (r *rig) results(group, key string, at int64) map[string]features.Result {
 	r.t.Helper()
 	g := r.project.Group(group)
-	partitions := int32(len(r.ends(g.KeyedTopic)))
-	redisKey := fmt.Sprintf("mr:{%s.%s@%s/%d}:e:%s", r.project.Name, g.Name, g.Version, online.Partition(key, partitions), key)
+	redisKey := fmt.Sprintf("mr:{%s.%s@%s/%d}:e:%s", r.project.Name, g.Name, g.Version, online.Partition(online.Partitioner(g.Partitioner()), key, int32(len(r.ends(g.KeyedTopic)))), key)
 	state, err := r.redis.Get(r.t.Context(), redisKey).Bytes()
 	if err != nil {
 		return nil
@@ -111,7 +117,7 @@ func (r *rig) read(group, key string, at int64) map[string]features.Result {
 // expect compares numbers of an entity with what they must be; NaN is null.
 func (r *rig) expect(group, key string, want map[string]float64) {
 	r.t.Helper()
-	got := r.read(group, key, math.MaxInt32*int64(1000))
+	got := r.results(group, key, math.MaxInt32*int64(1000))
 	for name, w := range want {
 		f, ok := got[name].Value.Float()
 		if math.IsNaN(w) == ok || ok && math.Abs(f-w) > 1e-9*max(1, math.Abs(w)) {
@@ -326,6 +332,65 @@ func TestDerivedColumnsRebuilt(t *testing.T) {
 	}
 }
 
+// TestDerivedColumnChanged changes what a column is derived by, and where it is in the row, under readers that hold the old version: that
+// goes on being computed by its own definition, and the new one has all events by the new.
+func TestDerivedColumnChanged(t *testing.T) {
+	r := newRig(t)
+	prefix := fmt.Sprintf("s%d-", rand.Uint32())
+	r.declareAs(prefix, legFiles("15"))
+	late := map[int]float64{}
+	send := func(from, n int) {
+		for i := from; i < from+n; i++ {
+			r.send("legs", int32(i%3), map[string]any{"id": fmt.Sprint(i), "origin": "ATL", "destination": "LAX", "delay": i % 100, "cancelled": i%10 == 0, "at": start + int64(i)})
+			for _, limit := range []int{15, 50} {
+				if i%10 != 0 && i%100 > limit {
+					late[limit]++
+				}
+			}
+		}
+	}
+	send(0, 130)
+	g := r.run(r.stage())
+	r.settled()
+	g.stop(t)
+	before := r.project.Group("routes").Version
+	versions := online.NewVersions(r.redis, r.project.Name)
+	if err := versions.Hold(t.Context(), "routes", before, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	changed := legFiles("50")
+	changed["millrace.yaml"] = strings.Replace(changed["millrace.yaml"], "late: delay > 50", "doubled: delay * 2\n      late: doubled > 100", 1)
+	r.declareAs(prefix, changed)
+	if r.project.Group("routes").Version == before {
+		t.Fatal("the definition has the same version")
+	}
+	g = r.run(r.stage())
+	send(130, 90)
+	known, err := versions.Load(t.Context(), "routes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for version, limit := range map[string]int{before: 15, r.project.Group("routes").Version: 50} {
+		var got *float64
+		defer func() {
+			if t.Failed() && got != nil {
+				t.Logf("limit %d: %v late, want %v", limit, *got, late[limit])
+			}
+		}()
+		r.await(fmt.Sprintf("version %s with limit %d", version, limit), func() bool {
+			if known, err = versions.Load(t.Context(), "routes"); err != nil {
+				t.Fatal(err)
+			}
+			got = r.readVersion("routes", known[0].All[version], "ATL-LAX", "late")
+			return got != nil && *got == late[limit]
+		})
+	}
+	g.stop(t)
+	if letters := r.deadLetters(); len(letters) != 0 {
+		t.Errorf("dead letters %v", letters)
+	}
+}
+
 // trim deletes all records of a topic.
 func (r *rig) trim(topic string) {
 	r.t.Helper()
@@ -427,7 +492,7 @@ func (r *rig) expectMovements(all []movement) {
 	}
 	for airport, want := range sums {
 		r.expect("airports", airport, want)
-		if got := r.read("airports", airport, math.MaxInt32*int64(1000))["last"].Value.Str(); got != last[airport] {
+		if got := r.results("airports", airport, math.MaxInt32*int64(1000))["last"].Value.Str(); got != last[airport] {
 			r.t.Errorf("the last movement of %s is %s, want %s", airport, got, last[airport])
 		}
 	}
@@ -535,7 +600,7 @@ func TestEnrichment(t *testing.T) {
 	send := func(from, n int, lookup func(code string, at int64) (state string, elevation float64)) {
 		for i := from; i < from+n; i++ {
 			code, at := []string{"atl", "Den", "???"}[i%3], start+int64(i*7%200)
-			r.send("legs", online.Partition(fmt.Sprint(i), 3), map[string]any{"id": fmt.Sprint(i), "origin": nil, "destination": code, "delay": 1, "cancelled": false, "at": at})
+			r.send("legs", online.Partition(online.Murmur2, fmt.Sprint(i), 3), map[string]any{"id": fmt.Sprint(i), "origin": nil, "destination": code, "delay": 1, "cancelled": false, "at": at})
 			state, elevation := lookup(code, at)
 			if state == "" {
 				unknown++

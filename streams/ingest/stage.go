@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sr"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/features/offline"
@@ -25,14 +27,24 @@ type Stage struct {
 	log     *slog.Logger
 	metrics *metrics
 	sources []*source
-	groups  []*group
+	groups  []*group // the version of each that readers are to have; changes under mu
+	beside  []*group // earlier versions that are computed from the start
 
+	cached cacheShare
+
+	versions *online.Versions
+	registry *sr.Client
 	producer *kgo.Client // while running
 	letters  *streams.DeadLetters
-	members  []*streams.Consumer
 
-	mu      sync.Mutex
-	running map[*progress]struct{}
+	ctx        context.Context // while running: of what goes on beside the consumers
+	background sync.WaitGroup
+
+	mu        sync.Mutex
+	running   map[*progress]struct{}
+	members   []*streams.Consumer
+	computing []*computing
+	killed    bool // by crash
 
 	// Tests only.
 	crash  func(step string) error // an error ends everything where it is called, as if the process had died there
@@ -47,15 +59,27 @@ type source struct {
 	keyed   []*group       // that need its records re-keyed
 	direct  []*group       // that its records are keyed for already
 	pace    *pace
+	lone    bool // for a version of a group by itself (lone.go)
 }
 
 // group is a feature group with what all its partitions share.
 type group struct {
 	*project.Group
-	roots      []*source      // whose events it gets: its source, or those that this is merged of
-	partitions int32          // of the topic it reads
-	rows       *offline.Table // nil: not kept
-	expiry     time.Duration  // of its states in Redis
+	roots   []*source // whose events it gets: its source, or those that this is merged of
+	version online.Version
+	rows    *offline.Table // nil: not kept
+	expiry  time.Duration  // of its states in Redis
+	ownRows bool           // of an earlier version: its roots make rows as another project did
+
+	filling    bool  // by this process; guarded by Stage.mu, as is
+	fillFailed error // the last try's, until it has been told
+}
+
+// computing is a version of a group that this process computes.
+type computing struct {
+	group *group
+	end   context.CancelFunc
+	ended chan struct{}
 }
 
 // New checks the configuration. Nothing is connected before Run.
@@ -70,8 +94,10 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Stage{cfg: cfg, deps: deps, log: deps.Log.With("stage", "ingest"), running: map[*progress]struct{}{}}
+	s := &Stage{cfg: cfg, deps: deps, log: deps.Log.With("stage", "ingest"), running: map[*progress]struct{}{}, registry: registry,
+		versions: online.NewVersions(deps.Redis, deps.Project.Name)}
 	byName := map[string]*source{}
+	s.cached.bytes = cfg.CacheBytes
 	for _, declared := range deps.Project.Sources {
 		if declared.Merged() {
 			continue
@@ -96,14 +122,7 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 			}
 		}
 		for _, root := range declared.Source.Roots() {
-			src := byName[root.Name]
-			g.roots = append(g.roots, src)
-			switch {
-			case !g.Direct:
-				src.keyed = append(src.keyed, g)
-			case deps.Redis != nil:
-				src.direct = append(src.direct, g)
-			}
+			g.roots = append(g.roots, byName[root.Name])
 		}
 		s.groups = append(s.groups, g)
 	}
@@ -136,28 +155,38 @@ func expiry(p *project.Project, g *project.Group) time.Duration {
 // Run computes until ctx ends; nil then. It creates the topics that are missing first, and waits for Kafka and Redis when they do not
 // answer yet. When it returns, what was pending is written.
 func (s *Stage) Run(ctx context.Context) error {
-	producer, err := streams.NewClient(s.deps.Kafka,
-		streams.Logger(s.log),
-		kgo.ProducerLinger(s.cfg.ProducerLinger),
-		kgo.MaxBufferedRecords(1<<30), // each worker keeps to MaxUnacked: a Produce that blocked could not be interrupted
-	)
-	if err != nil {
+	if err := s.connect(); err != nil {
 		return err
 	}
-	defer producer.Close()
-	s.producer = producer
-	s.letters = streams.NewDeadLetters(producer, s.deps.Project.Own().DeadLetters.Name)
+	defer s.producer.Close()
+	s.letters = streams.NewDeadLetters(s.producer, s.deps.Project.Own().DeadLetters.Name)
 	if err := s.prepare(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
-	if s.members, err = s.consumers(); err != nil {
-		return err
-	}
 	all, ctx := errgroup.WithContext(ctx)
-	for _, c := range s.members {
+	s.ctx = ctx
+	for _, src := range s.sources {
+		c, err := s.consumer(kindSource, src.Name, SourceGroup(s.deps.Project, src.Source), src.Topic, func(p int32) streams.Worker { return newSourceWorker(s, src, p) })
+		if err != nil {
+			return err
+		}
 		all.Go(func() error { return c.Run(ctx) })
 	}
-	return all.Wait()
+	if s.deps.Redis != nil {
+		compute := func(g *group) error { return s.compute(ctx, all, g) }
+		for _, g := range append(s.targets(), s.beside...) {
+			if g.Direct && slices.Contains(g.roots[0].direct, g) {
+				continue // computed by its source's workers
+			}
+			if err := compute(g); err != nil {
+				return err
+			}
+		}
+		all.Go(func() error { return s.tend(ctx, compute) })
+	}
+	err := all.Wait()
+	s.background.Wait()
+	return err
 }
 
 // prepare creates topics and learns partition counts, as soon as Kafka and Redis answer.
@@ -183,62 +212,114 @@ func (s *Stage) tryPrepare(ctx context.Context) error {
 	if err := streams.EnsureTopics(ctx, s.producer, s.deps.Project.Topology()); err != nil {
 		return err
 	}
-	if s.deps.Redis == nil {
-		return nil
+	s.beside = nil
+	for _, src := range s.sources {
+		src.keyed, src.direct = nil, nil
 	}
 	for _, g := range s.groups {
-		n, err := streams.Partitions(ctx, s.producer, g.KeyedTopic)
-		if err != nil && failure.Of(err) == failure.NotFound { // just created: not every broker knows of it yet
-			return failure.Wrap(failure.Unavailable, g.KeyedTopic, "waiting for the new topic", err)
-		}
-		if err != nil {
+		if err := s.tryPrepareGroup(ctx, g); err != nil {
 			return err
 		}
-		g.partitions = n
-		if err := online.Declare(ctx, s.deps.Redis, s.deps.Project.Name, g.Name, g.Version, n); err != nil {
-			return err
-		}
+	}
+	for _, g := range s.beside {
+		g.rekeyed()
 	}
 	return nil
 }
 
-func (s *Stage) consumers() ([]*streams.Consumer, error) {
-	var all []*streams.Consumer
-	add := func(kind, name, membership, topic string, worker func(partition int32) streams.Worker) error {
-		c, err := streams.NewConsumer(s.deps.Kafka, s.consumerConfig(kind, name, membership, topic, worker))
-		all = append(all, c)
+func (s *Stage) tryPrepareGroup(ctx context.Context, g *group) (err error) {
+	g.rekeyed()
+	if s.deps.Redis == nil {
+		g.version, err = s.wanted(ctx, g)
 		return err
 	}
-	for _, src := range s.sources {
-		err := add(kindSource, src.Name, SourceGroup(s.deps.Project, src.Source), src.Topic, func(p int32) streams.Worker { return newSourceWorker(s, src, p) })
-		if err != nil {
-			return nil, err
+	if err := s.declare(ctx, g); err != nil {
+		return err
+	}
+	if active, err := s.isActive(ctx, g); err != nil {
+		return err
+	} else if g.Direct && active {
+		g.roots[0].direct = append(g.roots[0].direct, g)
+	}
+	earlier, err := s.earlier(ctx, g)
+	s.beside = append(s.beside, earlier...)
+	return err
+}
+
+func (s *Stage) consumer(kind, name, membership, topic string, worker func(partition int32) streams.Worker) (*streams.Consumer, error) {
+	c, err := streams.NewConsumer(s.deps.Kafka, s.consumerConfig(kind, name, membership, topic, worker))
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.members = append(s.members, c)
+	return c, nil
+}
+
+// compute has a version of a group computed, until it is ended.
+func (s *Stage) compute(ctx context.Context, all *errgroup.Group, g *group) error {
+	worker := func(p int32) streams.Worker { return newGroupWorker(s, g, p) }
+	if g.Direct {
+		lone := g.roots[0].alone(g)
+		worker = func(p int32) streams.Worker { return newSourceWorker(s, lone, p) }
+	}
+	consumer, err := s.consumer(kindGroup, g.Name, GroupGroup(s.deps.Project, g.Name, g.version.ID), g.KeyedTopic, worker)
+	if err != nil {
+		return err
+	}
+	ctx, end := context.WithCancel(ctx)
+	c := &computing{group: g, end: end, ended: make(chan struct{})}
+	s.mu.Lock()
+	s.computing = append(s.computing, c)
+	s.mu.Unlock()
+	all.Go(func() error {
+		defer close(c.ended)
+		return consumer.Run(ctx)
+	})
+	return nil
+}
+
+// computed is the versions of a group that are computed here.
+func (s *Stage) computed(group string) (all []*computing) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.computing {
+		if c.group.Name == group {
+			all = append(all, c)
 		}
 	}
-	if s.deps.Redis == nil {
-		return all, nil
-	}
-	for _, g := range s.groups {
-		if g.Direct {
-			continue // computed by its source's workers
-		}
-		err := add(kindGroup, g.Name, GroupGroup(s.deps.Project, g.Group), g.KeyedTopic, func(p int32) streams.Worker { return newGroupWorker(s, g, p) })
-		if err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
+	return all
+}
+
+// stopComputing ends a version gently.
+func (s *Stage) stopComputing(c *computing) {
+	c.end()
+	<-c.ended
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.computing = slices.DeleteFunc(s.computing, func(other *computing) bool { return other == c })
+}
+
+// targets is the version of each group that readers are to have.
+func (s *Stage) targets() []*group {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.groups)
+}
+
+func (s *Stage) replaceTarget(before, now *group) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.groups[slices.Index(s.groups, before)] = now
 }
 
 // SourceGroup is the consumer group that reads a source.
 func SourceGroup(p *project.Project, s *project.Source) string { return p.Name + ".source." + s.Name }
 
-// GroupGroup is the consumer group that computes a feature group: its source's when that is keyed for it.
-func GroupGroup(p *project.Project, g *project.Group) string {
-	if g.Direct {
-		return SourceGroup(p, g.Source)
-	}
-	return p.Name + ".group." + g.Name + "@" + g.Version
+// GroupGroup is the consumer group that computes a version of a feature group; version is online.Version.ID.
+func GroupGroup(p *project.Project, group, version string) string {
+	return p.Name + ".group." + group + "@" + version
 }
 
 func (s *Stage) consumerConfig(kind, name, membership, topic string, worker func(int32) streams.Worker) streams.ConsumerConfig {
@@ -266,9 +347,20 @@ func (s *Stage) at(step string) error {
 	}
 	err := s.crash(step)
 	if err != nil {
-		for _, c := range s.members {
+		s.mu.Lock()
+		s.killed = true
+		members := slices.Clone(s.members)
+		s.mu.Unlock()
+		for _, c := range members {
 			c.Abandon(err)
 		}
 	}
 	return err
+}
+
+// dead reports whether at has made the process die.
+func (s *Stage) dead() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.killed
 }

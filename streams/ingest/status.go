@@ -60,10 +60,16 @@ func (s *Stage) entered(p *progress, in *streams.Input) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.running[p] = struct{}{}
+	if p.kind == kindGroup {
+		s.cached.caches.Add(1)
+	}
 }
 
 func (s *Stage) left(p *progress) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.running, p)
+	if p.kind == kindGroup {
+		s.cached.caches.Add(-1)
+	}
 }

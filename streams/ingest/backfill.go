@@ -1,0 +1,92 @@
+package ingest
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/features/online"
+	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/streams"
+)
+
+// Declare makes the versions that the project asks for the targets of their groups, as the stage does when it starts. It is not for a stage
+// that runs.
+func (s *Stage) Declare(ctx context.Context) error {
+	if err := s.connect(); err != nil {
+		return err
+	}
+	defer s.producer.Close()
+	return s.tryPrepare(ctx)
+}
+
+// Backfill computes a group anew from its history, into a version of its own beside the one that is read, which may go on being computed
+// meanwhile. When a stage that runs has caught up with the topic from there, it moves readers over. Only events from a time on are
+// taken, if it is given. A backfill that was killed is taken up where it was. It is not for a stage that runs.
+func (s *Stage) Backfill(ctx context.Context, name string, from time.Time, progress FillProgress) (online.Version, error) {
+	i := slices.IndexFunc(s.groups, func(g *group) bool { return g.Name == name })
+	if i < 0 {
+		return online.Version{}, failure.New(failure.NotFound, name, "the project has no such feature group")
+	}
+	g := s.groups[i]
+	if err := s.connect(); err != nil {
+		return online.Version{}, err
+	}
+	defer s.producer.Close()
+	if err := streams.EnsureTopics(ctx, s.producer, s.deps.Project.Topology()); err != nil {
+		return online.Version{}, err
+	}
+	want, err := s.wanted(ctx, g)
+	if err != nil {
+		return want, err
+	}
+	if !from.IsZero() {
+		want.From = from.UnixMilli()
+	}
+	known, err := s.versions.Load(ctx, g.Name)
+	if err != nil {
+		return want, err
+	}
+	g.version = anewVersion(&known[0], want)
+	if err := s.versions.Declare(ctx, g.Name, g.version); err != nil {
+		return g.version, err
+	}
+	return g.version, s.fillSoon(ctx, g, progress)
+}
+
+// anewVersion is the version that a backfill fills: the target, if that is one like it which is not read yet.
+func anewVersion(known *online.Group, want online.Version) online.Version {
+	if v, ok := known.All[known.Target]; ok && v.ID != known.Active && v.Definition == want.Definition && v.SameLayout(&want) && v.From == want.From {
+		return v
+	}
+	want.ID = known.Next(want.Definition)
+	return want
+}
+
+// fillSoon fills a version as soon as no other process does. What the other has filled by then stays.
+func (s *Stage) fillSoon(ctx context.Context, g *group, progress FillProgress) error {
+	for {
+		ours, err := s.fillAlone(ctx, g, progress)
+		if ours || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(fillAgain):
+		}
+	}
+}
+
+// connect makes the client that everything but the consumers uses.
+func (s *Stage) connect() (err error) {
+	s.producer, err = streams.NewClient(s.deps.Kafka,
+		streams.Logger(s.log),
+		kgo.ProducerLinger(s.cfg.ProducerLinger),
+		kgo.MaxBufferedRecords(1<<30), // each worker keeps to MaxUnacked: a Produce that blocked could not be interrupted
+		kgo.RecordPartitioner(s.placing()),
+	)
+	return err
+}
