@@ -23,6 +23,7 @@ const (
 	resultMissing      = "missing"
 	resultCompared     = "compared"
 	resultPending      = "pending"
+	resultMerged       = "merged"
 	resultOtherVersion = "other_version"
 	resultUnread       = "unread"
 )
@@ -55,6 +56,7 @@ func (m *metrics) show(r *Report, ended time.Time, took time.Duration) {
 		m.smape.WithLabelValues(f.Name).Set(f.SMAPE)
 	}
 	m.reads.WithLabelValues(resultCompared).Set(float64(r.Reads))
+	m.reads.WithLabelValues(resultMerged).Set(float64(r.Skipped.Merged))
 	m.reads.WithLabelValues(resultPending).Set(float64(r.Skipped.Pending))
 	m.reads.WithLabelValues(resultOtherVersion).Set(float64(r.Skipped.OtherVersion))
 	m.reads.WithLabelValues(resultUnread).Set(float64(r.Skipped.Unread))

@@ -30,6 +30,7 @@ type Skipped struct {
 	Pending      int `json:"pending"`       // reads ahead of the offline files
 	OtherVersion int `json:"other_version"` // reads of another version of the group
 	Unread       int `json:"unread"`        // reads and inputs that failed when they were served
+	Merged       int `json:"merged"`        // reads of groups on merged sources, which are not compared
 	Unreadable   int `json:"unreadable"`    // records of the predictions topic that are no predictions of this version
 }
 
@@ -136,6 +137,8 @@ func (r *Report) nothing() string {
 		return "the offline files are written every few seconds: try again"
 	case r.Skipped.OtherVersion > 0:
 		return "they were made with other definitions of the groups: check the version of the project that made them"
+	case r.Skipped.Merged > 0:
+		return "the groups that were read are on merged sources, which this check does not compute again"
 	default:
 		return "take a larger sample: --sample 1 has every entity"
 	}

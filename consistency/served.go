@@ -147,6 +147,10 @@ func (c *collector) lookup(p *schemas.Prediction, l *lookup, inputs map[string]*
 	if err != nil || !c.cfg.Sample.has(key) {
 		return nil // no entity can have such a key, or it is not of the sample
 	}
+	if l.group.Source.Merged() {
+		c.skipped.Merged++
+		return nil
+	}
 	at := slices.IndexFunc(p.Positions, func(at schemas.ReadPosition) bool { return at.Group == l.group.Name })
 	if at < 0 {
 		c.skipped.Unread++

@@ -569,7 +569,11 @@ func (c *compiler) setVersion(declared []declaredFeature) {
 	slices.Sort(c.used)
 	for _, name := range slices.Compact(c.used) {
 		column, _ := c.schema.Column(name)
-		line("column", name, column.Kind.String(), strconv.FormatBool(column.Nullable))
+		parts := []string{"column", name, column.Kind.String(), strconv.FormatBool(column.Nullable)}
+		if column.Definition != "" {
+			parts = append(parts, column.Definition)
+		}
+		line(parts...)
 	}
 	sum := sha256.Sum256([]byte(b.String()))
 	g.Version = hex.EncodeToString(sum[:6])

@@ -26,6 +26,7 @@ const MaxExpression = 4096
 type Expression struct {
 	source    string
 	canonical string
+	meaning   string
 	columns   []string
 	term      term
 }
@@ -79,7 +80,13 @@ func compileAny(src string, s *schemas.Schema) (*Expression, error) {
 		return nil, fmt.Errorf("%q is always null", src)
 	}
 	slices.Sort(c.columns)
-	return &Expression{source: src, canonical: tree.Node.String(), columns: slices.Compact(c.columns), term: t}, nil
+	x := &Expression{source: src, canonical: tree.Node.String(), meaning: src, columns: slices.Compact(c.columns), term: t}
+	for _, name := range x.columns {
+		if column, _ := s.Column(name); column.Definition != "" {
+			x.meaning += "; " + column.Meaning()
+		}
+	}
+	return x, nil
 }
 
 // Eval is the expression's value for a row of the schema it was compiled for. It allocates nothing but what lower and
@@ -88,6 +95,9 @@ func (x *Expression) Eval(row schemas.Row) (schemas.Value, error) { return x.ter
 
 // Columns are the columns that the expression reads, sorted.
 func (x *Expression) Columns() []string { return x.columns }
+
+// Meaning is the expression's text as it was written, with the definitions of the derived columns that it reads.
+func (x *Expression) Meaning() string { return x.meaning }
 
 // Source is the expression's text as it was written.
 func (x *Expression) Source() string { return x.source }
@@ -270,6 +280,9 @@ func (c *expressionCompiler) binary(n *ast.BinaryNode) (term, error) {
 	case "+", "-", "*", "/", "%", "**", "^":
 		if t, ok := timeArithmetic(n.Operator, l, r); ok {
 			return t, nil
+		}
+		if n.Operator == "+" && l.kind == schemas.String && r.kind == schemas.String {
+			return concatenation(l, r), nil
 		}
 		if !l.kind.Numeric() || !r.kind.Numeric() {
 			return term{}, fmt.Errorf("%q needs numbers, not %s and %s", n.Operator, l.kind, r.kind)

@@ -2,6 +2,7 @@ package project
 
 import (
 	"context"
+	"strings"
 
 	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/features/script"
@@ -12,6 +13,7 @@ import (
 // engine is the project's groups on the pure engine, without Kafka, Redis and files: a target of feature tests.
 type engine struct {
 	project  *Project
+	tables   Tables
 	decoders map[*Source]schemas.Decoder
 	entities map[*Group]map[string]*features.Entity
 	newest   map[*Source]int64 // event time
@@ -20,29 +22,52 @@ type engine struct {
 	letters  []script.DeadLetter
 }
 
-// Engine is the OpenTarget of the pure engine.
-func Engine(_ context.Context, dir string) (script.Target, func() error, error) {
+// LoadTables gives the tables of a project as they are before the first event.
+type LoadTables func(context.Context, *Project) (Tables, error)
+
+// Engine is the OpenTarget of the pure engine. A test adds rows to a table by events of the table's name; without load the tables are
+// empty before.
+func Engine(load LoadTables) OpenTarget {
+	return func(ctx context.Context, dir string) (script.Target, func() error, error) {
+		e, err := newEngine(ctx, dir, load)
+		return e, func() error { return nil }, err
+	}
+}
+
+func newEngine(ctx context.Context, dir string, load LoadTables) (*engine, error) {
 	p, err := Load(dir)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	e := &engine{project: p, decoders: map[*Source]schemas.Decoder{}, entities: map[*Group]map[string]*features.Entity{}, newest: map[*Source]int64{}}
+	e := &engine{project: p, tables: p.NewTables(), decoders: map[*Source]schemas.Decoder{}, entities: map[*Group]map[string]*features.Entity{}, newest: map[*Source]int64{}}
 	for _, s := range p.Sources {
+		if s.Merged() {
+			continue
+		}
 		if e.decoders[s], err = schemas.NewDecoder(s.Schema, schemas.JSON, nil); err != nil {
-			return nil, nil, err
+			return nil, err
+		}
+	}
+	if load != nil {
+		if e.tables, err = load(ctx, p); err != nil {
+			return nil, err
 		}
 	}
 	for _, g := range p.Groups {
 		e.entities[g] = map[string]*features.Entity{}
 	}
-	return e, func() error { return nil }, nil
+	return e, nil
 }
 
 // Apply is in script.Target: the record goes into every group of its source.
 func (e *engine) Apply(ctx context.Context, source string, record []byte) error {
 	s := e.project.Source(source)
 	if s == nil {
-		return failure.New(failure.NotFound, source, "there is no such source")
+		e.records++ // as a script counts them
+		return e.tables.Put(ctx, e.project, source, record)
+	}
+	if s.Merged() {
+		return s.NoEvents()
 	}
 	e.records++
 	row, err := e.decoders[s].Decode(ctx, record, nil)
@@ -54,15 +79,19 @@ func (e *engine) Apply(ctx context.Context, source string, record []byte) error 
 		return e.dead(schemas.ClassFuture, failure.New(failure.BadRecord, s.Time, "is more than %s ahead of the clock", s.Future))
 	}
 	e.newest[s] = max(e.newest[s], at)
+	e.tables.Enrich(s, row, at, nil)
 	for _, g := range e.project.Groups {
-		if g.Source != s {
-			continue
-		}
-		if err := e.add(g, row, at); err != nil {
+		if err := e.add(g, s, row, at); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// NoEvents says that only the parts of a merged source have events.
+func (s *Source) NoEvents() error {
+	return failure.New(failure.BadProject, s.Name, "is merged of others, and has no events of its own").
+		WithHint("name one of %s", strings.Join(s.partNames(), ", "))
 }
 
 // now is the time that the future guard goes by; 0 when it is not known yet.
@@ -73,7 +102,12 @@ func (e *engine) now(s *Source) int64 {
 	return e.clock
 }
 
-func (e *engine) add(g *Group, row schemas.Row, at int64) error {
+// add folds an event of a source into a group, if it is one of the group's.
+func (e *engine) add(g *Group, s *Source, event schemas.Row, at int64) error {
+	row, takes := g.Source.From(s, event, at, nil)
+	if !takes {
+		return nil
+	}
 	key, err := g.Key(row)
 	if err != nil {
 		return e.dead(schemas.ClassEntity, err)
@@ -83,7 +117,7 @@ func (e *engine) add(g *Group, row schemas.Row, at int64) error {
 		entity = g.NewEntity()
 		e.entities[g][key] = entity
 	}
-	outcome, err := g.Add(entity, row, at, int64(e.records))
+	outcome, err := g.Add(entity, row, at, g.Source.Sequence(s, 0, int64(e.records)))
 	if err != nil {
 		return e.dead(schemas.ClassOf(err), err)
 	}

@@ -1,7 +1,9 @@
 package project
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,16 +17,6 @@ const (
 	DefaultFlush        = 10 * time.Millisecond
 	DefaultOfflineEvery = time.Hour
 )
-
-func (l *loader) groups(entries []entry) {
-	for _, e := range entries {
-		if g := l.group(e); g != nil {
-			l.project.Groups = append(l.project.Groups, g)
-		} else {
-			l.badGroups[e.key] = true
-		}
-	}
-}
 
 // group is nil when it has faults.
 func (l *loader) group(e entry) *Group {
@@ -56,6 +48,11 @@ func (l *loader) group(e entry) *Group {
 	if source == nil {
 		return nil
 	}
+	if source.Where != nil {
+		if _, err := features.CompileExpression(cmp.Or(d.Where, "true"), source.Schema, schemas.Bool); err == nil { // else the fault is the group's alone
+			d.Where = both(source.condition(), d.Where)
+		}
+	}
 	compiled, errs := features.Compile(d, source.Schema)
 	for _, err := range errs {
 		l.definitionFault(o, declared, err)
@@ -64,7 +61,8 @@ func (l *loader) group(e entry) *Group {
 		return nil
 	}
 	g.Group = compiled
-	g.Direct = source.Partitioner != PartitionerUnknown && len(d.Entity) == 1 && d.Entity[0] == source.Key
+	// What is looked up is kept with the re-keyed record: a table that changes must not change what was computed.
+	g.Direct = !source.Merged() && len(source.Enrichments) == 0 && source.Partitioner != PartitionerUnknown && len(d.Entity) == 1 && d.Entity[0] == source.Key
 	g.KeyedTopic = l.project.TopicPrefix + e.key + ".keyed"
 	if g.Direct {
 		g.KeyedTopic = source.Topic
@@ -108,15 +106,22 @@ func (l *loader) dedup(group object) *features.DedupDefinition {
 
 // sourceNamed is a declared source, nil when there is none or it has no schema.
 func (l *loader) sourceNamed(at value, what, name string) *Source {
-	if name == "" || l.badSources[name] {
+	if name == "" || l.cycle(at, "source "+name) {
+		return nil
+	}
+	l.resolveSource(name)
+	if l.badSources[name] {
 		return nil
 	}
 	s := l.project.Source(name)
 	if s == nil {
 		var names []string
-		for _, other := range l.project.Sources {
-			names = append(names, other.Name)
+		for other := range l.resolving.sources {
+			names = append(names, other)
 		}
+		slices.SortFunc(names, func(a, b string) int {
+			return cmp.Compare(l.resolving.sources[a].order, l.resolving.sources[b].order)
+		})
 		l.faultAt(at, didYouMean(name, names), "%s: there is no source %q", what, name)
 	}
 	return s

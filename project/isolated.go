@@ -31,5 +31,18 @@ func (l *loader) isolateSource(s *Source) {
 	}
 	s.Topic = l.project.TopicPrefix + s.Topic
 	s.Format = schemas.JSON
-	s.Partitions = l.project.Partitions
+	l.isolatePartitions(s)
+}
+
+func (l *loader) isolatePartitions(s *Source) {
+	if l.suffix != "" {
+		s.Partitions = l.project.Partitions
+	}
+}
+
+// isolateTable makes the topic of a table, if it has one, the isolated project's own.
+func (l *loader) isolateTable(t *Table) {
+	if l.suffix != "" && t.Topic != "" {
+		t.Topic, t.Format = l.project.TopicPrefix+t.Topic, schemas.JSON
+	}
 }

@@ -86,6 +86,8 @@ type loader struct {
 	faults  Faults
 	suffix  string // of the name of an isolated project; empty otherwise
 
+	resolving  resolving
+	badTables  map[string]bool // declared, but without a schema
 	badSources map[string]bool // declared, but without a schema: what refers to them cannot be checked
 	badGroups  map[string]bool // declared, but with faults: what refers to them is not reported on top
 }
@@ -99,7 +101,7 @@ func (l *loader) faultAt(v value, hint, format string, args ...any) {
 }
 
 func (l *loader) top(v value) {
-	o := l.object(v, "the project", "project", "topic_prefix", "partitions", "clock", "sources", "features", "models")
+	o := l.object(v, "the project", "project", "topic_prefix", "partitions", "clock", "tables", "sources", "features", "models")
 	p := l.project
 	p.Name = o.text("project")
 	l.checkName(o.get("project"), "project", p.Name)
@@ -110,8 +112,8 @@ func (l *loader) top(v value) {
 	p.Clock = o.choice("clock", ClockWall, ClockEvent)
 	l.isolate()
 	l.badSources, l.badGroups = map[string]bool{}, map[string]bool{}
-	l.sources(l.section(o, "sources", "source"))
-	l.groups(l.section(o, "features", "feature group"))
+	l.tables(l.section(o, "tables", "table"))
+	l.resolveAll(l.section(o, "sources", "source"), l.section(o, "features", "feature group"))
 	l.models(l.section(o, "models", "model"))
 	l.checkTopics()
 }
@@ -155,10 +157,19 @@ func (l *loader) checkTopics() {
 		owner[t.Name] = "Millrace itself"
 	}
 	for _, s := range l.project.Sources {
+		if s.Topic == "" { // it is merged
+			continue
+		}
 		if other, taken := owner[s.Topic]; taken {
 			l.fault(s.Line, s.col, "", "source %s: the topic %q is that of %s", s.Name, s.Topic, other)
 		}
 		owner[s.Topic] = "source " + s.Name
+	}
+	for _, t := range l.project.Tables {
+		if other, taken := owner[t.Topic]; taken && t.Topic != "" {
+			l.fault(t.Line, t.col, "", "table %s: the topic %q is that of %s", t.Name, t.Topic, other)
+		}
+		owner[t.Topic] = "table " + t.Name
 	}
 	for _, g := range l.project.Groups {
 		if other, taken := owner[g.KeyedTopic]; taken && !g.Direct {

@@ -21,7 +21,7 @@ func (l *loader) model(e entry) *Model {
 	o := l.object(e.value, "model "+e.key, "on", "inputs", "label", "train", "gates", "serve", "monitor")
 	o.value.line, o.value.col = e.line, e.col
 	m := &Model{Name: e.key, Line: e.line}
-	m.On = l.sourceNamed(o.get("on"), o.what, o.text("on"))
+	m.On = l.topicSource(o.get("on"), o.what, o.text("on"))
 	complete := l.inputs(o, m)
 	m.Label = l.label(o, m)
 	m.Train = l.train(o)
@@ -31,9 +31,19 @@ func (l *loader) model(e entry) *Model {
 	return m
 }
 
+// topicSource is a declared source whose events lie on a topic of its own.
+func (l *loader) topicSource(at value, what, name string) *Source {
+	s := l.sourceNamed(at, what, name)
+	if s != nil && s.Merged() {
+		l.faultAt(at, "name one of "+strings.Join(s.partNames(), ", "), "%s: %s is merged of others and has no topic of its own", what, name)
+		return nil
+	}
+	return s
+}
+
 func (l *loader) label(model object, m *Model) Label {
 	o := l.object(model.get("label"), model.what+": label", "source", "join", "value", "within")
-	label := Label{Line: o.value.line, Source: l.sourceNamed(o.get("source"), o.what, o.text("source"))}
+	label := Label{Line: o.value.line, Source: l.topicSource(o.get("source"), o.what, o.text("source"))}
 	label.Join = o.text("join")
 	o.needs("within", "the event time after which a label that has not come never will, like 24h")
 	label.Within = o.duration("within", duration.Day, time.Millisecond)
@@ -41,11 +51,20 @@ func (l *loader) label(model object, m *Model) Label {
 	if label.Source == nil {
 		return label
 	}
+	if label.Source.enriched(label.Source.Where) {
+		l.faultAt(o.get("source"), "", "%s: where of %s reads a column that is looked up, which a label cannot", o.what, label.Source.Name)
+	}
 	if label.Join != "" {
 		l.checkJoin(o, m, label)
 	}
 	if source != "" {
 		label.Value = l.expression(o.get("value"), o.what+": value", source, label.Source.Schema, schemas.Bool)
+		if label.Source.enriched(label.Value) {
+			l.faultAt(o.get("value"), "", "%s: value: it reads a column that is looked up, which a label cannot", o.what)
+		}
+		if where := label.Source.condition(); where != "" && label.Value != nil { // what is no event of the source labels nothing
+			label.Value = l.expression(o.get("value"), o.what+": value", "("+where+") ? ("+source+") : nil", label.Source.Schema, schemas.Bool)
+		}
 	}
 	return label
 }

@@ -1,6 +1,7 @@
 package project
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -125,10 +126,18 @@ func (d *differ) oldTopic(name string, t TopicState) {
 }
 
 func (d *differ) newSource(name string, s SourceState) {
+	if s.Topic == "" {
+		d.add(ChangeCreate, "source", name, "merged of others")
+		return
+	}
 	d.add(ChangeCreate, "source", name, "from topic "+s.Topic)
 }
 
 func (d *differ) source(p *Project, name string, a, b SourceState) {
+	if (a.Topic == "") != (b.Topic == "") {
+		d.breaking(ChangeUpdate, "source", name, "is merged of others now, or was before", "it is another source: give it another name")
+		return
+	}
 	if a.Topic != b.Topic {
 		d.add(ChangeUpdate, "source", name, fmt.Sprintf("from topic %s, was %s", b.Topic, a.Topic))
 	}
@@ -148,6 +157,24 @@ func (d *differ) source(p *Project, name string, a, b SourceState) {
 			d.add(ChangeUpdate, "source", name, fmt.Sprintf("%s %s, was %s", setting.name, setting.is, setting.was))
 		}
 	}
+	if a.Where != b.Where {
+		d.add(ChangeUpdate, "source", name, fmt.Sprintf("where %s, was %s", cmp.Or(b.Where, "true"), cmp.Or(a.Where, "true")))
+	}
+	d.columns(name, "from now on looks up", a.Joined, b.Joined)
+	d.columns(name, "derives", a.Derived, b.Derived)
+	d.columns(name, "merges", a.Merged, b.Merged)
+}
+
+// columns tells which of a source's own columns are new, gone or made in another way.
+func (d *differ) columns(source, verb string, before, now map[string]string) {
+	compare(before, now,
+		func(column, by string) { d.add(ChangeUpdate, "source", source, verb+" "+column+": "+by) },
+		func(column, was, is string) {
+			if was != is {
+				d.add(ChangeUpdate, "source", source, fmt.Sprintf("%s %s: %s, was %s", verb, column, is, was))
+			}
+		},
+		func(column, _ string) { d.add(ChangeUpdate, "source", source, "no longer "+verb+" "+column) })
 }
 
 // schema reports whether what lies on the topic can still be read.
@@ -164,6 +191,10 @@ func (d *differ) schema(s *Source, a SourceState) {
 }
 
 func (d *differ) oldSource(name string, s SourceState) {
+	if s.Topic == "" {
+		d.add(ChangeRemove, "source", name, "is no longer merged")
+		return
+	}
 	d.add(ChangeRemove, "source", name, "topic "+s.Topic+" is no longer read")
 }
 
@@ -173,7 +204,9 @@ func (d *differ) newGroup(name string, g GroupState) {
 
 // rekeyed says that records take the way through a topic of the group's own.
 func (d *differ) rekeyed(g GroupState) string {
-	if source := d.now.Sources[g.Source]; source.Topic != g.Topic {
+	if source := d.now.Sources[g.Source]; source.Topic == "" {
+		return ", merged from " + g.Source + " through " + g.Topic
+	} else if source.Topic != g.Topic {
 		return fmt.Sprintf(", re-keyed from %s through %s", source.Key, g.Topic)
 	}
 	return ", read from " + g.Topic + " as it is keyed"

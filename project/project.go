@@ -16,6 +16,7 @@ type Project struct {
 	Partitions  int32  // of own topics, and of the sources that do not say
 	Clock       string // ClockWall or ClockEvent
 	Sources     []*Source
+	Tables      []*Table
 	Groups      []*Group
 	Models      []*Model
 }
@@ -29,15 +30,19 @@ const (
 // Source is a topic of the user's with the schema of its records.
 type Source struct {
 	Name, Topic string
-	Schema      *schemas.Schema
-	SchemaFile  string // relative to Dir
+	Schema      *schemas.Schema // of its rows: the columns of its records, then those that are derived
+	SchemaFile  string          // relative to Dir
 	Format      schemas.Format
 	Key, Time   string // columns: the record key, the event time
 	Partitioner string // PartitionerMurmur2, PartitionerCRC32 or PartitionerUnknown
 	Lateness    time.Duration
 	Future      time.Duration // events further than this ahead of the clock are dead letters; 0 accepts all
 	Partitions  int32         // created with; an existing topic's own count is adopted
-	OfflineBy   string        // how the files of its events are laid out: OfflineByDay or OfflineByMonth
+	Enrichments []Enrichment
+	Derived     []Derived
+	Parts       []*Part              // of a source that is merged of others and has no topic, key and files of its own; else nil
+	Where       *features.Expression // what is not an event of the source: groups, models and labels pass it over; nil takes every record
+	OfflineBy   string               // how the files of its events are laid out: OfflineByDay or OfflineByMonth
 	Line        int
 	col         int
 }

@@ -13,7 +13,7 @@ func TestScripts(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
-			if err := TestFile(t.Context(), file, Engine); err != nil {
+			if err := TestFile(t.Context(), file, Engine(nil)); err != nil {
 				t.Error(err)
 			}
 		})

@@ -8,18 +8,12 @@ import (
 	"github.com/millrace/millrace/schemas"
 )
 
-func (l *loader) sources(entries []entry) {
-	for _, e := range entries {
-		s := l.source(e)
-		if s.Schema == nil {
-			l.badSources[s.Name] = true
-		}
-		l.project.Sources = append(l.project.Sources, s)
-	}
-}
-
+// source reads one source; without a schema it has faults.
 func (l *loader) source(e entry) *Source {
-	o := l.object(e.value, "source "+e.key, "topic", "schema", "format", "key", "time", "partitioner", "lateness", "future", "partitions", "offline")
+	if (object{l: l, value: e.value}).has("merge") {
+		return l.merge(e)
+	}
+	o := l.object(e.value, "source "+e.key, "topic", "schema", "format", "key", "time", "partitioner", "lateness", "future", "partitions", "offline", "derive", "where", "enrich")
 	o.value.line, o.value.col = e.line, e.col
 	s := &Source{
 		Name: e.key, Line: e.line, col: e.col,
@@ -43,6 +37,9 @@ func (l *loader) source(e entry) *Source {
 	s.Key = l.column(o, "key", s.Schema)
 	s.Time = l.column(o, "time", s.Schema)
 	l.checkSourceColumns(o, s)
+	if s.Schema != nil {
+		l.ownColumns(o, s)
+	}
 	return s
 }
 
@@ -104,4 +101,15 @@ func (l *loader) checkSourceColumns(o object, s *Source) {
 	if c, ok := s.Schema.Column(s.Key); ok && c.Nullable {
 		l.faultAt(o.get("key"), "", "%s: key: %s is nullable, but every record has a key", o.what, c.Name)
 	}
+}
+
+// ownColumns adds what the project says of a source's rows beyond what its records have.
+func (l *loader) ownColumns(o object, s *Source) {
+	looked, ok := l.enrich(o, s)
+	if !ok || !l.derive(o, s) {
+		l.badSources[s.Name] = true
+		return
+	}
+	l.on(s, looked)
+	l.where(o, s)
 }

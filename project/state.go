@@ -35,6 +35,11 @@ type SourceState struct {
 	Lateness    string `json:"lateness"`
 	Future      string `json:"future"`
 	Schema      string `json:"schema"` // the .avsc
+
+	Merged  map[string]string `json:"merged,omitempty"`  // column to what each part gives for it
+	Joined  map[string]string `json:"joined,omitempty"`  // column to what it is looked up in, and by what
+	Derived map[string]string `json:"derived,omitempty"` // column to expression
+	Where   string            `json:"where,omitempty"`
 }
 
 // GroupState is an applied feature group.
@@ -65,7 +70,16 @@ func (p *Project) State() State {
 		s.Sources[source.Name] = SourceState{
 			Topic: source.Topic, Format: string(source.Format), Key: source.Key, Time: source.Time, Partitioner: source.Partitioner,
 			Lateness: duration.Format(source.Lateness), Future: duration.Format(source.Future), Schema: source.Schema.Avsc(),
+			Joined: source.joined(), Derived: source.derivedColumns(), Where: source.condition(),
 		}
+		if source.Merged() {
+			state := s.Sources[source.Name]
+			state.Schema, state.Merged = "", source.merged()
+			s.Sources[source.Name] = state
+		}
+	}
+	for _, t := range p.Tables {
+		users[t.Topic] = true
 	}
 	for _, t := range p.Topology() {
 		s.Topics[t.Name] = TopicState{Purpose: t.Purpose, Partitions: t.Partitions, Compact: t.Compact, Retention: duration.Format(t.Retention), Ours: !users[t.Name]}
@@ -100,7 +114,7 @@ func (g *Group) state() GroupState {
 func (m *Model) state() ModelState {
 	s := ModelState{
 		On:    m.On.Name,
-		Label: fmt.Sprintf("%s of %s by %s within %s", m.Label.Value.Source(), m.Label.Source.Name, m.Label.Join, duration.Format(m.Label.Within)),
+		Label: fmt.Sprintf("%s of %s by %s within %s", m.Label.Value.Meaning(), m.Label.Source.Name, m.Label.Join, duration.Format(m.Label.Within)),
 	}
 	for _, in := range m.Inputs {
 		s.Inputs = append(s.Inputs, m.describe(in))
@@ -124,13 +138,45 @@ func (m *Model) state() ModelState {
 func (m *Model) describe(in Input) string {
 	switch {
 	case in.Expr != nil:
-		return in.Name + " = " + in.Expr.Source()
+		return in.Name + " = " + in.Expr.Meaning()
 	case in.Group == nil:
-		return in.Name
+		return m.On.Schema.Columns[in.Column].Meaning()
 	}
 	var columns []string
 	for _, c := range in.Entity {
 		columns = append(columns, m.On.Schema.Columns[c].Name)
 	}
 	return in.Name + " by " + strings.Join(columns, ",")
+}
+
+func (s *Source) derivedColumns() map[string]string {
+	if len(s.Derived) == 0 {
+		return nil
+	}
+	columns := make(map[string]string, len(s.Derived))
+	for _, d := range s.Derived {
+		columns[d.Name] = d.Expr
+	}
+	return columns
+}
+
+func (s *Source) merged() map[string]string {
+	columns := map[string]string{}
+	for _, c := range s.Schema.Record().Columns {
+		columns[c.Name] = c.Definition
+	}
+	return columns
+}
+
+func (s *Source) joined() map[string]string {
+	if len(s.Enrichments) == 0 {
+		return nil
+	}
+	columns := map[string]string{}
+	for _, x := range s.Enrichments {
+		for i, into := range x.Into {
+			columns[s.Schema.Columns[into].Name] = x.Table.Name + "." + x.Table.Schema.Columns[x.Columns[i]].Name + " by " + s.Schema.Columns[x.On].Meaning()
+		}
+	}
+	return columns
 }

@@ -12,7 +12,7 @@ import (
 )
 
 func TestFlightsFeatureTests(t *testing.T) {
-	results, err := Test(t.Context(), flightsFolder, Engine)
+	results, err := Test(t.Context(), flightsFolder, Engine(nil))
 	if err != nil || len(results) != 2 {
 		t.Fatalf("%d results, %v", len(results), err)
 	}
@@ -26,11 +26,17 @@ func TestFlightsFeatureTests(t *testing.T) {
 // projectWithTests is a folder with the small project and these tests.
 func projectWithTests(t *testing.T, tests map[string]string) *Project {
 	t.Helper()
+	return projectOf(t, smallProject, tests)
+}
+
+// projectOf is a folder with a project file and these tests.
+func projectOf(t *testing.T, src string, tests map[string]string) *Project {
+	t.Helper()
 	dir := t.TempDir()
 	if err := os.CopyFS(filepath.Join(dir, "schemas"), os.DirFS("testdata/schemas")); err != nil {
 		t.Fatal(err)
 	}
-	files := map[string]string{FileName: smallProject}
+	files := map[string]string{FileName: src}
 	for name, text := range tests {
 		files[filepath.Join(TestFolder, name)] = text
 	}
@@ -62,7 +68,7 @@ func TestFeatureTestsThatFail(t *testing.T) {
 		"f_alone.txtar":  "at 2001-05-01T10:01:00Z\nexpect airports ATL n=not_found\n", // nothing is left of the tests before
 		"notes.md":       "not a test",
 	})
-	results, err := Test(t.Context(), p.Dir, Engine)
+	results, err := Test(t.Context(), p.Dir, Engine(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +91,7 @@ func TestFeatureTestsThatFail(t *testing.T) {
 }
 
 func TestWithoutFeatureTests(t *testing.T) {
-	if results, err := Test(t.Context(), projectWithTests(t, nil).Dir, Engine); err != nil || len(results) != 0 {
+	if results, err := Test(t.Context(), projectWithTests(t, nil).Dir, Engine(nil)); err != nil || len(results) != 0 {
 		t.Errorf("%v, %v", results, err)
 	}
 }
@@ -93,7 +99,7 @@ func TestWithoutFeatureTests(t *testing.T) {
 func TestFeatureTestsStop(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Test(ctx, flightsFolder, Engine); !errors.Is(err, context.Canceled) {
+	if _, err := Test(ctx, flightsFolder, Engine(nil)); !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -109,7 +115,7 @@ func TestFilesThatCarryNoUsableProject(t *testing.T) {
 		"testdata/schemas/arrival.avsc":  "the feature test carries no project",
 		flightsFolder + "/millrace.yaml": "the feature test carries no project",
 	} {
-		if err := TestFile(t.Context(), file, Engine); err == nil || !strings.Contains(err.Error(), want) {
+		if err := TestFile(t.Context(), file, Engine(nil)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", file, err, want)
 		}
 	}

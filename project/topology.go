@@ -2,6 +2,7 @@ package project
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/millrace/millrace/internal/duration"
@@ -33,19 +34,34 @@ func (p *Project) retention(d time.Duration) time.Duration {
 func (p *Project) Topology() []schemas.Topic {
 	var topics []schemas.Topic
 	for _, s := range p.Sources {
+		if s.Merged() {
+			continue
+		}
 		topics = append(topics, schemas.Topic{
 			Name: s.Topic, Purpose: "source " + s.Name, Partitions: s.Partitions, Key: s.Key, Value: s.SchemaFile + " as " + string(s.Format),
 			Producers: []string{schemas.RoleClients}, Consumers: p.readers(s),
 		})
 	}
+	for _, t := range p.Tables {
+		if t.Topic != "" {
+			topics = append(topics, schemas.Topic{
+				Name: t.Topic, Purpose: "table " + t.Name, Partitions: p.Partitions, Compact: true, Key: t.Key, Value: t.SchemaFile + " as " + string(t.Format),
+				Producers: []string{schemas.RoleClients}, Consumers: []string{schemas.RoleStream, schemas.RoleServe},
+			})
+		}
+	}
 	for _, g := range p.Groups {
 		if g.Direct {
 			continue
 		}
+		purpose, value := "records of source "+g.Source.Name, g.Source.SchemaFile+" as "+string(g.Source.Format)
+		if g.Source.Merged() {
+			purpose, value = "records of sources "+strings.Join(g.Source.partNames(), ", "), "as on their topics"
+		}
 		topics = append(topics, schemas.Topic{
-			Name: g.KeyedTopic, Purpose: "records of source " + g.Source.Name + " by the entity of group " + g.Name,
+			Name: g.KeyedTopic, Purpose: purpose + " by the entity of group " + g.Name,
 			Partitions: g.Source.Partitions, Retention: p.retention(KeyedRetention),
-			Key: "entity of " + g.Name, Value: g.Source.SchemaFile + " as " + string(g.Source.Format),
+			Key: "entity of " + g.Name, Value: value,
 			Producers: []string{schemas.RoleStream}, Consumers: []string{schemas.RoleStream},
 		})
 	}

@@ -38,8 +38,13 @@ type Encoder interface {
 	Encode(ctx context.Context, row Row) ([]byte, error)
 }
 
-// NewDecoder makes the decoder of a format. The registry is needed for Confluent only.
+// NewDecoder makes the decoder of a format. The registry is needed for Confluent only. Where the schema has more columns than its records,
+// those that are computed are, and those that are looked up are null.
 func NewDecoder(s *Schema, f Format, registry *sr.Client) (Decoder, error) {
+	if s.record != nil {
+		d, err := NewDecoder(s.record, f, registry)
+		return completing{d, s}, err
+	}
 	switch f {
 	case Avro:
 		return avroDecoder{s.own}, nil
@@ -56,8 +61,12 @@ func NewDecoder(s *Schema, f Format, registry *sr.Client) (Decoder, error) {
 }
 
 // NewEncoder makes the encoder of a format. Registry and subject are needed for Confluent only: the schema is registered under the
-// subject when the first row is encoded.
+// subject when the first row is encoded. Only the columns that records have are written.
 func NewEncoder(s *Schema, f Format, registry *sr.Client, subject string) (Encoder, error) {
+	if s.record != nil {
+		e, err := NewEncoder(s.record, f, registry, subject)
+		return recording{e, len(s.record.Columns)}, err
+	}
 	switch f {
 	case Avro:
 		return avroEncoder{s}, nil

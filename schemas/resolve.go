@@ -175,6 +175,7 @@ func readable(w, want *node) bool {
 // Bare Avro says nothing of its writer, so nothing but names, docs and defaults may differ; Confluent records are resolved; a JSON
 // record may lack what has a default, but not have what s does not know.
 func (s *Schema) Reads(avsc string, f Format) error {
+	s = s.Record()
 	text, writer, err := parseNodes([]byte(avsc))
 	if err != nil {
 		return err

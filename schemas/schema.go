@@ -13,6 +13,8 @@ type Column struct {
 	Min, Max *float64 // declared range, inclusive; nil where there is none
 	Symbols  []string // of an enum
 	Doc      string
+
+	Definition string // what a column that no record has is made by; empty otherwise
 }
 
 // Schema is a record type: its columns in the order of their declaration, and how they lie in Avro.
@@ -27,6 +29,9 @@ type Schema struct {
 	slots     []slot
 	fallbacks map[string][]constant // what a field that is absent stands for, by its path
 	own       *program              // decodes what was written with this very schema
+
+	record   *Schema    // of the records, where there are more columns than theirs; else nil
+	computed []computed // of the last columns
 }
 
 // slot is what the codecs know of a column beyond Column.

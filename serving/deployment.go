@@ -56,6 +56,7 @@ func newDeployment(m *project.Model, p *plan, versions *catalog, r *registry.Reg
 	if err != nil {
 		return nil, err
 	}
+	reader.source = m.On
 	d := &deployment{
 		model: m, plan: p, catalog: versions, registry: r, warmUp: warmUp, clock: c, log: log, metrics: mt, reader: reader,
 		http: mt.of(m.Name, sourceHTTP, p.inputs), stream: mt.of(m.Name, sourceStream, p.inputs), first: make(chan struct{}),

@@ -3,6 +3,7 @@ package serving
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -122,7 +123,7 @@ func (f *frontier) ends(ctx context.Context, behind []online.Ref) map[int]map[in
 		}
 		ends[ref.Group] = nil
 		g := f.scorer.stage.catalog.now.Load().numbers[ref.Group].group
-		if !g.Direct && !f.rekeyed(ctx, g.Source) {
+		if !g.Direct && slices.ContainsFunc(g.Source.Roots(), func(s *project.Source) bool { return !f.rekeyed(ctx, s) }) {
 			continue
 		}
 		listed, err := f.admin.ListEndOffsets(ctx, g.KeyedTopic)

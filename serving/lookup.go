@@ -60,7 +60,7 @@ func (s *Stage) describeModel(w http.ResponseWriter, _ *http.Request, d *deploym
 	for _, in := range d.plan.inputs {
 		v.Inputs = append(v.Inputs, inputView{in.name, in.source, in.needed})
 	}
-	for _, c := range d.model.On.Schema.Columns {
+	for _, c := range d.model.On.Schema.Record().Columns {
 		v.RequestForm = append(v.RequestForm, columnView{c.Name, c.Kind.String(), c.Nullable})
 	}
 	writeJSON(w, v)

@@ -81,10 +81,10 @@ func compilePlan(m *project.Model, groups []*project.Group, versions map[string]
 			o := group.Outputs[output]
 			planned.group, kind, planned.source = n, o.Kind, group.Name+"@"+group.Version+"/"+o.Name
 		case in.Expr != nil:
-			kind, planned.source = in.Expr.Kind(), in.Expr.Source()
+			kind, planned.source = in.Expr.Kind(), in.Expr.Meaning()
 		default:
 			c := m.On.Schema.Columns[in.Column]
-			kind, planned.source = c.Kind, c.Name
+			kind, planned.source = c.Kind, c.Meaning()
 		}
 		if !kind.Numeric() && kind != schemas.Time {
 			return nil, failure.New(failure.BadProject, in.Name, "is %s, and a model's input must be a number", kind)

@@ -30,6 +30,7 @@ const (
 	codeType         = "wrong_type"
 	codeUnknown      = "unknown_field"
 	codeRange        = "out_of_range"
+	codeForeign      = "no_event_of_source"
 	codeNoRows       = "no_rows"
 	codeTooManyRows  = "too_many_rows"
 	codeBodyTooLarge = "body_too_large"

@@ -9,6 +9,7 @@ import (
 
 	"github.com/valyala/fastjson"
 
+	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -26,6 +27,8 @@ const (
 // and out-of-range fields are refused by name. "at", RFC 3339 or Unix milliseconds, is the time the features are to be as of.
 type requestReader struct {
 	decoder  schemas.Decoder
+	source   *project.Source // whose events are asked about; nil takes every row
+	tables   project.Tables  // what the rows are looked up in
 	columns  int
 	ownsRows bool // the schema has a field "rows"
 	ownsAt   bool // and one "at"
@@ -38,7 +41,7 @@ func newRequestReader(s *schemas.Schema) (*requestReader, error) {
 		return nil, err
 	}
 	r := &requestReader{decoder: decoder, columns: len(s.Columns)}
-	for _, c := range s.Columns {
+	for _, c := range s.Record().Columns {
 		top, _, _ := strings.Cut(c.Name, ".")
 		r.ownsRows = r.ownsRows || top == fieldRows
 		r.ownsAt = r.ownsAt || top == fieldAt
@@ -139,6 +142,12 @@ func (r *requestReader) row(ctx context.Context, tree *fastjson.Value, path stri
 		return question{}, badRequest(code, within(path, fault.Path), "%s", fault.Reason)
 	case err != nil:
 		return question{}, problemOf(err)
+	}
+	if r.source != nil {
+		r.tables.Enrich(r.source, row, row[r.source.TimeIndex()].Int(), nil)
+	}
+	if r.source != nil && !r.source.Accepts(row) {
+		return question{}, badRequest(codeForeign, path, "the row is no event of %s: %s does not hold of it", r.source.Name, r.source.Where.Source())
 	}
 	return question{row: row, at: at}, nil
 }

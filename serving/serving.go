@@ -26,6 +26,7 @@ type Deps struct {
 	Project    *project.Project
 	Registry   *registry.Registry
 	Redis      redis.UniversalClient
+	Tables     project.Tables // what rows are looked up in, loaded; nil in a project without tables
 	Kafka      streams.Config // without brokers the stage answers HTTP only, logs no answer and looks for models in the registry alone
 	Clock      clock.Clock
 	Log        *slog.Logger
@@ -76,6 +77,7 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 		if s.models[m.Name], err = newDeployment(m, plan, s.catalog, deps.Registry, cfg.WarmUp, deps.Clock, deps.Log, s.metrics); err != nil {
 			return nil, fmt.Errorf("deploying model %s: %w", m.Name, err)
 		}
+		s.models[m.Name].reader.tables = deps.Tables
 	}
 	s.log = newPredictionLog(cfg.LogQueue, s.metrics)
 	s.handler = s.routes()

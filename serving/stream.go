@@ -284,7 +284,7 @@ func (s *streamScorer) score(ctx context.Context, frontier *frontier, fetches kg
 }
 
 // decode reads the records into rows, in memory that the next batch uses again, and chooses the time of each. Records that can never be
-// decoded are counted and passed over.
+// decoded are counted and passed over; those that are no events of the source only passed over.
 func (s *streamScorer) decode(ctx context.Context, fetches kgo.Fetches, start time.Time, batch *scoredBatch) ([]*kgo.Record, []question, error) {
 	width, n := len(s.d.model.On.Schema.Columns), fetches.NumRecords()
 	if len(s.values) < n*width {
@@ -310,6 +310,10 @@ func (s *streamScorer) decode(ctx context.Context, fetches kgo.Fetches, start ti
 		at := r.Timestamp.UnixMilli()
 		if t := s.d.plan.time; t >= 0 && !row[t].IsNull() {
 			at = row[t].Int()
+		}
+		s.stage.deps.Tables.Enrich(s.d.model.On, row, at, nil) // ingest, which reads the same topic, counts what is not found
+		if !s.d.model.On.Accepts(row) {
+			return
 		}
 		batch.newest = max(batch.newest, at)
 		if !s.event {

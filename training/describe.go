@@ -48,7 +48,7 @@ type labelDescription struct {
 func describe(m *project.Model) description {
 	d := description{
 		Source: m.On.Name, Schema: m.On.Schema.Canonical(), Inputs: signature(m),
-		Label: labelDescription{m.Label.Source.Name, m.Label.Join, m.Label.Value.Source(), text(m.Label.Within)},
+		Label: labelDescription{m.Label.Source.Name, m.Label.Join, m.Label.Value.Meaning(), text(m.Label.Within)},
 	}
 	for _, g := range m.Groups() {
 		d.Groups = append(d.Groups, groupDescription{

@@ -47,7 +47,11 @@ func (s *Stage) extent(ctx context.Context, source *project.Source) (extent, err
 // sources lists all that a model is made from, each once: the asking source first, then the label's.
 func sources(m *project.Model) []*project.Source {
 	list := []*project.Source{m.On}
-	for _, s := range append([]*project.Source{m.Label.Source}, groupSources(m)...) {
+	others := []*project.Source{m.Label.Source}
+	for _, s := range groupSources(m) {
+		others = append(others, s.Roots()...)
+	}
+	for _, s := range others {
 		known := false
 		for _, l := range list {
 			known = known || l == s

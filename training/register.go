@@ -223,10 +223,10 @@ func signature(m *project.Model) []model.SignatureInput {
 			o := in.Group.Outputs[in.Output]
 			s.Source, s.Kind = in.Group.Name+"@"+in.Group.Version+"/"+o.Name, o.Kind.String()
 		case in.Expr != nil:
-			s.Source, s.Kind = in.Expr.Source(), in.Expr.Kind().String()
+			s.Source, s.Kind = in.Expr.Meaning(), in.Expr.Kind().String()
 		default:
 			c := m.On.Schema.Columns[in.Column]
-			s.Source, s.Kind = c.Name, c.Kind.String()
+			s.Source, s.Kind = c.Meaning(), c.Kind.String()
 		}
 		inputs[i] = s
 	}

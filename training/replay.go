@@ -48,6 +48,11 @@ func (b *builder) joined(d *Dataset) ([]pit.Source, []pit.Lookup, error) {
 	var sources []pit.Source
 	index := map[*project.Source]int{}
 	for i, s := range groupSources(b.model) {
+		index[s] = i
+		if s.Merged() {
+			sources = append(sources, pit.MergedEvents(b.dir, s, 0))
+			continue
+		}
 		t, err := b.table(s)
 		if err != nil {
 			return nil, nil, err
@@ -62,7 +67,6 @@ func (b *builder) joined(d *Dataset) ([]pit.Source, []pit.Lookup, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		index[s] = i
 		sources = append(sources, pit.TableEvents(s.Name, t, s.Schema, p.columns, 0))
 	}
 	lookups := make([]pit.Lookup, 0, len(d.Lookups))

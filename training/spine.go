@@ -134,7 +134,7 @@ func (b *builder) spine(ctx context.Context, known *labels) (*spine, error) {
 	join, within := b.model.On.Schema.Index(b.model.Label.Join), b.model.Label.Within.Milliseconds()
 	kept := sample{limit: s.limit}
 	err = b.scan(ctx, "rows", b.model.On, p, b.span.From, b.span.HoldoutUntil, func(row schemas.Row, at position) error {
-		if !b.span.uses(at.time) || row[join].IsNull() {
+		if !b.span.uses(at.time) || row[join].IsNull() || !b.model.On.Accepts(row) {
 			return nil
 		}
 		key := row[join].Text()
@@ -160,6 +160,9 @@ func (b *builder) spine(ctx context.Context, known *labels) (*spine, error) {
 func (b *builder) rowReader(s *spine) (read func(schemas.Row, *spineRow) error, columns []string) {
 	schema := b.model.On.Schema
 	columns = []string{b.model.Label.Join}
+	if where := b.model.On.Where; where != nil {
+		columns = append(columns, where.Columns()...)
+	}
 	for i, in := range b.model.Inputs {
 		switch {
 		case in.Group != nil:

@@ -93,6 +93,7 @@ type runtime struct {
 	redis      redis.UniversalClient
 	addrs      []string // of Redis
 	registry   *registry.Registry
+	tables     project.Tables // what events are looked up in; loaded before the roles that do
 	metrics    *prometheus.Registry
 	registerer prometheus.Registerer // of metrics
 	log        *slog.Logger

@@ -131,7 +131,7 @@ type onlineView struct {
 
 type offlineView struct {
 	Features string `json:"features"` // table of values
-	Events   string `json:"events"`   // table of what they are made of
+	Events   string `json:"events"`   // tables of what they are made of
 	Every    string `json:"every"`
 }
 
@@ -155,9 +155,13 @@ func explain(p *project.Project, g *project.Group, f *features.FeatureDefinition
 	if err != nil {
 		return nil, err
 	}
-	events, err := offline.EventsTable(offlineDir, g.Source.Name, g.Source.Schema)
-	if err != nil {
-		return nil, err
+	var events, topics []string // of all that the source is merged of
+	for _, root := range g.Source.Roots() {
+		table, err := offline.EventsTable(offlineDir, root.Name, root.Schema)
+		if err != nil {
+			return nil, err
+		}
+		events, topics = append(events, table.Dir()), append(topics, root.Topic)
 	}
 	partitions := p.Partitions
 	if g.Direct {
@@ -168,11 +172,11 @@ func explain(p *project.Project, g *project.Group, f *features.FeatureDefinition
 		Feature: g.Name + "." + f.Name, Group: g.Name, Version: g.Version, File: project.FileName, Line: f.Line, Expression: f.Aggregate,
 		Where: []string{}, Entity: g.Entity, TTL: "never",
 		Source: sourceView{
-			Name: g.Source.Name, Topic: g.Source.Topic, Schema: g.Source.SchemaFile, Time: g.Source.Time, Lateness: duration.Format(g.Lateness),
+			Name: g.Source.Name, Topic: strings.Join(topics, ", "), Schema: g.Source.SchemaFile, Time: g.Source.Time, Lateness: duration.Format(g.Lateness),
 			Keyed: g.KeyedTopic, Direct: g.Direct,
 		},
 		Default: "none declared: an empty window is null, of a count 0", Online: onlineView{State: state, Position: position, Partitions: partitions},
-		Offline: offlineView{Features: values.Dir(), Events: events.Dir(), Every: duration.Format(g.Offline.Every)},
+		Offline: offlineView{Features: values.Dir(), Events: strings.Join(events, ", "), Every: duration.Format(g.Offline.Every)},
 		KnownAt: "an event counts in what is read as of any moment after its event time; a training row sees the events before its own time only",
 	}
 	for _, where := range []string{g.Where, f.Where} {

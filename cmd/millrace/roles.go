@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -13,7 +15,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/console"
+	"github.com/millrace/millrace/enrich"
 	"github.com/millrace/millrace/internal/clock"
+	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/monitor"
 	"github.com/millrace/millrace/serving"
 	"github.com/millrace/millrace/streams/ingest"
@@ -99,6 +103,16 @@ func (rt *runtime) run(ctx context.Context, roles []role) error {
 		return err
 	}
 	stages, ctx := errgroup.WithContext(ctx)
+	if slices.Contains(roles, roleStream) || slices.Contains(roles, roleServe) {
+		follow, err := rt.loadTables(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		stages.Go(func() error { return follow(ctx) })
+	}
 	for _, r := range roles {
 		run, err := rt.stage(r)
 		if err != nil {
@@ -116,6 +130,29 @@ func (rt *runtime) run(ctx context.Context, roles []role) error {
 	return stages.Wait()
 }
 
+// loadTables loads what events are looked up in, and gives what keeps it up to date. It waits for what does not answer yet.
+func (rt *runtime) loadTables(ctx context.Context) (follow func(context.Context) error, err error) {
+	const wait = time.Second
+	loader, err := enrich.New(enrich.Deps{
+		Project: rt.project, Kafka: rt.kafka, Getenv: os.Getenv, Clock: clock.System, Log: rt.log, Registerer: rt.registerer,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := loader.Load(ctx)
+		if err == nil || !failure.Of(err).Retry() || ctx.Err() != nil {
+			rt.tables = loader.Tables()
+			return loader.Run, err
+		}
+		rt.log.Warn("waiting for tables", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}
+
 // stage makes a role and puts what it answers on the endpoint.
 func (rt *runtime) stage(r role) (run func(context.Context) error, err error) {
 	log := rt.log.With("role", string(r))
@@ -128,7 +165,7 @@ func (rt *runtime) stage(r role) (run func(context.Context) error, err error) {
 		return s.Run, nil
 	case roleServe:
 		s, err := serving.New(serving.Default(), serving.Deps{
-			Project: rt.project, Kafka: rt.kafka, Redis: rt.redis, Registry: rt.registry,
+			Project: rt.project, Kafka: rt.kafka, Redis: rt.redis, Registry: rt.registry, Tables: rt.tables,
 			Clock: clock.System, Log: log, Registerer: rt.registerer,
 		})
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/millrace/millrace/enrich"
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
@@ -71,6 +72,7 @@ func (c *testCommand) target(ctx context.Context, env *environment) (open projec
 		if err != nil {
 			return nil, "", nil, err
 		}
+		s.Tables = enrich.Files
 		return s.Open, "an embedded Kafka and Redis", func() {
 			if err := end(); err != nil {
 				env.log.Error("closing", "err", err)
@@ -81,12 +83,12 @@ func (c *testCommand) target(ctx context.Context, env *environment) (open projec
 		if err != nil {
 			return nil, "", nil, err
 		}
-		s := &ingesttest.Servers{Kafka: c.kafkaConfig(), Redis: client, Log: env.log}
+		s := &ingesttest.Servers{Kafka: c.kafkaConfig(), Redis: client, Log: env.log, Tables: enrich.Files}
 		return s.Open, fmt.Sprintf("Kafka %s and Redis %s", c.Kafka[0], c.Redis[0]), func() { client.Close() }, nil
 	case len(c.Kafka) > 0 || len(c.Redis) > 0:
 		return nil, "", nil, failure.New(failure.BadRequest, "--kafka, --redis", "tests on servers need both").
 			WithHint("give both, or --embedded, or neither to test on the engine alone")
 	default:
-		return project.Engine, "the engine", func() {}, nil
+		return project.Engine(enrich.Files), "the engine", func() {}, nil
 	}
 }

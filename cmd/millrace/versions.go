@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -64,7 +65,7 @@ func parseDate(where, text string) (time.Time, error) {
 // ingest makes the stream stage.
 func (rt *runtime) ingest(cfg ingest.Config) (*ingest.Stage, error) {
 	return ingest.New(cfg, ingest.Deps{
-		Project: rt.project, Kafka: rt.kafka, Redis: rt.redis, OfflineDir: rt.offlineDir(),
+		Project: rt.project, Kafka: rt.kafka, Redis: rt.redis, OfflineDir: rt.offlineDir(), Tables: rt.tables,
 		Clock: clock.System, Log: rt.log.With("role", string(roleStream)), Registerer: rt.registerer,
 	})
 }
@@ -98,22 +99,34 @@ func printRebuilt(env *environment, p *project.Project, changes project.Changes,
 		if c.Object != "group" || g == nil || c.Kind != project.ChangeRebuild {
 			continue
 		}
-		table, err := offline.EventsTable(offlineDir, g.Source.Name, g.Source.Schema)
-		if err != nil {
-			return err
-		}
-		stats, err := table.Stats()
-		if err != nil {
-			return err
-		}
 		fmt.Fprintf(env.out, "%s is filled beside the version that is read, and readers are moved when it has caught up: ", g.Name)
-		if stats.Rows > 0 {
-			fmt.Fprintf(env.out, "%d events of %s to %s in %s, and what topic %s has since\n", stats.Rows, stamp(stats.From), stamp(stats.Until-1), table.Dir(), g.Source.Topic)
-		} else {
-			fmt.Fprintf(env.out, "from topic %s; there are no offline events\n", g.KeyedTopic)
+		from := make([]string, 0, 1)
+		for _, root := range g.Source.Roots() {
+			text, err := rebuiltFrom(root, offlineDir)
+			if err != nil {
+				return err
+			}
+			from = append(from, text)
 		}
+		fmt.Fprintln(env.out, strings.Join(from, "; "))
 	}
 	return nil
+}
+
+// rebuiltFrom tells what there is of a source's events.
+func rebuiltFrom(s *project.Source, offlineDir string) (string, error) {
+	table, err := offline.EventsTable(offlineDir, s.Name, s.Schema)
+	if err != nil {
+		return "", err
+	}
+	stats, err := table.Stats()
+	if err != nil {
+		return "", err
+	}
+	if stats.Rows == 0 {
+		return fmt.Sprintf("from topic %s; there are no offline events", s.Topic), nil
+	}
+	return fmt.Sprintf("%d events of %s to %s in %s, and what topic %s has since", stats.Rows, stamp(stats.From), stamp(stats.Until-1), table.Dir(), s.Topic), nil
 }
 
 // declareVersions makes the versions that the project asks for the targets of their groups.

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/apache/arrow/go/v17/arrow"
 
@@ -21,6 +22,7 @@ import (
 type eventSource struct {
 	*project.Source
 	columns []string // that groups read
+	stored  []string // that those are made from: the columns of records, and what was looked up for them
 	known   Known
 	knownAt int // index in the schema of Known.Column, -1 without
 	timeAt  int
@@ -64,6 +66,13 @@ func (q *Request) eventSources(lookups []lookup) ([]*eventSource, error) {
 		e.columns = append(e.columns, e.Time)
 		slices.Sort(e.columns)
 		e.columns = slices.Compact(e.columns)
+		for _, c := range e.columns {
+			for _, at := range e.Schema.Needs(e.Schema.Index(c)) {
+				e.stored = append(e.stored, e.Schema.Columns[at].Name)
+			}
+		}
+		slices.Sort(e.stored)
+		e.stored = slices.Compact(e.stored)
 	}
 	for what, names := range map[string][]string{"events": keys(q.Events), "known": keys(q.Known)} {
 		for _, name := range names {
@@ -90,6 +99,9 @@ func (e *eventSource) prepare(ctx context.Context, q *Request) error {
 	if e.known.After > 0 {
 		e.report.KnownAfter = e.known.After.String()
 	}
+	if e.Merged() {
+		return e.fromParts(q)
+	}
 	if path, ok := q.Events[e.Name]; ok {
 		return e.fromFile(ctx, path, q.Limits.TempDir)
 	}
@@ -108,13 +120,47 @@ func (e *eventSource) prepare(ctx context.Context, q *Request) error {
 		e.join = pit.TableEvents(e.Name, t, e.Schema, e.columns, e.known.After.Milliseconds())
 		return nil
 	}
-	return e.resort(ctx, q.Limits.TempDir, tableRows(ctx, t, e.columns, e.Schema))
+	return e.resort(ctx, q.Limits.TempDir, tableRows(ctx, t, e.stored, e.Schema))
+}
+
+// fromParts reads the offline logs of the sources that it is merged of.
+func (e *eventSource) fromParts(q *Request) error {
+	if _, ok := q.Events[e.Name]; ok {
+		return failure.New(failure.BadRequest, e.Name, "the source is merged of others: its events cannot be read from a file").
+			WithHint("leave --events %s out: they are read from the offline log", e.Name)
+	}
+	if e.known.Column != "" {
+		return failure.New(failure.BadRequest, e.Name, "the source is merged of others: when its events became known cannot be told by a column").
+			WithHint("give a span after their event time")
+	}
+	var digests []string
+	for _, root := range e.Roots() {
+		t, err := offline.EventsTable(q.OfflineDir, root.Name, root.Schema)
+		if err != nil {
+			return err
+		}
+		digest, rows, err := t.Digest(offline.ScanOptions{})
+		if err != nil {
+			return err
+		}
+		digests = append(digests, root.Name+"="+digest)
+		e.report.Rows += rows
+	}
+	e.report.Digest = strings.Join(digests, " ")
+	if e.report.Rows == 0 {
+		return failure.New(failure.NotFound, e.Name, "there are no events of what it is merged of in the offline log").WithHint("run millrace stream")
+	}
+	e.join = pit.MergedEvents(q.OfflineDir, e.Source, e.known.After.Milliseconds())
+	return nil
 }
 
 // fromFile reads events from a file whose columns are called as the schema's.
 func (e *eventSource) fromFile(ctx context.Context, path, tempDir string) (err error) {
+	if e.knownAt >= e.Schema.Stored() {
+		return failure.New(failure.BadRequest, e.Name, "%q is derived: it cannot say when an event of a file became known", e.known.Column)
+	}
 	kinds := map[string]schemas.Kind{}
-	for _, c := range e.columns {
+	for _, c := range e.stored {
 		column, _ := e.Schema.Column(c)
 		kinds[c] = column.Kind
 	}
@@ -151,7 +197,7 @@ func (e *eventSource) fromFile(ctx context.Context, path, tempDir string) (err e
 		if err != nil {
 			return nil, err
 		}
-		f := &fileEvents{until: until}
+		f := &fileEvents{schema: e.Schema, until: until}
 		f.next, f.stop = iter.Pull2(rows)
 		return f, nil
 	}}
@@ -181,11 +227,12 @@ func (b *eventBatch) row(i int, row schemas.Row) {
 func (e *eventSource) fileRows(ctx context.Context, file columnar) (iter.Seq2[eventBatch, error], error) {
 	var fields []int
 	at := map[int]int{} // position in the file of each column of the schema
-	for _, c := range e.columns {
+	joined, derived := e.Schema.Joined()
+	for _, c := range e.stored {
 		column, _ := e.Schema.Column(c)
 		found := file.Schema().FieldIndices(c)
 		if len(found) == 0 {
-			if column.Nullable {
+			if at := e.Schema.Index(c); column.Nullable && (at < joined || at >= derived) { // what is looked up was for every event
 				continue // absent is null, as in a record
 			}
 			return nil, failure.New(failure.BadRequest, c, "the events of %s have no such column", e.Name)
@@ -250,12 +297,13 @@ func (e *eventSource) knownTime(at int64, column schemas.Value) int64 {
 
 // fileEvents are the events of a file that is in order.
 type fileEvents struct {
-	next  func() (eventBatch, error, bool)
-	stop  func()
-	b     eventBatch
-	i     int
-	until int64
-	err   error
+	schema *schemas.Schema
+	next   func() (eventBatch, error, bool)
+	stop   func()
+	b      eventBatch
+	i      int
+	until  int64
+	err    error
 }
 
 func (f *fileEvents) Next() bool {
@@ -282,6 +330,7 @@ func (f *fileEvents) Close() error {
 
 func (f *fileEvents) Row(row schemas.Row) {
 	f.b.row(f.i, row)
+	f.schema.Compute(row)
 }
 
 // tableRows reads the offline log in no particular order.
@@ -338,6 +387,7 @@ func (e *eventSource) resort(ctx context.Context, tempDir string, rows iter.Seq2
 		}
 		for i := range b.times {
 			b.row(i, row)
+			e.Schema.Compute(row)
 			var known schemas.Value
 			if e.knownAt >= 0 {
 				known = row[e.knownAt]

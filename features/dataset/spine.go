@@ -25,6 +25,10 @@ func (q *Request) openSpine(ctx context.Context, lookups []lookup) (columnar, st
 		if source == nil {
 			return nil, "", failure.New(failure.BadRequest, s.Source, "the project has no such source")
 		}
+		if source.Merged() || source.Where != nil {
+			return nil, "", failure.New(failure.BadRequest, s.Source, "the source is merged of others or has a condition (where): its offline log is not its events").
+				WithHint("name the rows by a file or a query")
+		}
 		t, err := offline.EventsTable(q.OfflineDir, source.Name, source.Schema)
 		if err != nil {
 			return nil, "", err

@@ -78,10 +78,14 @@ type vector struct {
 	floats []float64
 	text   func(int) string
 	bits   func(int) bool
+	made   []schemas.Value // of a computed column, instead of all others
 }
 
 func (v *vector) value(i int) schemas.Value {
 	i += v.first
+	if v.made != nil {
+		return v.made[i]
+	}
 	if v.valid != nil && !v.valid(i) {
 		return schemas.NullValue()
 	}

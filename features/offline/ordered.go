@@ -14,7 +14,8 @@ func (t *Table) InOrder(ctx context.Context, partition int32, from int64, fn fun
 	if err != nil {
 		return err
 	}
-	plan := &scanPlan{dir: t.dir, columns: t.columns, from: math.MinInt64, until: math.MaxInt64}
+	plan := t.projection(t.Columns())
+	plan.from, plan.until = math.MinInt64, math.MaxInt64
 	for i := range c.entries {
 		if e := &c.entries[i]; e.End > from && len(e.Files) > 0 {
 			if err := plan.inOrder(ctx, e, from, fn); err != nil {

@@ -34,7 +34,9 @@ func (t *Table) Scan(ctx context.Context, opts ScanOptions, fn func(*Batch) erro
 // scanPlan is the files that a scan must open.
 type scanPlan struct {
 	dir         string
-	columns     []Column
+	columns     []Column     // in the order asked for
+	reads       []Column     // those of them in the files, and others that some are computed from
+	derived     *computation // nil: columns and reads are the same
 	from, until int64
 	files       []plannedFile
 }
@@ -49,7 +51,8 @@ func (t *Table) plan(opts ScanOptions) (*scanPlan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &scanPlan{dir: t.dir, columns: columns, from: opts.From, until: opts.Until}
+	p := t.projection(columns)
+	p.from, p.until = opts.From, opts.Until
 	if opts.From == 0 {
 		p.from = math.MinInt64
 	}
@@ -76,18 +79,28 @@ func (t *Table) plan(opts ScanOptions) (*scanPlan, error) {
 	return p, nil
 }
 
+// projection is a plan of columns, without files.
+func (t *Table) projection(columns []Column) *scanPlan {
+	p := &scanPlan{dir: t.dir, columns: columns, reads: columns}
+	if t.events != nil {
+		p.reads, p.derived = t.compute(columns)
+	}
+	return p
+}
+
 // choose finds the named columns.
 func (t *Table) choose(names []string) ([]Column, error) {
+	all := t.Columns()
 	if names == nil {
-		return t.columns, nil
+		return all, nil
 	}
 	chosen := make([]Column, 0, len(names))
 	for _, name := range names {
-		at := slices.IndexFunc(t.columns, func(c Column) bool { return c.Name == name })
+		at := slices.IndexFunc(all, func(c Column) bool { return c.Name == name })
 		if at < 0 {
 			return nil, failure.New(failure.NotFound, t.dir, "there is no column %q", name)
 		}
-		chosen = append(chosen, t.columns[at])
+		chosen = append(chosen, all[at])
 	}
 	return chosen, nil
 }
@@ -102,7 +115,7 @@ func (p *scanPlan) open(f plannedFile) (*arrowFile, error) {
 		filepath.Join(p.dir, f.Path),
 		filepath.Join(p.dir, f.Staged), // committed, and about to be moved
 		filepath.Join(p.dir, f.Path),
-	}, f.entryFile, p.columns)
+	}, f.entryFile, p.reads)
 }
 
 // read decodes the i-th batch of a file and narrows it to the plan's times.
@@ -112,6 +125,9 @@ func (p *scanPlan) read(a *arrowFile, i int) (*Batch, error) {
 		return nil, err
 	}
 	b.between(p.from, p.until)
+	if p.derived != nil {
+		p.derived.apply(b)
+	}
 	return b, nil
 }
 

@@ -19,7 +19,8 @@ import (
 // of processes may have the same folder open.
 type Table struct {
 	dir     string
-	columns []Column
+	columns []Column        // that are in its files
+	events  *schemas.Schema // of a source's events, for the columns computed as they are read; else nil
 	schema  *arrow.Schema
 	lz4     *compressor
 	disk    disk
@@ -38,20 +39,35 @@ func OpenTable(dir string, columns []Column) (*Table, error) {
 	return &Table{dir: dir, columns: columns, schema: arrowSchema(columns), lz4: newCompressor(), disk: osDisk{}, chains: map[int32]chain{}}, nil
 }
 
-// EventsTable is the table of a source's accepted events, <root>/events/<source>, with the schema's columns.
+// EventsTable is the table of a source's accepted events, <root>/events/<source>, with the schema's columns. Those that the schema computes
+// are not in its files, but computed as they are read: so they mean what the schema says now, whenever the event was written.
 func EventsTable(root, source string, s *schemas.Schema) (*Table, error) {
+	columns := columnsOf(s)
+	t, err := OpenTable(filepath.Join(root, "events", source), columns[:s.Stored()])
+	if err == nil && s.Stored() < len(columns) {
+		t.events, err = s, checkColumns(t.dir, columns)
+	}
+	return t, err
+}
+
+func columnsOf(s *schemas.Schema) []Column {
 	columns := make([]Column, len(s.Columns))
 	for i, c := range s.Columns {
 		columns[i] = Column{Name: c.Name, Kind: c.Kind}
 	}
-	return OpenTable(filepath.Join(root, "events", source), columns)
+	return columns
 }
 
 // Dir is the table's folder.
 func (t *Table) Dir() string { return t.dir }
 
-// Columns are the table's columns, without _time, _partition and _offset.
-func (t *Table) Columns() []Column { return slices.Clone(t.columns) }
+// Columns are the columns that can be read, without _time, _partition and _offset.
+func (t *Table) Columns() []Column {
+	if t.events != nil {
+		return columnsOf(t.events)
+	}
+	return slices.Clone(t.columns)
+}
 
 // Next is the offset up to which a partition is committed: the first one that is still wanted. It is 0 where nothing is.
 func (t *Table) Next(partition int32) (int64, error) {

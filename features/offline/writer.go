@@ -186,6 +186,9 @@ func (w *Writer) Append(row schemas.Row, eventTime, offset int64) error {
 	if offset < w.next || w.pending != nil && offset < w.pending.End {
 		return nil
 	}
+	if w.t.events != nil && len(row) == len(w.t.events.Columns) {
+		row = row[:len(w.t.columns)] // the others are computed as they are read
+	}
 	if err := checkRow(w.t.columns, row); err != nil {
 		return fmt.Errorf("appending offset %d of partition %d: %w", offset, w.partition, err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -60,3 +61,24 @@ func (e *tableEvents) Row(row schemas.Row) {
 		row[e.columns[i]] = v
 	}
 }
+
+// MergedEvents is the source of a merged source's events in the offline log in dir, in the order in which its groups take them: by event
+// time, part, partition and offset. An event is known delay milliseconds after its event time.
+func MergedEvents(dir string, s *project.Source, delay int64) Source {
+	return Source{Name: s.Name, Open: func(ctx context.Context, until int64) (Events, error) {
+		e, err := offline.SourceEvents(ctx, dir, s, offline.ScanOptions{Until: until - delay})
+		if err != nil {
+			return nil, err
+		}
+		return &mergedEvents{e, delay}, nil
+	}}
+}
+
+type mergedEvents struct {
+	*offline.Events
+	delay int64
+}
+
+func (e *mergedEvents) Known() int64 { return e.Time() + e.delay }
+
+func (e *mergedEvents) Row(row schemas.Row) { copy(row, e.Events.Row()) }

@@ -22,6 +22,7 @@ const chunk = 1024
 // item is a record on its way through a chunk.
 type item struct {
 	record *kgo.Record
+	root   int // index of its source in the group's roots
 	origin origin
 	at     int64 // event time
 	row    schemas.Row
@@ -43,7 +44,7 @@ type applier struct {
 	taken      int64  // next of the last flush
 	done       int64  // first offset that Redis does not have
 	newest     int64  // event time
-	seen       seen   // of the group's source; unused by a direct group
+	seen       []seen // of each root; unused by a direct group
 	deadFrom   int64  // dead letters of records before it are written
 	strays     bool   // among the records at hand
 	cache      *cache
@@ -92,13 +93,12 @@ func (a *applier) start(ctx context.Context, committed int64) error {
 	}
 	a.raw, a.next, a.deadFrom = loaded.Raw, loaded.Position.Next, max(committed, 0)
 	a.newest = loaded.Position.Newest
-	a.seen = nil
-	for from, offset := range loaded.Position.Sources {
-		if from.Source == a.group.Source.Name {
-			for int(from.Partition) >= len(a.seen) {
-				a.seen = append(a.seen, -1)
+	a.seen = make([]seen, len(a.group.roots))
+	for i, root := range a.group.roots {
+		for from, offset := range loaded.Position.Sources {
+			if from.Source == root.Name {
+				a.seen[i].add(origin{partition: from.Partition, offset: offset})
 			}
-			a.seen[from.Partition] = offset
 		}
 	}
 	a.cache = newCache(&a.Stage.cached)
@@ -114,12 +114,15 @@ func (a *applier) start(ctx context.Context, committed int64) error {
 // position is how far the applier has come.
 func (a *applier) position() online.Position {
 	p := online.Position{Next: a.next, Newest: a.newest}
-	for partition, offset := range a.seen {
-		if offset >= 0 {
-			if p.Sources == nil {
-				p.Sources = make(map[online.SourcePartition]int64, len(a.seen))
+	for i, seen := range a.seen {
+		for partition, offset := range seen {
+			if offset < 0 {
+				continue
 			}
-			p.Sources[online.SourcePartition{Source: a.group.Source.Name, Partition: int32(partition)}] = offset
+			if p.Sources == nil {
+				p.Sources = make(map[online.SourcePartition]int64, len(seen))
+			}
+			p.Sources[online.SourcePartition{Source: a.group.roots[i].Name, Partition: int32(partition)}] = offset
 		}
 	}
 	return p
@@ -190,6 +193,10 @@ func (a *applier) apply(ctx context.Context, items []item, next int64) error {
 // find looks up the entity of an item; one that is not cached is noted as missing.
 func (a *applier) find(it *item, i int) error {
 	key, err := a.group.Key(it.row)
+	if err != nil && a.group.Direct && !a.group.Source.Accepts(it.row) {
+		a.passOver(it)
+		return nil
+	}
 	if err != nil {
 		return a.reject(it, err)
 	}
@@ -207,6 +214,12 @@ func (a *applier) find(it *item, i int) error {
 	}
 	a.found[i] = e
 	return nil
+}
+
+// passOver counts an event that the group does not take.
+func (a *applier) passOver(it *item) {
+	a.tally.filtered.Inc()
+	a.newest = max(a.newest, it.at)
 }
 
 // belongs reports whether the entity is one of this partition's; a record of another is a dead letter.
@@ -254,7 +267,7 @@ func (a *applier) add(it *item, e *cached) (features.Outcome, error) {
 	if a.rows != nil {
 		a.rowsDue(e, it.at)
 	}
-	outcome, err := a.group.Add(e.entity, it.row, it.at, features.Sequence(it.origin.partition, it.origin.offset))
+	outcome, err := a.group.Add(e.entity, it.row, it.at, a.group.Source.Sequence(a.group.roots[it.root].Source, it.origin.partition, it.origin.offset))
 	switch {
 	case err != nil:
 		return features.Filtered, a.reject(it, err)
@@ -265,12 +278,12 @@ func (a *applier) add(it *item, e *cached) (features.Outcome, error) {
 			e.key, time.UnixMilli(e.entity.Newest()).UTC().Format(time.RFC3339Nano)))
 		return outcome, nil
 	}
-	a.newest = max(a.newest, it.at)
-	switch outcome {
-	case features.Filtered:
-		a.tally.filtered.Inc()
+	if outcome == features.Filtered {
+		a.passOver(it)
 		return outcome, nil
-	case features.Duplicate:
+	}
+	a.newest = max(a.newest, it.at)
+	if outcome == features.Duplicate {
 		a.tally.duplicate.Inc()
 		return outcome, nil
 	}
@@ -301,7 +314,7 @@ func (a *applier) dead(it *item, class string, err error) {
 		return // written before the position was last there
 	}
 	l := schemas.DeadLetter{
-		Topic: a.group.Source.Topic, Partition: it.origin.partition, Offset: it.origin.offset, Timestamp: r.Timestamp.UnixMilli(),
+		Topic: a.group.roots[it.root].Topic, Partition: it.origin.partition, Offset: it.origin.offset, Timestamp: r.Timestamp.UnixMilli(),
 		Class: class, Reason: err.Error(), Stage: "ingest/" + a.group.Name, Key: r.Key, Value: r.Value,
 	}
 	if class == classForeign {

@@ -120,6 +120,7 @@ type Deps struct {
 	Kafka      streams.Config
 	Redis      redis.UniversalClient // nil: no group is computed, events are only checked, kept and re-keyed
 	OfflineDir string                // empty: nothing is kept offline
+	Tables     project.Tables        // what events are looked up in, loaded; nil in a project without tables
 	Clock      clock.Clock
 	Log        *slog.Logger
 	Registerer prometheus.Registerer

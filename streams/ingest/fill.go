@@ -3,11 +3,13 @@ package ingest
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/features/online"
+	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -31,7 +33,8 @@ type filler struct {
 	*Stage
 	group   *group
 	writer  *online.Writer
-	sources []past       // by source partition
+	sources []past       // of all roots, one after the other, by partition
+	rootAt  []int        // of each root, the index of its partition 0 in sources
 	targets []*target    // that are to be filled, by partition; nil for others
 	cached  cacheShare   // of the targets: as much as what runs beside the filling has
 	begins  []int64      // of the topic that the group reads, by partition: first offset that it has
@@ -41,6 +44,7 @@ type filler struct {
 
 // past is the history of one source partition: offline [0, kept), then the topic [max(kept, first), end).
 type past struct {
+	root              int // index in the group's roots
 	partition         int32
 	kept, first, next int64 // next: first offset wanted
 	end               int64
@@ -58,6 +62,9 @@ func (s *Stage) fill(ctx context.Context, g *group, progress FillProgress) error
 	if len(f.unfilled()) == 0 {
 		return nil
 	}
+	if err := f.checkKept(); err != nil {
+		return err
+	}
 	s.log.Info("filling", "group", g.Name, "version", g.version.ID, "offsets", f.total)
 	if progress == nil {
 		progress = func(int64, int64) {}
@@ -66,6 +73,17 @@ func (s *Stage) fill(ctx context.Context, g *group, progress FillProgress) error
 		return err
 	}
 	progress(f.total, f.total)
+	return nil
+}
+
+// checkKept refuses to look up again what was looked up for events that nothing is kept of: the tables may have changed.
+func (f *filler) checkKept() error {
+	for _, src := range f.group.roots {
+		if len(src.Enrichments) > 0 && src.events == nil && f.total > 0 {
+			return failure.New(failure.BadProject, f.group.Name, "version %s cannot be computed from history: %s looks up in tables, and its events are not kept offline", f.group.version.ID, src.Name).
+				WithHint("give the stream role a folder for offline files")
+		}
+	}
 	return nil
 }
 
@@ -141,8 +159,9 @@ func (f *filler) limit(ctx context.Context) error {
 			continue
 		}
 		err := f.records(ctx, f.group.KeyedTopic, k, t.next, ends[k], func(r *kgo.Record) error {
-			if o, err := originOf(r, f.group.Source.Name); err == nil && int(o.partition) < len(t.limit) {
-				t.limit[o.partition] = min(t.limit[o.partition], o.offset)
+			root, o, err := originOf(r, f.group.roots)
+			if p, ok := f.index(root, o.partition); err == nil && ok {
+				t.limit[p] = min(t.limit[p], o.offset)
 			}
 			return nil
 		})
@@ -153,10 +172,31 @@ func (f *filler) limit(ctx context.Context) error {
 	return nil
 }
 
+// index finds a partition of a root in sources.
+func (f *filler) index(root int, partition int32) (int, bool) {
+	end := len(f.sources)
+	if root+1 < len(f.rootAt) {
+		end = f.rootAt[root+1]
+	}
+	p := f.rootAt[root] + int(partition)
+	return p, p < end
+}
+
 // survey finds the history of each source partition, up to where the source's worker has come.
 func (f *filler) survey(ctx context.Context) error {
-	topic := f.group.Source.Topic
-	done, err := streams.Committed(ctx, f.producer, SourceGroup(f.deps.Project, f.group.Source)+f.suffix, topic)
+	for i := range f.group.roots {
+		f.rootAt = append(f.rootAt, len(f.sources))
+		if err := f.surveyRoot(ctx, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *filler) surveyRoot(ctx context.Context, root int) error {
+	src := f.group.roots[root]
+	topic := src.Topic
+	done, err := streams.Committed(ctx, f.producer, SourceGroup(f.deps.Project, src.Source)+f.suffix, topic)
 	if err != nil {
 		return err
 	}
@@ -169,9 +209,9 @@ func (f *filler) survey(ctx context.Context) error {
 		return err
 	}
 	for p := range ends {
-		h := past{partition: int32(p), first: firsts[p], end: min(done[int32(p)], ends[p])}
-		if events := f.group.source.events; events != nil {
-			if h.kept, err = events.Next(int32(p)); err != nil {
+		h := past{root: root, partition: int32(p), first: firsts[p], end: min(done[int32(p)], ends[p])}
+		if src.events != nil {
+			if h.kept, err = f.keptOf(ctx, src, &h); err != nil {
 				return err
 			}
 		}
@@ -185,6 +225,32 @@ func (f *filler) survey(ctx context.Context) error {
 	}
 	return nil
 }
+
+// keptOf is the end of the offline events of a source partition. What was looked up for an event is kept with it, so that history ends
+// where it is not kept yet: this waits until everything is that the source's worker has passed on.
+func (f *filler) keptOf(ctx context.Context, src *source, h *past) (int64, error) {
+	tick := time.NewTicker(fillLook)
+	defer tick.Stop()
+	over := time.NewTimer(keptWait)
+	defer over.Stop()
+	for {
+		kept, err := src.events.Next(h.partition)
+		if err != nil || len(src.Enrichments) == 0 || kept >= h.end {
+			return kept, err
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-over.C:
+			return 0, failure.New(failure.Unavailable, src.Name, "events of partition %d from offset %d on are not kept offline yet, with what was looked up for them", h.partition, kept).
+				WithHint("they are as soon as the stream role runs")
+		case <-tick.C:
+		}
+	}
+}
+
+// keptWait is how long filling waits for the events of a source that looks up to be kept offline.
+const keptWait = 30 * time.Second
 
 func (f *filler) unfilled() (all []*target) {
 	for _, t := range f.targets {

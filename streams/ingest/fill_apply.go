@@ -10,7 +10,7 @@ import (
 	"github.com/millrace/millrace/internal/failure"
 )
 
-// routed is an event with the source partition that it is of.
+// routed is an event with the source partition that it is of, as index of filler.sources.
 type routed struct {
 	source int
 	event
@@ -33,11 +33,11 @@ type fillWorker struct {
 // target is a partition that is being filled.
 type target struct {
 	partition int32
-	raw       []byte  // its position as Redis has it
-	seen      []int64 // by source partition: highest offset applied or passed
-	limit     []int64 // by source partition: first offset that is not filled
-	next      int64   // where the group's worker goes on
-	source    string
+	raw       []byte                   // its position as Redis has it
+	seen      []int64                  // by index of filler.sources: highest offset applied or passed
+	limit     []int64                  // the same: first offset that is not filled
+	next      int64                    // where the group's worker goes on
+	sources   []online.SourcePartition // what seen and limit are of
 	newest    int64
 	cache     *cache
 	dirty     []*cached
@@ -48,13 +48,16 @@ type target struct {
 const rebuildBytes = 16 << 20
 
 func newTarget(f *filler, partition int32, l online.Loaded) *target {
-	t := &target{partition: partition, source: f.group.Source.Name, raw: l.Raw, seen: make([]int64, len(f.sources)), limit: make([]int64, len(f.sources)), newest: l.Position.Newest}
+	t := &target{partition: partition, raw: l.Raw, seen: make([]int64, len(f.sources)), limit: make([]int64, len(f.sources)), newest: l.Position.Newest}
 	for p := range t.seen {
 		t.seen[p] = -1
 	}
-	for from, offset := range l.Position.Sources {
-		if from.Source == f.group.Source.Name && int(from.Partition) < len(t.seen) {
-			t.seen[from.Partition] = offset
+	for p := range f.sources {
+		h := &f.sources[p]
+		from := online.SourcePartition{Source: f.group.roots[h.root].Name, Partition: h.partition}
+		t.sources = append(t.sources, from)
+		if offset, there := l.Position.Sources[from]; there {
+			t.seen[p] = offset
 		}
 	}
 	t.cache = newCache(&f.cached)
@@ -129,7 +132,7 @@ func (t *target) progress() map[online.SourcePartition]int64 {
 			if all == nil {
 				all = map[online.SourcePartition]int64{}
 			}
-			all[online.SourcePartition{Source: t.source, Partition: int32(p)}] = offset
+			all[t.sources[p]] = offset
 		}
 	}
 	return all
@@ -145,6 +148,10 @@ func (a *fillWorker) apply(ctx context.Context, t *target, events []routed) erro
 			continue
 		}
 		t.seen[e.source] = e.offset
+		if e.passed {
+			t.newest = max(t.newest, e.at)
+			continue
+		}
 		if entities[i] = t.cache.get(e.key); entities[i] == nil {
 			entities[i] = t.cache.add(e.key)
 			missing = append(missing, entities[i])
@@ -157,7 +164,7 @@ func (a *fillWorker) apply(ctx context.Context, t *target, events []routed) erro
 		if c == nil {
 			continue
 		}
-		outcome, err := a.group.Add(c.entity, events[i].row, events[i].at, features.Sequence(int32(events[i].source), events[i].offset))
+		outcome, err := a.group.Add(c.entity, events[i].row, events[i].at, a.sequence(&events[i]))
 		if err != nil && !failure.Of(err).DeadLetter() {
 			return err
 		}
@@ -178,6 +185,11 @@ func (a *fillWorker) apply(ctx context.Context, t *target, events []routed) erro
 	}
 	t.cache.trim()
 	return nil
+}
+
+func (f *filler) sequence(e *routed) int64 {
+	h := &f.sources[e.source]
+	return f.group.Source.Sequence(f.group.roots[h.root].Source, h.partition, e.offset)
 }
 
 // fetch reads entities from Redis, where there may be any.

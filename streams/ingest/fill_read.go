@@ -19,6 +19,7 @@ type event struct {
 	at     int64
 	key    string
 	row    schemas.Row
+	passed bool // the source does not take it: it counts for the time alone
 }
 
 const (
@@ -33,6 +34,7 @@ type reader struct {
 	to     chan<- []event
 	batch  []event
 	values []schemas.Value // of the batch's rows
+	merged schemas.Row
 }
 
 // read hands out the events of a source partition that are for the group, in the order of their offsets.
@@ -51,9 +53,11 @@ func (f *filler) read(ctx context.Context, h *past, to chan<- []event) error {
 	return r.hand(ctx)
 }
 
+func (r *reader) root() *source { return r.group.roots[r.from.root] }
+
 func (r *reader) offline(ctx context.Context) error {
 	var row schemas.Row
-	return r.group.source.offlineRows(ctx, r.from.partition, r.from.next, min(r.from.kept, r.from.end), func(b *offline.Batch, i int) error {
+	return r.root().offlineRows(ctx, r.from.partition, r.from.next, min(r.from.kept, r.from.end), func(b *offline.Batch, i int) error {
 		row = b.Row(i, row)
 		return r.add(ctx, b.Offset(i), b.Time(i), row)
 	})
@@ -62,8 +66,8 @@ func (r *reader) offline(ctx context.Context) error {
 // topic reads what is not offline yet, or never was, and judges it as the source's worker does.
 func (r *reader) topic(ctx context.Context, from int64) error {
 	var it item
-	judge := &sourceWorker{Stage: r.Stage, src: r.group.source, time: newEventTime(r.deps.Project, r.group.Source, r.deps.Clock)}
-	return r.records(ctx, r.group.Source.Topic, r.from.partition, from, r.from.end, func(record *kgo.Record) error {
+	judge := &sourceWorker{Stage: r.Stage, src: r.root(), time: newEventTime(r.deps.Project, r.root().Source, r.deps.Clock)}
+	return r.records(ctx, r.root().Topic, r.from.partition, from, r.from.end, func(record *kgo.Record) error {
 		it.record = record
 		err := judge.check(ctx, &it)
 		switch {
@@ -78,9 +82,13 @@ func (r *reader) topic(ctx context.Context, from int64) error {
 }
 
 // add takes an event, unless it can name no entity: the source's worker has made a dead letter of that.
-func (r *reader) add(ctx context.Context, offset, at int64, row schemas.Row) error {
+func (r *reader) add(ctx context.Context, offset, at int64, of schemas.Row) error {
 	if at < r.group.version.From {
 		return nil
+	}
+	row, takes := r.group.Source.From(r.root().Source, of, at, r.merged)
+	if r.group.Source.Merged() {
+		r.merged = row
 	}
 	key, err := r.group.Key(row)
 	if err != nil {
@@ -91,7 +99,7 @@ func (r *reader) add(ctx context.Context, offset, at int64, row schemas.Row) err
 	}
 	first := len(r.values)
 	r.values = append(r.values, row...)
-	r.batch = append(r.batch, event{offset: offset, at: at, key: strings.Clone(key), row: r.values[first:len(r.values):len(r.values)]})
+	r.batch = append(r.batch, event{offset: offset, at: at, key: strings.Clone(key), row: r.values[first:len(r.values):len(r.values)], passed: !takes})
 	if len(r.batch) < readBatch {
 		return nil
 	}

@@ -7,19 +7,21 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/streams"
 )
 
 // groupWorker is the way of one partition of a keyed topic: tell duplicates, decode, apply.
 type groupWorker struct {
 	*applier
-	time  eventTime
-	holes holes
-	items []item
+	times  []eventTime // of each root
+	holes  []holes     // of each root
+	items  []item
+	events []schemas.Row // of the items, as their sources have them
 }
 
 func newGroupWorker(s *Stage, g *group, partition int32) *groupWorker {
-	return &groupWorker{applier: newApplier(s, g, partition, make(chan landing, 1)), items: make([]item, chunk)}
+	return &groupWorker{applier: newApplier(s, g, partition, make(chan landing, 1)), items: make([]item, chunk), events: make([]schemas.Row, chunk)}
 }
 
 // Start is in streams.Worker.
@@ -30,9 +32,15 @@ func (w *groupWorker) Start(ctx context.Context, committed int64) (int64, error)
 		return 0, failure.New(failure.Unavailable, w.group.Name, "version %s is not kept any more", w.group.version.ID)
 	}
 	w.landed = make(chan landing, 1) // what still flies belongs to the past
-	w.time = newEventTime(w.deps.Project, w.group.Source, w.deps.Clock)
+	w.times = w.times[:0]
+	for _, root := range w.group.roots {
+		w.times = append(w.times, newEventTime(w.deps.Project, root.Source, w.deps.Clock))
+	}
 	err := w.start(ctx, committed)
-	w.holes = holes{next: w.next}
+	w.holes = make([]holes, len(w.group.roots))
+	for i := range w.holes {
+		w.holes[i].next = w.next
+	}
 	return w.next, err
 }
 
@@ -125,41 +133,51 @@ func (w *groupWorker) finish(ctx context.Context, in *streams.Input) error {
 func (w *groupWorker) process(ctx context.Context, records []*kgo.Record) error {
 	items := w.items[:len(records)]
 	for i, r := range records {
-		if err := w.read(ctx, r, &items[i]); err != nil {
+		if err := w.read(ctx, r, &items[i], &w.events[i]); err != nil {
 			return err
 		}
 	}
 	return w.apply(ctx, items, records[len(records)-1].Offset+1)
 }
 
-// read decodes a record, unless it was applied before or is none of ours.
-func (w *groupWorker) read(ctx context.Context, r *kgo.Record, it *item) (err error) {
-	it.record, it.ok = r, false
+// read decodes a record, unless it was applied before or is none of ours. event is the memory for it as its source has it, which is also
+// the item's row where the group reads that source alone.
+func (w *groupWorker) read(ctx context.Context, r *kgo.Record, it *item, event *schemas.Row) (err error) {
+	it.record, it.root, it.ok = r, 0, false
 	if r.Offset < w.next {
 		return nil
 	}
-	if it.origin, err = originOf(r, w.group.Source.Name); err != nil {
+	if it.root, it.origin, err = originOf(r, w.group.roots); err != nil {
 		it.origin = origin{partition: r.Partition, offset: r.Offset}
 		w.dead(it, classForeign, err)
 		return nil
 	}
-	w.holes.pass(r.Offset)
-	if w.seen.has(it.origin) {
+	for i := range w.holes {
+		w.holes[i].pass(r.Offset)
+	}
+	seen, holes := &w.seen[it.root], &w.holes[it.root]
+	if seen.has(it.origin) {
 		w.tally.duplicate.Inc()
 		return nil
 	}
-	if !w.seen.follows(it.origin) && !w.holes.before(it.origin) {
+	if !seen.follows(it.origin) && !holes.before(it.origin) {
 		w.tally.early.Inc()
 		return nil
 	}
-	w.seen.add(it.origin)
-	w.holes.mended(it.origin)
-	if it.row, err = w.group.source.decoder.Borrow(ctx, r.Value, it.row); err != nil {
+	seen.add(it.origin)
+	holes.mended(it.origin)
+	root := w.group.roots[it.root]
+	if *event, err = root.decoder.Borrow(ctx, r.Value, *event); err != nil {
 		return w.reject(it, err)
 	}
-	if it.at, err = w.time.of(r, it.row); err != nil {
+	if err := readJoined(r, root.Schema, *event); err != nil {
 		return w.reject(it, err)
 	}
-	it.ok = true
+	if it.at, err = w.times[it.root].of(r, *event); err != nil {
+		return w.reject(it, err)
+	}
+	if it.row, it.ok = w.group.Source.From(root.Source, *event, it.at, it.row); !it.ok {
+		w.passOver(it)
+	}
 	return nil
 }

@@ -36,6 +36,7 @@ type metrics struct {
 	cacheLookups  *prometheus.CounterVec
 	offlineRows   *prometheus.CounterVec
 	offlineWrites *prometheus.HistogramVec
+	lookupsMissed *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -56,7 +57,9 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		offlineRows:   counter("offline_rows_total", "Rows appended for the offline files.", "kind", "name"),
 		offlineWrites: histogram("offline_commit_seconds", "Time of one commit of offline rows.", seconds, "kind", "name"),
 	}
+	m.lookupsMissed = counter("lookups_missed_total", "Events whose key a table did not have as of their time: the columns are null.", "source", "table")
 	for _, c := range []prometheus.Collector{
+		m.lookupsMissed,
 		m.records, m.dead, m.late, m.restarts, m.skipped, m.flushSeconds, m.flushEntities, m.flushRecords, m.flushBytes, m.readable, m.eventReadable,
 		m.cacheLookups, m.offlineRows, m.offlineWrites,
 	} {

@@ -33,15 +33,15 @@ func (o origin) append(b []byte) []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(o.before))
 }
 
-// originOf reads the headers of a keyed record; BadRecord when they are not of the source.
-func originOf(r *kgo.Record, source string) (origin, error) {
+// originOf reads the headers of a keyed record: the index of its source among roots, and its place there. BadRecord when it is of none.
+func originOf(r *kgo.Record, roots []*source) (int, origin, error) {
 	var o origin
-	named, placed := false, false
+	root, placed := -1, false
 	for i := range r.Headers {
 		h := &r.Headers[i]
 		switch {
 		case h.Key == headerSource:
-			named = string(h.Value) == source
+			root = slices.IndexFunc(roots, func(s *source) bool { return s.Name == string(h.Value) })
 		case h.Key == headerOrigin && len(h.Value) == originSize:
 			o.partition = int32(binary.BigEndian.Uint32(h.Value))
 			o.offset = int64(binary.BigEndian.Uint64(h.Value[4:]))
@@ -49,10 +49,10 @@ func originOf(r *kgo.Record, source string) (origin, error) {
 			placed = o.partition >= 0 && o.offset >= 0 && o.before < o.offset
 		}
 	}
-	if !named || !placed {
-		return origin{}, failure.New(failure.BadRecord, r.Topic, "a record that was not re-keyed from %s", source)
+	if root < 0 || !placed {
+		return 0, origin{}, failure.New(failure.BadRecord, r.Topic, "a record that was not re-keyed from a source of the group")
 	}
-	return o, nil
+	return root, o, nil
 }
 
 // written is the last source offset that a worker sent to each partition of each keyed topic of its source; -1 before the first.

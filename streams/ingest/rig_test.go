@@ -376,7 +376,12 @@ func (r *rig) rekeyed() (n int64) {
 
 func (r *rig) ends(topic string) map[int32]int64 {
 	r.t.Helper()
-	listed, err := r.admin.ListEndOffsets(r.t.Context(), topic)
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	defer cancel()
+	listed, err := r.admin.ListEndOffsets(ctx, topic)
+	for err == nil && listed.Error() != nil { // of a new topic the client may not know the partitions yet
+		listed, err = r.admin.ListEndOffsets(ctx, topic)
+	}
 	if err != nil {
 		r.t.Fatal(err)
 	}

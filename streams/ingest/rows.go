@@ -20,24 +20,29 @@ func appendRow(b []byte, offset, at int64, row schemas.Row) []byte {
 	b = binary.AppendVarint(b, at)
 	b = binary.AppendUvarint(b, uint64(len(row)))
 	for _, v := range row {
-		b = append(b, byte(v.Kind()))
-		switch v.Kind() {
-		case schemas.Null:
-		case schemas.String, schemas.Bytes:
-			b = binary.AppendUvarint(b, uint64(len(v.Str())))
-			b = append(b, v.Str()...)
-		case schemas.Float:
-			f, _ := v.Float()
-			b = binary.LittleEndian.AppendUint64(b, math.Float64bits(f))
-		case schemas.Bool:
-			i := uint64(0)
-			if v.Bool() {
-				i = 1
-			}
-			b = binary.LittleEndian.AppendUint64(b, i)
-		default:
-			b = binary.LittleEndian.AppendUint64(b, uint64(v.Int()))
+		b = appendValue(b, v)
+	}
+	return b
+}
+
+func appendValue(b []byte, v schemas.Value) []byte {
+	b = append(b, byte(v.Kind()))
+	switch v.Kind() {
+	case schemas.Null:
+	case schemas.String, schemas.Bytes:
+		b = binary.AppendUvarint(b, uint64(len(v.Str())))
+		b = append(b, v.Str()...)
+	case schemas.Float:
+		f, _ := v.Float()
+		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(f))
+	case schemas.Bool:
+		i := uint64(0)
+		if v.Bool() {
+			i = 1
 		}
+		b = binary.LittleEndian.AppendUint64(b, i)
+	default:
+		b = binary.LittleEndian.AppendUint64(b, uint64(v.Int()))
 	}
 	return b
 }

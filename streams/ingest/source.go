@@ -36,9 +36,11 @@ type sourceWorker struct {
 	events    *offline.Writer // nil: not kept
 	next      int64           // first offset not read
 	end       int64           // of the partition when the worker began
-	in        *streams.Input  // of the present Run
-	ships     []*shipment     // on their way to Kafka, in order
-	landed    chan struct{}   // holds a token when a shipment may have arrived
+	merged    schemas.Row     // what a group on a merged source makes of an event
+	missed    func(table string)
+	in        *streams.Input // of the present Run
+	ships     []*shipment    // on their way to Kafka, in order
+	landed    chan struct{}  // holds a token when a shipment may have arrived
 	unacked   int
 	gaveUp    bool // nothing more is processed: what is queued is the next owner's
 	stalled   bool // the disk did not take the last commit: it is asked again by time only
@@ -63,6 +65,7 @@ func newSourceWorker(s *Stage, src *source, partition int32) *sourceWorker {
 	w := &sourceWorker{Stage: s, src: src, tally: s.metrics.tally(kindSource, src.Name)}
 	w.progress.kind, w.progress.name, w.progress.topic, w.progress.partition = kindSource, src.Name, src.Topic, partition
 	w.items = make([]item, chunk)
+	w.missed = func(table string) { s.metrics.lookupsMissed.WithLabelValues(src.Name, table).Inc() }
 	for _, g := range src.direct {
 		w.direct = append(w.direct, newApplier(s, g, partition, nil))
 	}
@@ -459,6 +462,7 @@ func (w *sourceWorker) check(ctx context.Context, it *item) (err error) {
 		return &schemas.RecordError{Class: classFuture, Path: w.src.Time, Reason: "is more than " + w.src.Future.String() + " ahead of the clock"}
 	}
 	w.time.passed(it.at)
+	w.deps.Tables.Enrich(w.src.Source, it.row, it.at, w.missed)
 	return nil
 }
 
@@ -474,8 +478,19 @@ func (w *sourceWorker) pass(ctx context.Context, it *item, s *shipment, keyed []
 	if r.Offset < w.rekeyFrom || len(w.src.keyed) == 0 {
 		return keyed, nil
 	}
+	var joined []byte
+	if len(w.src.Enrichments) > 0 {
+		joined = appendJoined(nil, w.src.Schema, it.row)
+	}
 	for i, g := range w.src.keyed {
-		key, err := g.Key(it.row)
+		row, takes := g.Source.From(w.src.Source, it.row, it.at, w.merged)
+		if g.Source.Merged() {
+			w.merged = row
+		}
+		key, err := g.Key(row)
+		if err != nil && !takes {
+			continue
+		}
 		if err != nil {
 			if err := w.dead(ctx, r, g.Name, err, s); err != nil {
 				return keyed, err
@@ -485,10 +500,13 @@ func (w *sourceWorker) pass(ctx context.Context, it *item, s *shipment, keyed []
 		at := online.Partition(g.version.Partitioner, key, g.version.Partitions)
 		last := &w.written[i][at]
 		it.origin.before = *last
-		keyed = append(keyed, kgo.Record{Topic: g.KeyedTopic, Partition: at, Key: []byte(key), Value: r.Value, Timestamp: r.Timestamp, Headers: []kgo.RecordHeader{
-			{Key: headerSource, Value: []byte(w.src.Name)},
-			{Key: headerOrigin, Value: it.origin.append(make([]byte, 0, originSize))},
-		}})
+		headers := make([]kgo.RecordHeader, 0, 3)
+		headers = append(headers, kgo.RecordHeader{Key: headerSource, Value: []byte(w.src.Name)},
+			kgo.RecordHeader{Key: headerOrigin, Value: it.origin.append(make([]byte, 0, originSize))})
+		if joined != nil {
+			headers = append(headers, kgo.RecordHeader{Key: headerJoined, Value: joined})
+		}
+		keyed = append(keyed, kgo.Record{Topic: g.KeyedTopic, Partition: at, Key: []byte(key), Value: r.Value, Timestamp: r.Timestamp, Headers: headers})
 		taken, err := w.ship(ctx, s, r, &keyed[len(keyed)-1])
 		if err != nil {
 			return keyed, err

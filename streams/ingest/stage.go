@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sr"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/features/offline"
@@ -32,6 +33,7 @@ type Stage struct {
 	cached cacheShare
 
 	versions *online.Versions
+	registry *sr.Client
 	producer *kgo.Client // while running
 	letters  *streams.DeadLetters
 
@@ -63,10 +65,11 @@ type source struct {
 // group is a feature group with what all its partitions share.
 type group struct {
 	*project.Group
-	source  *source
+	roots   []*source // whose events it gets: its source, or those that this is merged of
 	version online.Version
 	rows    *offline.Table // nil: not kept
 	expiry  time.Duration  // of its states in Redis
+	ownRows bool           // of an earlier version: its roots make rows as another project did
 
 	filling    bool  // by this process; guarded by Stage.mu, as is
 	fillFailed error // the last try's, until it has been told
@@ -91,10 +94,14 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Stage{cfg: cfg, deps: deps, log: deps.Log.With("stage", "ingest"), running: map[*progress]struct{}{}, versions: online.NewVersions(deps.Redis, deps.Project.Name)}
+	s := &Stage{cfg: cfg, deps: deps, log: deps.Log.With("stage", "ingest"), running: map[*progress]struct{}{}, registry: registry,
+		versions: online.NewVersions(deps.Redis, deps.Project.Name)}
 	byName := map[string]*source{}
 	s.cached.bytes = cfg.CacheBytes
 	for _, declared := range deps.Project.Sources {
+		if declared.Merged() {
+			continue
+		}
 		src := &source{Source: declared, pace: newPace(declared.Lateness)}
 		if src.decoder, err = schemas.NewDecoder(declared.Schema, declared.Format, registry); err != nil {
 			return nil, fmt.Errorf("source %s: %w", declared.Name, err)
@@ -108,11 +115,14 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 		s.sources = append(s.sources, src)
 	}
 	for _, declared := range deps.Project.Groups {
-		g := &group{Group: declared, source: byName[declared.Source.Name], expiry: expiry(deps.Project, declared)}
+		g := &group{Group: declared, expiry: expiry(deps.Project, declared)}
 		if deps.OfflineDir != "" && !declared.Offline.None {
 			if g.rows, err = offline.FeaturesTable(deps.OfflineDir, declared.Group); err != nil {
 				return nil, fmt.Errorf("group %s: %w", declared.Name, err)
 			}
+		}
+		for _, root := range declared.Source.Roots() {
+			g.roots = append(g.roots, byName[root.Name])
 		}
 		s.groups = append(s.groups, g)
 	}
@@ -165,7 +175,7 @@ func (s *Stage) Run(ctx context.Context) error {
 	if s.deps.Redis != nil {
 		compute := func(g *group) error { return s.compute(ctx, all, g) }
 		for _, g := range append(s.targets(), s.beside...) {
-			if slices.Contains(g.source.direct, g) {
+			if g.Direct && slices.Contains(g.roots[0].direct, g) {
 				continue // computed by its source's workers
 			}
 			if err := compute(g); err != nil {
@@ -212,13 +222,13 @@ func (s *Stage) tryPrepare(ctx context.Context) error {
 		}
 	}
 	for _, g := range s.beside {
-		g.source.rekeyTo(g)
+		g.rekeyed()
 	}
 	return nil
 }
 
 func (s *Stage) tryPrepareGroup(ctx context.Context, g *group) (err error) {
-	g.source.rekeyTo(g)
+	g.rekeyed()
 	if s.deps.Redis == nil {
 		g.version, err = s.wanted(ctx, g)
 		return err
@@ -229,7 +239,7 @@ func (s *Stage) tryPrepareGroup(ctx context.Context, g *group) (err error) {
 	if active, err := s.isActive(ctx, g); err != nil {
 		return err
 	} else if g.Direct && active {
-		g.source.direct = append(g.source.direct, g)
+		g.roots[0].direct = append(g.roots[0].direct, g)
 	}
 	earlier, err := s.earlier(ctx, g)
 	s.beside = append(s.beside, earlier...)
@@ -251,7 +261,7 @@ func (s *Stage) consumer(kind, name, membership, topic string, worker func(parti
 func (s *Stage) compute(ctx context.Context, all *errgroup.Group, g *group) error {
 	worker := func(p int32) streams.Worker { return newGroupWorker(s, g, p) }
 	if g.Direct {
-		lone := g.source.alone(g)
+		lone := g.roots[0].alone(g)
 		worker = func(p int32) streams.Worker { return newSourceWorker(s, lone, p) }
 	}
 	consumer, err := s.consumer(kindGroup, g.Name, GroupGroup(s.deps.Project, g.Name, g.version.ID), g.KeyedTopic, worker)

@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/features"
+	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
+	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -116,8 +118,11 @@ func (s *Stage) earlier(ctx context.Context, g *group) ([]*group, error) {
 		if err == nil && !old.Direct && v.Topic == g.version.Topic && v.Partitions != g.version.Partitions {
 			err = failure.New(failure.BadProject, v.Topic, "its records are spread over %d partitions now, not %d", g.version.Partitions, v.Partitions)
 		}
-		if err == nil && !old.Direct && v.Topic == g.version.Topic && !slices.Equal(old.Entity, g.Entity) {
-			err = failure.New(failure.BadProject, v.Topic, "its records are keyed by %v now, not %v", g.Entity, old.Entity)
+		if err == nil && !old.Direct && v.Topic == g.version.Topic && !slices.Equal(old.keyedBy(), g.keyedBy()) {
+			err = failure.New(failure.BadProject, v.Topic, "its records are keyed by %v now, not %v", g.keyedBy(), old.keyedBy())
+		}
+		if err == nil && !old.Direct && v.Topic != g.version.Topic && old.ownRows {
+			err = failure.New(failure.BadProject, v.Topic, "nothing is re-keyed to it any more by what its source derived or merged")
 		}
 		if err != nil {
 			s.log.Warn("an earlier version stays as it is: it cannot be computed any more", "group", g.Name, "version", id, "reason", err)
@@ -150,22 +155,81 @@ func (s *Stage) compileAgain(ctx context.Context, g *group, v online.Version) (*
 			return nil, failure.New(failure.NotFound, g.Name, "the project that declared version %s has no such group", v.ID)
 		}
 	}
-	i := slices.IndexFunc(s.sources, func(src *source) bool { return src.Name == declared.Source.Name && src.Topic == declared.Source.Topic })
-	if i < 0 {
-		return nil, failure.New(failure.NotFound, declared.Source.Name, "the project does not read this source from topic %s any more", declared.Source.Topic)
+	old, err := s.onSourcesNow(declared)
+	if err != nil {
+		return nil, err
 	}
-	src := s.sources[i]
-	compiled, faults := features.Compile(declared.Definition, src.Schema)
+	compiled, faults := features.Compile(declared.Definition, old.Source.Schema)
 	if len(faults) > 0 {
 		return nil, faults[0]
 	}
 	if compiled.Version != v.Definition {
 		return nil, failure.New(failure.BadProject, g.Name, "on the source as it is declared now, version %s means something else", v.ID)
 	}
-	again := *declared
-	again.Group, again.Source, again.KeyedTopic, again.Direct = compiled, src.Source, v.Topic, v.Topic == src.Topic
-	old := &group{Group: &again, source: src, version: v, expiry: expiry(s.deps.Project, &again)}
+	old.Group.Group, old.KeyedTopic, old.Direct = compiled, v.Topic, !old.Source.Merged() && v.Topic == old.roots[0].Topic
+	old.version, old.expiry = v, expiry(s.deps.Project, old.Group)
 	return old, s.checkLayout(ctx, old)
+}
+
+// onSourcesNow is a group on the topics that its sources have now. What the project that declared it derived, looked up, merged and
+// passed over stays as it was there (ownRows), as long as the records are the same; where it was none of it, records may have changed.
+func (s *Stage) onSourcesNow(declared *project.Group) (*group, error) {
+	again := *declared
+	old := &group{Group: &again}
+	if slices.ContainsFunc(s.deps.Project.Sources, func(now *project.Source) bool { return now == declared.Source }) {
+		for _, root := range declared.Source.Roots() {
+			old.roots = append(old.roots, s.sources[slices.IndexFunc(s.sources, func(src *source) bool { return src.Source == root })])
+		}
+		return old, nil
+	}
+	for _, root := range declared.Source.Roots() {
+		i := slices.IndexFunc(s.sources, func(src *source) bool { return src.Name == root.Name && src.Topic == root.Topic })
+		if i < 0 {
+			return nil, failure.New(failure.NotFound, root.Name, "the project does not read this source from topic %s any more", root.Topic)
+		}
+		old.roots = append(old.roots, s.sources[i])
+	}
+	if now := old.roots[0]; !declared.Source.Merged() && declared.Source.Plain() && now.Plain() {
+		again.Source = now.Source
+		return old, nil
+	}
+	old.ownRows = true
+	for i, root := range declared.Source.Roots() {
+		src, err := s.withRowsOf(root, old.roots[i])
+		if err != nil {
+			return nil, err
+		}
+		old.roots[i] = src
+	}
+	return old, nil
+}
+
+// withRowsOf is a source of an earlier project, which still makes rows of the records as it did, in the circumstances of now. It takes
+// the place of what the earlier project read itself.
+func (s *Stage) withRowsOf(before *project.Source, now *source) (_ *source, err error) {
+	if before.Schema.Record().Canonical() != now.Schema.Record().Canonical() || before.Key != now.Key || before.Time != now.Time {
+		return nil, failure.New(failure.BadProject, before.Name, "its records are others than those that its columns were derived from")
+	}
+	before.Format, before.Partitioner, before.Lateness, before.Future, before.Partitions, before.OfflineBy =
+		now.Format, now.Partitioner, now.Lateness, now.Future, now.Partitions, now.OfflineBy
+	src := &source{Source: before, pace: now.pace}
+	if src.decoder, err = schemas.NewDecoder(before.Schema, before.Format, s.registry); err != nil {
+		return nil, err
+	}
+	if s.deps.OfflineDir != "" {
+		src.events, err = offline.EventsTable(s.deps.OfflineDir, before.Name, before.Schema)
+	}
+	return src, err
+}
+
+// keyedBy is the columns of the group's entity, with what those are made by that no record has.
+func (g *group) keyedBy() []string {
+	by := make([]string, len(g.Entity))
+	for i, name := range g.Entity {
+		column, _ := g.Source.Schema.Column(name)
+		by[i] = column.Meaning()
+	}
+	return by
 }
 
 // isActive reports whether readers read the version.
@@ -177,10 +241,15 @@ func (s *Stage) isActive(ctx context.Context, g *group) (bool, error) {
 	return known[0].Active == g.version.ID, nil
 }
 
-// rekeyTo has a source re-key for a group, once for every topic.
-func (src *source) rekeyTo(g *group) {
-	if !g.Direct && !slices.ContainsFunc(src.keyed, func(other *group) bool { return other.KeyedTopic == g.KeyedTopic }) {
-		src.keyed = append(src.keyed, g)
+// rekeyed has the sources of a group re-key for it, once for every topic.
+func (g *group) rekeyed() {
+	if g.Direct {
+		return
+	}
+	for _, src := range g.roots {
+		if !slices.ContainsFunc(src.keyed, func(other *group) bool { return other.KeyedTopic == g.KeyedTopic }) {
+			src.keyed = append(src.keyed, g)
+		}
 	}
 }
 
@@ -255,7 +324,10 @@ func (s *Stage) swap(ctx context.Context, g *group, from string, before map[*gro
 }
 
 // ends is the ends of the topics that lead to a group, by partition, as of the last look.
-type ends struct{ topic, source []int64 }
+type ends struct {
+	topic []int64
+	roots [][]int64 // of each root of a group that is re-keyed
+}
 
 // caughtUp reports whether a version has everything that there was at the last look.
 func (s *Stage) caughtUp(ctx context.Context, g *group, before map[*group]*ends) (bool, error) {
@@ -269,13 +341,15 @@ func (s *Stage) caughtUp(ctx context.Context, g *group, before map[*group]*ends)
 		return false, nil
 	}
 	if !g.Direct {
-		done, err := streams.Committed(ctx, s.producer, SourceGroup(s.deps.Project, g.Source)+s.suffix, g.Source.Topic)
-		if err != nil {
-			return false, err
-		}
-		for p, end := range last.source {
-			if end > 0 && done[int32(p)] < end {
-				return false, nil
+		for i, root := range g.roots {
+			done, err := streams.Committed(ctx, s.producer, SourceGroup(s.deps.Project, root.Source)+s.suffix, root.Topic)
+			if err != nil {
+				return false, err
+			}
+			for p, end := range last.roots[i] {
+				if end > 0 && done[int32(p)] < end {
+					return false, nil
+				}
 			}
 		}
 	}
@@ -291,11 +365,18 @@ func (s *Stage) caughtUp(ctx context.Context, g *group, before map[*group]*ends)
 
 func (s *Stage) ends(ctx context.Context, g *group) (*ends, error) {
 	topic, err := streams.EndOffsets(ctx, s.producer, g.KeyedTopic)
+	all := &ends{topic: topic}
 	if err != nil || g.Direct {
-		return &ends{topic: topic}, err
+		return all, err
 	}
-	source, err := streams.EndOffsets(ctx, s.producer, g.Source.Topic)
-	return &ends{topic: topic, source: source}, err
+	for _, root := range g.roots {
+		source, err := streams.EndOffsets(ctx, s.producer, root.Topic)
+		if err != nil {
+			return nil, err
+		}
+		all.roots = append(all.roots, source)
+	}
+	return all, nil
 }
 
 // retire ends versions that nobody reads and those that are gone.

@@ -24,6 +24,8 @@ type Servers struct {
 	Kafka streams.Config
 	Redis redis.UniversalClient
 	Log   *slog.Logger
+
+	Tables project.LoadTables // nil: tables are empty before a test
 }
 
 // Embedded starts a Kafka and a Redis in this process, which keep nothing. closed ends them.

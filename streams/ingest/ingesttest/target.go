@@ -38,6 +38,7 @@ type target struct {
 	client   *kgo.Client // with a manual partitioner
 	stage    *ingest.Stage
 	decoders map[*project.Source]schemas.Decoder
+	tables   project.Tables
 	now      atomic.Int64 // of the stage's clock, Unix milliseconds
 	records  map[place]int
 	count    int
@@ -56,9 +57,17 @@ type place struct {
 }
 
 func (s *Servers) start(ctx context.Context, client *kgo.Client, p *project.Project) (*target, error) {
-	t := &target{Servers: s, project: p, client: client, decoders: map[*project.Source]schemas.Decoder{}, records: map[place]int{}, ended: make(chan struct{})}
+	t := &target{Servers: s, project: p, client: client, tables: p.NewTables(), decoders: map[*project.Source]schemas.Decoder{}, records: map[place]int{}, ended: make(chan struct{})}
 	var err error
+	if s.Tables != nil {
+		if t.tables, err = s.Tables(ctx, p); err != nil {
+			return nil, err
+		}
+	}
 	for _, source := range p.Sources {
+		if source.Merged() {
+			continue
+		}
 		if t.decoders[source], err = schemas.NewDecoder(source.Schema, source.Format, nil); err != nil {
 			return nil, err
 		}
@@ -76,7 +85,7 @@ func (s *Servers) start(ctx context.Context, client *kgo.Client, p *project.Proj
 	cfg := ingest.Default()
 	cfg.FetchMaxWait = 50 * time.Millisecond
 	t.stage, err = ingest.New(cfg, ingest.Deps{
-		Project: p, Kafka: s.Kafka, Redis: s.Redis, Log: s.Log, Registerer: prometheus.NewRegistry(),
+		Project: p, Kafka: s.Kafka, Redis: s.Redis, Log: s.Log, Tables: t.tables, Registerer: prometheus.NewRegistry(),
 		Clock: func() time.Time { return time.UnixMilli(t.now.Load()) },
 	})
 	if err != nil {
@@ -102,7 +111,10 @@ func (t *target) stop() error {
 func (t *target) Apply(ctx context.Context, source string, record []byte) error {
 	s := t.project.Source(source)
 	if s == nil {
-		return failure.New(failure.NotFound, source, "there is no such source")
+		return t.put(ctx, source, record)
+	}
+	if s.Merged() {
+		return s.NoEvents()
 	}
 	r := &kgo.Record{Topic: s.Topic, Value: record}
 	if row, err := t.decoders[s].Decode(ctx, record, nil); err == nil { // else the stage is to find out
@@ -126,6 +138,15 @@ func (t *target) Apply(ctx context.Context, source string, record []byte) error 
 	t.records[t.last] = t.count
 	t.count++
 	return nil
+}
+
+// put adds a row to a table. The records before it are applied without.
+func (t *target) put(ctx context.Context, name string, record []byte) error {
+	if err := t.applied(ctx); err != nil {
+		return err
+	}
+	t.count++ // as a script counts them
+	return t.tables.Put(ctx, t.project, name, record)
 }
 
 // SetClock is in script.Target. The records before it are applied at their own time.
@@ -221,7 +242,9 @@ type work struct {
 func (t *target) ends(ctx context.Context) (map[work]int64, error) {
 	var topics []string
 	for _, s := range t.project.Sources {
-		topics = append(topics, s.Topic)
+		if !s.Merged() {
+			topics = append(topics, s.Topic)
+		}
 	}
 	for _, g := range t.project.Groups {
 		topics = append(topics, g.KeyedTopic)
