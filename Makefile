@@ -30,6 +30,18 @@ bench-dataset: build ## millrace dataset beside Polars, checked with DuckDB (pip
 bench-forest: ## the built-in forest beside LightGBM (pip install lightgbm numpy pandas pyarrow scikit-learn), FLIGHTS=path to flights-3m.parquet, fetched with npm without it
 	python3 bench/forest/compare.py $(FLIGHTS)
 
+PEERS ?= millrace flink
+WORKLOADS ?= flights payments
+EVENTS ?= 3000000
+PEERS_DIR ?= ../shared/peers
+PYTHON ?= python3
+bench-peers: build ## streaming features beside other engines on real Kafka and Redis: PEERS, WORKLOADS, EVENTS; BOOTSTRAP, REDIS_ADDR, DATA_DIR as in $(PEERS_DIR)/README.md
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/peers ./bench/peers
+	mkdir -p bin/comparison && cp -r $(PEERS_DIR)/. bin/comparison/ && chmod -R u+w bin/comparison
+	echo '{"millrace": {"run": ["$(abspath bin/peers)", "run"], "export": ["$(abspath bin/peers)", "export"]}}' > bin/comparison/millrace.json
+	cd bin/comparison && export PEERS_FILE=$(abspath bin/comparison/millrace.json) MILLRACE=$(abspath bin/millrace) EVENTS=$(EVENTS) DISTINCT_TOL=0.05 && \
+	  $(PYTHON) peers build && for w in $(WORKLOADS); do $(PYTHON) peers load $$w && for p in $(PEERS); do $(PYTHON) peers run $$p $$w; done; done
+
 lint: ## vet, gofmt and golangci-lint
 	$(GO) vet -tags chaos $(PKGS)
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt would change these files: run gofmt -w on them"; exit 1; }
@@ -46,4 +58,4 @@ demo: ## the whole loop on real flights, in about two minutes
 
 check: build test race lint ## what CI runs, without servers
 
-.PHONY: help build test race e2e chaos bench bench-dataset bench-forest lint docs up demo check
+.PHONY: help build test race e2e chaos bench bench-dataset bench-forest bench-peers lint docs up demo check

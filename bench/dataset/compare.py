@@ -69,9 +69,9 @@ print(json.dumps({"values_compared_with_polars": checked, "windows_with_equal_co
 
 # A sample to the bit, with windows that begin at the tile.
 db = duckdb.connect()
-db.sql(f"create table e as select origin, destination, epoch_ms(arrived) t, delay from '{events}'")
+db.execute(f"create table e as select origin, destination, epoch_ms(arrived) t, delay from '{events}'")
 sample = 300
-db.sql(f"create table s as select * from (select row_number() over () - 1 as row, epoch_ms(scheduled) t, * from '{ours}') using sample {sample} (reservoir, 7)")
+db.execute(f"create table s as select * from (select row_number() over () - 1 as row, epoch_ms(scheduled) t, * from '{ours}') using sample {sample} (reservoir, 7)")
 compared = 0
 for entity in ("origin", "destination"):
     for w, tile in TILES.items():
@@ -83,7 +83,7 @@ for entity in ("origin", "destination"):
                 coalesce(s."{entity}.count_{w}", 0) <> n or coalesce(s."{entity}.max_{w}", -9999) <> coalesce(most, -9999)
                 or coalesce(s."{entity}.min_{w}", -9999) <> coalesce(least, -9999)
                 or abs(coalesce(s."{entity}.mean_{w}", 0) - coalesce(mean, 0)) > 1e-9 * (1 + abs(mean))
-                or abs(coalesce(s."{entity}.stddev_{w}", 0) - coalesce(std, 0)) > 1e-9 * (1 + abs(std))""").fetchone()[0]
+                or abs(coalesce(s."{entity}.stddev_{w}", 0) - coalesce(std, 0)) > 1e-9 * (1 + abs(std))""").fetchall()[0][0]
         assert bad == 0, f"{entity} {w}: {bad} of {sample} rows are not what DuckDB says"
         compared += 5 * sample
 print(json.dumps({"values_equal_to_duckdb": compared}))

@@ -43,6 +43,15 @@ func newSegment(columns []Column) *segment {
 	return s
 }
 
+// reset empties the segment and keeps its memory.
+func (s *segment) reset() {
+	s.times, s.offsets, s.bytes = s.times[:0], s.offsets[:0], 0
+	for i := range s.columns {
+		c := &s.columns[i]
+		c.words, c.floats, c.text, c.ends, c.nulls = c.words[:0], c.floats[:0], c.text[:0], c.ends[:0], c.nulls[:0]
+	}
+}
+
 func (s *segment) rows() int { return len(s.times) }
 
 // checkRow reports the first value of row that does not fit its column.

@@ -130,7 +130,7 @@ func (a *applier) position() online.Position {
 
 // full reports whether the partition must wait: for Redis, or for a disk that does not take rows.
 func (a *applier) full() bool {
-	return a.unflushed >= a.cfg.MaxUnflushed || a.rows != nil && a.rows.Rows() >= a.cfg.OfflineWaiting
+	return a.unflushed >= a.cfg.MaxUnflushed || a.flight != nil && a.crowded() || a.rows != nil && a.rows.Rows() >= a.cfg.OfflineWaiting
 }
 
 // apply adds a chunk of items to their entities. next is the offset after the last of them. When it fails, the worker starts over, so what

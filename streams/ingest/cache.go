@@ -66,13 +66,19 @@ func (c *cache) sized(e *cached, bytes int64) {
 	e.bytes = bytes
 }
 
+// limit is the cache's part of the memory.
+func (c *cache) limit() int64 { return c.share.bytes / max(c.share.caches.Load(), 1) }
+
+// full reports whether what Redis does not have must be written to make room.
+func (c *cache) full() bool { return c.bytes > c.limit() }
+
 // maxTrim bounds how many entities one trim looks at.
 const maxTrim = 4096
 
 // trim lets go of entities until the limit holds, the oldest first, leaving those that Redis does not have. One that was used since it
 // was looked at last becomes the newest instead (the CLOCK algorithm, Corbato 1968): a hit then costs no move in the ring.
 func (c *cache) trim() {
-	limit := c.share.bytes / max(c.share.caches.Load(), 1)
+	limit := c.limit()
 	for range min(len(c.entities), maxTrim) {
 		if c.bytes <= limit {
 			return

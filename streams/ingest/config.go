@@ -51,12 +51,12 @@ func Default() Config {
 		BehindRecords:   50_000,
 		FlushBehind:     time.Second,
 		MaxUnflushed:    200_000,
-		CacheBytes:      96 << 20,
-		QueueRecords:    4_096,
+		CacheBytes:      64 << 20,
+		QueueRecords:    16_384,
 		PollRecords:     20_000,
 		OfflineEvery:    5 * time.Second,
 		OfflineRows:     65_536,
-		OfflineBytes:    4 << 20,
+		OfflineBytes:    2 << 20,
 		OfflineWaiting:  131_072,
 		RebuildEntities: 5000,
 		VersionsEvery:   time.Second,
@@ -70,7 +70,7 @@ func Default() Config {
 		FetchMaxWait:    500 * time.Millisecond,
 		ProducerLinger:  2 * time.Millisecond,
 		MaxUnacked:      20_000,
-		FetchPartBytes:  1 << 20,
+		FetchPartBytes:  256 << 10,
 	}
 }
 

@@ -40,11 +40,14 @@ func (a *applier) pending() bool { return a.next > a.taken }
 
 // flushIfDue sends off what is pending when its time has come or enough has come together.
 func (a *applier) flushIfDue(ctx context.Context) error {
-	if a.flight != nil || !a.pending() || !a.due && a.unflushed < a.cfg.FlushEvents {
+	if a.flight != nil || !a.pending() || !a.due && a.unflushed < a.cfg.FlushEvents && !a.crowded() {
 		return nil
 	}
 	return a.flush(ctx)
 }
+
+// crowded reports whether the entities that Redis does not have yet take a good part of the cache: they cannot be let go of.
+func (a *applier) crowded() bool { return a.cache.full() && 4*len(a.dirty) > len(a.cache.entities) }
 
 // flushEvery is how long to wait after a flush that took so long: the declared time, or more so that writing takes at most a fifth of the
 // time. Of a partition that is behind, nobody waits for the next event: it writes an entity that has many events less often.
