@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -33,12 +32,11 @@ type filler struct {
 	*Stage
 	group   *group
 	writer  *online.Writer
-	sources []past       // of all roots, one after the other, by partition
-	rootAt  []int        // of each root, the index of its partition 0 in sources
-	targets []*target    // that are to be filled, by partition; nil for others
-	cached  cacheShare   // of the targets: as much as what runs beside the filling has
-	begins  []int64      // of the topic that the group reads, by partition: first offset that it has
-	done    atomic.Int64 // source offsets
+	sources []past     // of all roots, one after the other, by partition
+	rootAt  []int      // of each root, the index of its partition 0 in sources
+	targets []*target  // that are to be filled, by partition; nil for others
+	cached  cacheShare // of the targets: as much as what runs beside the filling has
+	begins  []int64    // of the topic that the group reads, by partition: first offset that it has
 	total   int64
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/features/online"
+	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/streams"
@@ -680,6 +681,58 @@ func TestEnrichment(t *testing.T) {
 	check("from the offline events")
 	if letters := r.deadLetters(); letters["entity"] != unknown {
 		t.Errorf("dead letters %v, want %d without an entity", letters, unknown)
+	}
+}
+
+// TestGroupAddedToEnrichedSource adds a group when the table has changed: it is filled with what was found for the events when they came, and
+// is not filled at all where that was not kept.
+func TestGroupAddedToEnrichedSource(t *testing.T) {
+	for _, kept := range []bool{true, false} {
+		r := newRig(t)
+		prefix := fmt.Sprintf("s%d-", rand.Uint32())
+		before := strings.Split(enrichedProject, "  states: ")[0] + "  legs_by_id" + strings.Split(enrichedProject, "  legs_by_id")[1]
+		files := map[string]string{"millrace.yaml": before, "leg.avsc": legSchema, "airport.avsc": airportSchema}
+		r.declareAs(prefix, files)
+		tables := project.Tables{"airports": features.NewTable("airports", 100)}
+		put := func(state string) {
+			row := schemas.Row{schemas.StringValue("DEN"), schemas.StringValue(state), schemas.IntValue(1600), schemas.TimeValue(start)}
+			if err := r.project.Tables[0].Put(tables["airports"], row, features.Always); err != nil {
+				t.Fatal(err)
+			}
+		}
+		with := func(_ *Config, d *Deps) {
+			d.Tables = tables
+			if !kept {
+				d.OfflineDir = ""
+			}
+		}
+		send := func(from, n int) {
+			for i := from; i < from+n; i++ {
+				r.send("legs", int32(i%3), map[string]any{"id": fmt.Sprint(i), "origin": nil, "destination": "den", "delay": 1, "cancelled": false, "at": start + int64(i)})
+			}
+		}
+		put("CO")
+		send(0, 60)
+		g := r.run(r.stage(with))
+		r.settled()
+		g.stop(t)
+
+		put("WY")
+		files["millrace.yaml"] = enrichedProject
+		r.declareAs(prefix, files)
+		g = r.run(r.stage(with))
+		if !kept {
+			r.await("the stage to end", g.dead)
+			if failure.Of(g.err) != failure.BadProject || !strings.Contains(g.err.Error(), "looks up in tables") {
+				t.Errorf("it ended with %v", g.err)
+			}
+			continue
+		}
+		send(60, 30)
+		r.settled()
+		g.stop(t)
+		r.expect("states", "CO", map[string]float64{"n": 60})
+		r.expect("states", "WY", map[string]float64{"n": 30})
 	}
 }
 
