@@ -451,6 +451,7 @@ func TestKeys(t *testing.T) {
 		n := r.read("payments", "false", "n")
 		return n != nil && *n == 7
 	})
+	r.settled() // so are those of the other groups
 	g.stop(t)
 	letters, _ := r.letters()
 	for _, l := range letters {
