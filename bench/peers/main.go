@@ -150,7 +150,7 @@ func export(ctx context.Context) error {
 		return err
 	}
 	client := redis.NewClient(&redis.Options{Addr: os.Getenv("REDIS_ADDR")})
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	g := p.Groups[0]
 	known, err := online.NewVersions(client, p.Name).Load(ctx, g.Name)
 	if err != nil {

@@ -84,7 +84,7 @@ func (c *testCommand) target(ctx context.Context, env *environment) (open projec
 			return nil, "", nil, err
 		}
 		s := &ingesttest.Servers{Kafka: c.kafkaConfig(), Redis: client, Log: env.log, Tables: enrich.Files}
-		return s.Open, fmt.Sprintf("Kafka %s and Redis %s", c.Kafka[0], c.Redis[0]), func() { client.Close() }, nil
+		return s.Open, fmt.Sprintf("Kafka %s and Redis %s", c.Kafka[0], c.Redis[0]), func() { _ = client.Close() }, nil
 	case len(c.Kafka) > 0 || len(c.Redis) > 0:
 		return nil, "", nil, failure.New(failure.BadRequest, "--kafka, --redis", "tests on servers need both").
 			WithHint("give both, or --embedded, or neither to test on the engine alone")

@@ -21,7 +21,7 @@ func Make(ctx context.Context, q Request, progress Progress) (*Manifest, error) 
 	if err != nil {
 		return nil, fmt.Errorf("opening the spine: %w", err)
 	}
-	defer spine.Close()
+	defer func() { _ = spine.Close() }()
 	sources, err := q.eventSources(lookups)
 	if err != nil {
 		return nil, err
@@ -30,7 +30,7 @@ func Make(ctx context.Context, q Request, progress Progress) (*Manifest, error) 
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	reader, err := newSpineReader(rows, spine, timeColumn, lookups)
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -93,7 +94,7 @@ func fileDigest(ctx context.Context, path string) (string, error) {
 	h := sha256.New()
 	for {
 		n, err := io.CopyN(h, f, 16<<20)
-		if err == io.EOF || n == 0 {
+		if errors.Is(err, io.EOF) || n == 0 {
 			return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
 		}
 		if err != nil {

@@ -32,7 +32,7 @@ func convertQuery(ctx context.Context, dsn, query, tempDir string) (columnar, er
 	if err != nil {
 		return nil, queryFailed(ctx, "connecting to PostgreSQL", err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	rows, err := conn.Query(ctx, query)
 	if err != nil {
 		return nil, queryFailed(ctx, "running the query", err)

@@ -2,6 +2,7 @@ package pit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -386,7 +387,7 @@ func TestJoinEndsWhenItIsTold(t *testing.T) {
 	s2, _ := NewSpine(cfg, w.lookups())
 	defer s2.Close()
 	_ = s2.Add(1e12, []string{"card 1", "shop 1"})
-	if err := s2.Join(t.Context(), []Source{w.source()}, func(*Block) error { return failed }); err != failed {
+	if err := s2.Join(t.Context(), []Source{w.source()}, func(*Block) error { return failed }); !errors.Is(err, failed) {
 		t.Errorf("the error is %v", err)
 	}
 }
