@@ -17,7 +17,7 @@ import (
 type plan struct {
 	model   *project.Model
 	inputs  []plannedInput // as the project lists them
-	groups  []plannedGroup // each once
+	groups  []plannedGroup // each once by the columns that name its entity
 	joinKey int            // column that labels are joined by; -1 without
 	time    int            // column of the event time; -1 without
 	catalog *catalog       // where the groups are read; nil: under plannedGroup.reader
@@ -56,7 +56,6 @@ type plannedGroup struct {
 // compilePlan makes the plan of a model. versions are the groups, by name, that another definition is to be read of than the project's.
 func compilePlan(m *project.Model, groups []*project.Group, versions map[string]*project.Group) (*plan, error) {
 	p := &plan{model: m, joinKey: m.On.Schema.Index(m.Label.Join), time: m.On.TimeIndex()}
-	place := map[*project.Group]int{}
 	for i, in := range m.Inputs {
 		planned := plannedInput{name: in.Name, group: -1, column: in.Column, expr: in.Expr, needed: in.Required || slices.Contains(m.Serve.Required, in.Name)}
 		var kind schemas.Kind
@@ -70,11 +69,11 @@ func compilePlan(m *project.Model, groups []*project.Group, versions map[string]
 				planned.column, kind = noColumn, in.Group.Outputs[in.Output].Kind
 				break
 			}
-			n, seen := place[in.Group]
-			if !seen {
+			number := slices.Index(groups, in.Group)
+			n := slices.IndexFunc(p.groups, func(g plannedGroup) bool { return g.reader == number && slices.Equal(g.entity, in.Entity) })
+			if n < 0 {
 				n = len(p.groups)
-				place[in.Group] = n
-				p.groups = append(p.groups, plannedGroup{group: group, reader: slices.Index(groups, in.Group), entity: in.Entity, declared: len(group.Outputs)})
+				p.groups = append(p.groups, plannedGroup{group: group, reader: number, entity: in.Entity, declared: len(group.Outputs)})
 			}
 			g := &p.groups[n]
 			g.outputs, g.inputs = append(g.outputs, output), append(g.inputs, i)
