@@ -72,7 +72,7 @@ func (s *stand) batchOf(g *project.Group) batch {
 			e = g.NewEntity()
 			p.entities[string(r.Key)] = e
 		}
-		outcome, err := g.Add(e, row, row[g.Source.TimeIndex()].Int(), from.offset)
+		outcome, err := g.Add(e, row, row[g.Source.TimeIndex()].Int(), features.Sequence(from.partition, from.offset))
 		if err != nil || outcome != features.Applied {
 			b.refused++
 		}

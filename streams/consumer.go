@@ -254,7 +254,7 @@ func (c *Consumer) work(p *partition, err error) {
 		if err == nil || p.ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			return
 		}
-		if !failure.Of(err).Retry() {
+		if !failure.Of(err).Retry() && !errors.Is(err, context.Canceled) { // Start is canceled with the session of the group that it began in
 			c.fail(err)
 			return
 		}
