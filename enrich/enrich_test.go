@@ -110,13 +110,7 @@ func TestFiles(t *testing.T) {
 			if err := os.WriteFile(path, []byte(step.text), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			deadline := time.Now().Add(10 * time.Second)
-			for at(l, "ATL", "2003-01-01") != step.want {
-				if time.Now().After(deadline) {
-					t.Fatalf("%s: ATL is %q, want %q", name, at(l, "ATL", "2003-01-01"), step.want)
-				}
-				time.Sleep(10 * time.Millisecond)
-			}
+			awaitRow(t, 10*time.Second, func() string { return at(l, "ATL", "2003-01-01") }, step.want)
 		}
 		cancel()
 		if err := <-ended; err != nil {
@@ -188,6 +182,20 @@ func TestFilesThatCannotBeLoaded(t *testing.T) {
 	}
 }
 
+// awaitRow waits for a looked up row to become what it must be.
+func awaitRow(t *testing.T, patience time.Duration, row func() string, want string) {
+	t.Helper()
+	give, look := time.After(patience), time.NewTicker(5*time.Millisecond)
+	defer look.Stop()
+	for row() != want {
+		select {
+		case <-give:
+			t.Fatalf("it is %q, want %q", row(), want)
+		case <-look.C:
+		}
+	}
+}
+
 // kafka is a broker with a topic of its own.
 func kafka(t *testing.T) (streams.Config, *kgo.Client, string) {
 	t.Helper()
@@ -253,13 +261,7 @@ func TestTopic(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(ctx) }()
 	send("ATL", "2001-04-01", airport("ATL", "9"))
-	deadline := time.Now().Add(10 * time.Second)
-	for at(l, "ATL", "2001-05-01") != " false 9" {
-		if time.Now().After(deadline) {
-			t.Fatal("what came later is not in the table")
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	awaitRow(t, 10*time.Second, func() string { return at(l, "ATL", "2001-05-01") }, " false 9")
 	if got := at(l, "ATL", "2001-03-31"); got != " false 2" {
 		t.Errorf("what holds from later on changed what held before: %q", got)
 	}
@@ -316,13 +318,7 @@ func TestPostgres(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(ctx) }()
 	run(`insert into airports values ('ATL', '2003-01-01Z', 1, true, 5)`)
-	deadline := time.Now().Add(20 * time.Second)
-	for at(l, "ATL", "2003-01-01") != "1 true 5" {
-		if time.Now().After(deadline) {
-			t.Fatal("what came later is not in the table")
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	awaitRow(t, 20*time.Second, func() string { return at(l, "ATL", "2003-01-01") }, "1 true 5")
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
