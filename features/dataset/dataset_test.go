@@ -67,22 +67,27 @@ type fixture struct {
 	q   Request
 }
 
-func newFixture(t *testing.T) *fixture {
+// fixtureOf is a project with one record schema, and a request that lacks its rows.
+func fixtureOf(t *testing.T, yaml, schemaFile, schema string) *fixture {
 	t.Helper()
 	f := &fixture{dir: t.TempDir()}
-	f.write(t, "millrace.yaml", projectYAML)
-	f.write(t, "payment.avsc", paymentSchema)
+	f.write(t, "millrace.yaml", yaml)
+	f.write(t, schemaFile, schema)
 	p, err := project.Load(f.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	limits := pit.Default()
 	limits.TempDir = t.TempDir()
-	f.q = Request{
-		Project: p, OfflineDir: filepath.Join(f.dir, "offline"), Limits: limits, Out: filepath.Join(f.dir, "out.parquet"),
-		Spine:  Spine{File: f.write(t, "spine.csv", spineCSV), Time: "when"},
-		Events: map[string]string{"payments": f.write(t, "payments.csv", paymentsCSV)},
-	}
+	f.q = Request{Project: p, OfflineDir: filepath.Join(f.dir, "offline"), Limits: limits, Out: filepath.Join(f.dir, "out.parquet")}
+	return f
+}
+
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	f := fixtureOf(t, projectYAML, "payment.avsc", paymentSchema)
+	f.q.Spine = Spine{File: f.write(t, "spine.csv", spineCSV), Time: "when"}
+	f.q.Events = map[string]string{"payments": f.write(t, "payments.csv", paymentsCSV)}
 	return f
 }
 

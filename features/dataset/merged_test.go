@@ -4,16 +4,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/millrace/millrace/features/offline"
-	"github.com/millrace/millrace/features/pit"
 	"github.com/millrace/millrace/internal/failure"
-	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -29,25 +26,10 @@ features:
 const moveSchema = `{"type":"record","name":"move","fields":[{"name":"id","type":"string"},{"name":"place","type":"string"},{"name":"n","type":"long"},
 	{"name":"at","type":{"type":"long","logicalType":"timestamp-millis"}}]}`
 
-func movesFixture(t *testing.T) *fixture {
-	t.Helper()
-	f := &fixture{dir: t.TempDir()}
-	f.write(t, "millrace.yaml", movesYAML)
-	f.write(t, "move.avsc", moveSchema)
-	p, err := project.Load(f.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	limits := pit.Default()
-	limits.TempDir = t.TempDir()
-	f.q = Request{Project: p, OfflineDir: filepath.Join(f.dir, "offline"), Limits: limits, Out: filepath.Join(f.dir, "out.parquet")}
-	return f
-}
-
 // TestMergedSource has many events of few times in two logs, and works out by plain Go what each row must see: those before its time, by
 // time, part, partition and offset.
 func TestMergedSource(t *testing.T) {
-	f := movesFixture(t)
+	f := fixtureOf(t, movesYAML, "move.avsc", moveSchema)
 	type move struct {
 		at        int64
 		part      string
@@ -138,7 +120,7 @@ func TestWhatCannotBeReadOfMadeSources(t *testing.T) {
 		"has a condition (where)":    func(q *Request) { q.Spine = Spine{Source: "ends"} },
 		"is merged of others":        func(q *Request) { q.Spine = Spine{Source: "moves"} },
 	} {
-		f := movesFixture(t)
+		f := fixtureOf(t, movesYAML, "move.avsc", moveSchema)
 		f.q.Spine = Spine{File: f.write(t, "spine.csv", "place,when\nulm,2026-01-01 00:00:00\n"), Time: "when"}
 		change(&f.q)
 		_, err := Make(t.Context(), f.q, func(string, int64, int64) {})
