@@ -56,8 +56,10 @@ func (l *Loader) query(ctx context.Context, t *project.Table, into *features.Tab
 				continue
 			}
 			c := t.Schema.Columns[columns[i]]
-			value, err := valueOfAny(v)
-			if err == nil {
+			value, known := schemas.ValueOf(v)
+			if !known {
+				err = fmt.Errorf("a %T cannot be taken", v)
+			} else {
 				value, err = fit(value, c)
 			}
 			if err != nil {
@@ -94,32 +96,4 @@ func columnsOf(t *project.Table, rows pgx.Rows) ([]int, error) {
 		}
 	}
 	return columns, nil
-}
-
-// valueOfAny is a value as pgx gives it.
-func valueOfAny(v any) (schemas.Value, error) {
-	switch v := v.(type) {
-	case nil:
-		return schemas.NullValue(), nil
-	case bool:
-		return schemas.BoolValue(v), nil
-	case int16:
-		return schemas.IntValue(int64(v)), nil
-	case int32:
-		return schemas.IntValue(int64(v)), nil
-	case int64:
-		return schemas.IntValue(v), nil
-	case float32:
-		return schemas.FloatValue(float64(v)), nil
-	case float64:
-		return schemas.FloatValue(v), nil
-	case string:
-		return schemas.StringValue(v), nil
-	case time.Time:
-		return schemas.TimeValue(v.UnixMilli()), nil
-	case []byte:
-		return schemas.BytesValue(string(v)), nil
-	default:
-		return schemas.NullValue(), fmt.Errorf("a %T cannot be taken", v)
-	}
 }

@@ -118,6 +118,34 @@ func (v Value) Any() any {
 	}
 }
 
+// ValueOf is the Value of what Any gives, and of the other sizes of numbers that databases have; false for anything else.
+func ValueOf(v any) (Value, bool) {
+	switch v := v.(type) {
+	case nil:
+		return NullValue(), true
+	case bool:
+		return BoolValue(v), true
+	case int16:
+		return IntValue(int64(v)), true
+	case int32:
+		return IntValue(int64(v)), true
+	case int64:
+		return IntValue(v), true
+	case float32:
+		return FloatValue(float64(v)), true
+	case float64:
+		return FloatValue(v), true
+	case string:
+		return StringValue(v), true
+	case time.Time:
+		return TimeValue(v.UnixMilli()), true
+	case []byte:
+		return BytesValue(string(v)), true
+	default:
+		return NullValue(), false
+	}
+}
+
 // Text is the canonical text of a value, the one that entity keys are made of: RFC 3339 for times, standard base64 for bytes, shortest
 // form that reads back for floats, empty for null.
 func (v Value) Text() string {

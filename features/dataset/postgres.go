@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -91,35 +90,18 @@ func (c *converter) addRows(ctx context.Context, rows pgx.Rows, names []string) 
 }
 
 func postgresValue(value any) (schemas.Value, error) {
+	if v, ok := schemas.ValueOf(value); ok {
+		return v, nil
+	}
 	switch v := value.(type) {
-	case nil:
-		return schemas.NullValue(), nil
-	case bool:
-		return schemas.BoolValue(v), nil
-	case int16:
-		return schemas.IntValue(int64(v)), nil
-	case int32:
-		return schemas.IntValue(int64(v)), nil
-	case int64:
-		return schemas.IntValue(v), nil
-	case float32:
-		return schemas.FloatValue(float64(v)), nil
-	case float64:
-		return schemas.FloatValue(v), nil
 	case pgtype.Numeric:
 		f, err := v.Float64Value()
 		if err != nil {
 			return schemas.Value{}, err
 		}
 		return schemas.FloatValue(f.Float64), nil
-	case string:
-		return schemas.StringValue(v), nil
 	case [16]byte:
 		return schemas.StringValue(fmt.Sprintf("%x-%x-%x-%x-%x", v[0:4], v[4:6], v[6:8], v[8:10], v[10:])), nil
-	case time.Time:
-		return schemas.TimeValue(v.UnixMilli()), nil
-	case []byte:
-		return schemas.BytesValue(string(v)), nil
 	default: // infinity
 		return schemas.Value{}, fmt.Errorf("%v has no place in a column of the dataset", value)
 	}
