@@ -84,17 +84,13 @@ func (s *streamScorer) session(ctx context.Context, from int64) error {
 		return err
 	}
 	cfg := s.stage.cfg
-	start := kgo.NewOffset().AtEnd()
-	if from != noTime {
-		start = kgo.NewOffset().AfterMilli(from)
-	}
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	session, err := kgo.NewGroupTransactSession(append(base.Opts(),
 		kgo.WithContext(life),
 		kgo.ConsumerGroup(s.group),
 		kgo.ConsumeTopics(s.topic),
-		kgo.ConsumeResetOffset(start),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), // of a partition that came after pin looked: all in it is new
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.TransactionalID(s.group+"."+cfg.Instance),
@@ -142,14 +138,7 @@ func (s *streamScorer) pin(ctx context.Context, admin *kadm.Client, from int64) 
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return failure.Wrap(failure.Unavailable, s.group, "reading committed offsets", err)
 	}
-	list := func() (kadm.ListedOffsets, error) { return admin.ListEndOffsets(ctx, s.topic) }
-	if from != noTime {
-		list = func() (kadm.ListedOffsets, error) { return admin.ListOffsetsAfterMilli(ctx, from, s.topic) }
-	}
-	starts, err := list()
-	if err == nil {
-		err = starts.Error()
-	}
+	starts, err := s.starts(ctx, admin, from)
 	if err != nil {
 		return failure.Wrap(failure.Unavailable, s.topic, "looking for the first record to score", err)
 	}
@@ -171,6 +160,31 @@ func (s *streamScorer) pin(ctx context.Context, admin *kadm.Client, from int64) 
 		return failure.Wrap(failure.Unavailable, s.group, "committing where to start", err)
 	}
 	return nil
+}
+
+// starts lists the first record of each partition that was written at or after from, and where there is none, the end. The ends are asked
+// for first: a partition whose end is looked up after no such record was found may have got some in between, which would be skipped.
+func (s *streamScorer) starts(ctx context.Context, admin *kadm.Client, from int64) (kadm.ListedOffsets, error) {
+	ends, err := admin.ListEndOffsets(ctx, s.topic)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil || from == noTime {
+		return ends, err
+	}
+	starts, err := admin.ListOffsetsAfterMilli(ctx, from, s.topic)
+	if err == nil {
+		err = starts.Error()
+	}
+	if err != nil {
+		return nil, err
+	}
+	for partition, start := range starts[s.topic] {
+		if end, ok := ends.Lookup(s.topic, partition); ok && end.Offset < start.Offset {
+			starts[s.topic][partition] = end
+		}
+	}
+	return starts, nil
 }
 
 // batch scores what one poll gave, in one transaction. The error is of the session: it must be given up.

@@ -163,6 +163,29 @@ func TestStreamStartsWhereTrainingEnded(t *testing.T) {
 	exactlyOnce(t, w.predictions(), 40, 120)
 }
 
+// Kafka lists offsets by time in two steps: where no record is found, the end is asked for. Departures that come in between are scored.
+func TestStreamStartsWhileEventsArrive(t *testing.T) {
+	w := newWorld(t, withKafka, byEvents)
+	w.apply(arrival{"ATL", noon.Add(48 * time.Hour), 10})
+	m := byDelay(0.1)
+	m.dataUntil = noon
+	w.promote(m)
+	byTime, came := false, false
+	w.kafka.ControlKey(int16(kmsg.ListOffsets), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		w.kafka.KeepControl()
+		at := r.(*kmsg.ListOffsetsRequest).Topics[0].Partitions[0].Timestamp
+		if byTime && at < 0 && !came {
+			came = true
+			w.kafka.SleepControl(func() { w.depart(0, 20, noon, "ATL") })
+		}
+		byTime = byTime || at >= 0
+		return nil, nil, false
+	})
+	w.start()
+	eventually(t, "all are scored", func() bool { return w.scored() == 20 })
+	exactlyOnce(t, w.predictions(), 0, 20)
+}
+
 // The process dies after it has produced predictions and before the transaction commits. Those predictions are never seen; the next
 // process makes them again, under the same ids.
 func TestStreamExactlyOnceAcrossACrash(t *testing.T) {
