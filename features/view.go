@@ -24,9 +24,12 @@ func (v *View) Newest() int64 { return v.newest }
 // Close lets go of the state.
 func (v *View) Close() { v.b = nil }
 
-// ReadView is ReadInto of a stored state. v must be open, of this group.
+// ReadView is ReadInto of a stored state. v is open, of this group, or nil where there is no state.
 func (g *Group) ReadView(s *Scratch, v *View, at int64, out []Result) []Result {
 	s.prepare(g)
+	if v == nil {
+		return fill(g.room(out), NotFound)
+	}
 	s.ofView(v)
 	return s.read(at, at, g.room(out), nil)
 }

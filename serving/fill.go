@@ -66,8 +66,8 @@ type filled struct {
 const noEntity = -1
 
 // filler fills the rows of one batch: prepare names the entities, somebody reads them (read, or fail when it could not be done), fill
-// writes a row's inputs. Each entity is read and decoded once, and its windows resolved once for each time asked about. Its memory is
-// kept from batch to batch; it belongs to one goroutine.
+// writes a row's inputs. Each entity is read and opened once, and its windows resolved, from the state as it came, once for each time
+// asked about. Its memory is kept from batch to batch; it belongs to one goroutine.
 type filler struct {
 	plan    *plan
 	refs    []online.Ref
@@ -77,25 +77,25 @@ type filler struct {
 	rows     int
 	rowRefs  []int // by row and plan group
 	index    map[online.Ref]int
-	entities []decoded // by ref
+	entities []opened // by ref
 	reads    map[readKey]int
 	results  []features.Result
-	scratch  []features.Scratch   // by plan group
-	key      []map[string]string  // by plan group
-	spare    [][]*features.Entity // by plan group: decoded for earlier batches, their memory to be used again
+	scratch  []features.Scratch  // by plan group
+	key      []map[string]string // by plan group
+	spare    []*features.View    // of earlier batches, their memory to be used again
 	sources  map[place][]schemas.SourcePosition
 }
 
-type decoded struct {
-	entity *features.Entity // nil when not found
-	group  int              // of the plan
-	state  decodedState
+// opened is an entity's state where it lies.
+type opened struct {
+	view  *features.View // nil without a state
+	state openedState
 }
 
-type decodedState uint8
+type openedState uint8
 
 const (
-	undecoded decodedState = iota
+	unopened openedState = iota
 	readable
 	corrupt
 )
@@ -108,7 +108,7 @@ type readKey struct {
 func newFiller(p *plan) *filler {
 	f := &filler{
 		plan: p, index: map[online.Ref]int{}, reads: map[readKey]int{}, sources: map[place][]schemas.SourcePosition{},
-		scratch: make([]features.Scratch, len(p.groups)), key: make([]map[string]string, len(p.groups)), spare: make([][]*features.Entity, len(p.groups)),
+		scratch: make([]features.Scratch, len(p.groups)), key: make([]map[string]string, len(p.groups)),
 	}
 	for i := range p.groups {
 		f.key[i] = map[string]string{}
@@ -120,8 +120,9 @@ func newFiller(p *plan) *filler {
 // column concerned, and is read about nobody.
 func (f *filler) prepare(questions []question, fault func(row int, column string, err error)) {
 	for i := range f.entities {
-		if d := &f.entities[i]; d.entity != nil {
-			f.spare[d.group] = append(f.spare[d.group], d.entity)
+		if v := f.entities[i].view; v != nil {
+			v.Close()
+			f.spare = append(f.spare, v)
 		}
 	}
 	clear(f.index)
@@ -138,7 +139,7 @@ func (f *filler) prepare(questions []question, fault func(row int, column string
 			f.rowRefs = append(f.rowRefs, ref)
 		}
 	}
-	f.entities = append(f.entities[:0], make([]decoded, len(f.refs))...)
+	f.entities = append(f.entities[:0], make([]opened, len(f.refs))...)
 }
 
 func (f *filler) refOf(g int, row schemas.Row) (int, error) {
@@ -210,16 +211,16 @@ func (f *filler) fillGroup(g, ref int, at int64, out *filled) {
 	e := &f.entries[ref]
 	out.positions = append(out.positions, f.position(g, e))
 	d := &f.entities[ref]
-	if d.state == undecoded {
-		f.decode(g, d, e.State)
+	if d.state == unopened {
+		f.open(planned.group.Group, d, e.State)
 	}
 	if d.state == corrupt {
 		out.mark(planned.inputs, unavailable)
 		out.unread = reasonCorrupt
 		return
 	}
-	if d.entity != nil {
-		out.eventTime[g] = d.entity.Newest()
+	if d.view != nil {
+		out.eventTime[g] = d.view.Newest()
 	}
 	results := f.resolve(g, ref, at)
 	for i, o := range planned.outputs {
@@ -231,20 +232,17 @@ func (f *filler) fillGroup(g, ref int, at int64, out *filled) {
 	}
 }
 
-func (f *filler) decode(g int, d *decoded, state []byte) {
+func (f *filler) open(g *features.Group, d *opened, state []byte) {
 	d.state = readable
 	if state == nil {
 		return
 	}
-	group, spare := f.plan.groups[g].group.Group, &f.spare[g]
-	var e *features.Entity
-	if n := len(*spare); n > 0 {
-		e, *spare = (*spare)[n-1], (*spare)[:n-1]
+	if n := len(f.spare); n > 0 {
+		d.view, f.spare = f.spare[n-1], f.spare[:n-1]
 	} else {
-		e = group.NewEntity()
+		d.view = &features.View{}
 	}
-	d.entity, d.group = e, g
-	if group.DecodeInto(e, state) != nil {
+	if g.Open(d.view, state) != nil {
 		d.state = corrupt
 	}
 }
@@ -257,7 +255,7 @@ func (f *filler) resolve(g, ref int, at int64) []features.Result {
 		start = len(f.results)
 		f.reads[readKey{ref, at}] = start
 		f.results = slices.Grow(f.results, planned.declared)[:start+planned.declared]
-		planned.group.ReadInto(&f.scratch[g], f.entities[ref].entity, at, f.results[start:start:start+planned.declared])
+		planned.group.ReadView(&f.scratch[g], f.entities[ref].view, at, f.results[start:start:start+planned.declared])
 	}
 	return f.results[start : start+planned.declared]
 }
