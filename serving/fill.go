@@ -47,8 +47,9 @@ func statusOf(s features.Status) inputStatus {
 
 // question is one row to be scored, as of a time.
 type question struct {
-	row schemas.Row
-	at  int64 // Unix milliseconds, noTime when it is yet to be chosen
+	row    schemas.Row
+	at     int64   // Unix milliseconds, noTime when it is yet to be chosen
+	record *record // that it is; nil for a request over HTTP
 }
 
 const noTime = math.MinInt64
@@ -80,6 +81,8 @@ type filler struct {
 	entities []opened // by ref
 	reads    map[readKey]int
 	results  []features.Result
+	own      schemas.Row         // of a row's own event
+	merged   []features.Result   // of the last read with one
 	scratch  []features.Scratch  // by plan group
 	key      []map[string]string // by plan group
 	spare    []*features.View    // of earlier batches, their memory to be used again
@@ -188,7 +191,7 @@ func (f *filler) fill(row int, q question, out *filled) {
 	out.eventTime = append(out.eventTime[:0], make([]int64, len(p.groups))...)
 	out.positions, out.unread = make([]schemas.ReadPosition, 0, len(p.groups)), "" // the prediction keeps them
 	for g := range p.groups {
-		f.fillGroup(g, f.rowRefs[row*len(p.groups)+g], q.at, out)
+		f.fillGroup(g, f.rowRefs[row*len(p.groups)+g], q, out)
 	}
 	for i, in := range p.inputs {
 		if in.group < 0 {
@@ -197,7 +200,7 @@ func (f *filler) fill(row int, q question, out *filled) {
 	}
 }
 
-func (f *filler) fillGroup(g, ref int, at int64, out *filled) {
+func (f *filler) fillGroup(g, ref int, q question, out *filled) {
 	planned := &f.plan.groups[g]
 	if ref == noEntity {
 		out.mark(planned.inputs, notFound)
@@ -222,7 +225,12 @@ func (f *filler) fillGroup(g, ref int, at int64, out *filled) {
 	if d.view != nil {
 		out.eventTime[g] = d.view.Newest()
 	}
-	results := f.resolve(g, ref, at)
+	var results []features.Result
+	if planned.own != nil {
+		results = f.resolveWith(g, ref, q)
+	} else {
+		results = f.resolve(g, ref, q.at)
+	}
 	for i, o := range planned.outputs {
 		r := &results[o]
 		out.set(planned.inputs[i], r.Value)
