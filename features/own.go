@@ -117,7 +117,7 @@ type ownTile struct {
 
 func (o *ownTile) prepare(g *Group) {
 	*o = ownTile{
-		tile:  &Entity{group: g, tiles: 1, words: make([]uint64, g.stride), growing: make([][]uint64, g.growing)},
+		tile:  &Entity{group: g, tiles: 1, words: make([]uint64, g.stride), growing: make([]extent, g.growing)},
 		joins: make([]bool, len(g.windows)),
 	}
 }
@@ -125,9 +125,8 @@ func (o *ownTile) prepare(g *Group) {
 // gather makes the tile.
 func (o *ownTile) gather(g *Group, own *OwnEvent) {
 	clear(o.tile.words)
-	for i := range o.tile.growing {
-		o.tile.growing[i] = o.tile.growing[i][:0]
-	}
+	clear(o.tile.growing)
+	o.tile.arena = o.tile.arena[:0]
 	g.gather(o.tile, 0, 0, own.Row, own.Time, math.MaxInt64)
 	o.merged, o.time = true, own.Time
 }
@@ -146,7 +145,7 @@ func (o *ownTile) place(g *Group, edge int64) {
 // foldOwn folds the event.
 func (s *Scratch) foldOwn(a *accumulator) {
 	if a.fixed == nil {
-		s.folders[a.slot].fold(s.own.tile.growing[a.slot])
+		s.folders[a.slot].fold(s.own.tile.growing[a.slot].of(s.own.tile.arena))
 		return
 	}
 	a.fixed.merge(s.state[:a.words], s.own.tile.words[a.offset:a.offset+a.words])

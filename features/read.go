@@ -34,7 +34,8 @@ type stretch struct {
 	rows    []uint64 // of an Entity
 	columns []column // of a stored state
 	times   tileTimes
-	growing [][]uint64
+	growing []extent
+	arena   []uint64 // of growing
 }
 
 func (s *Scratch) prepare(g *Group) {
@@ -88,7 +89,8 @@ func (s *Scratch) of(e *Entity) {
 	first := 0
 	for l := len(g.levels); l >= 0; l-- {
 		n := int(e.counts[l])
-		s.levels[l] = stretch{count: n, rows: e.words[first*g.stride : (first+n)*g.stride], growing: e.growing[first*g.growing : (first+n)*g.growing]}
+		s.levels[l] = stretch{count: n, rows: e.words[first*g.stride : (first+n)*g.stride],
+			growing: e.growing[first*g.growing : (first+n)*g.growing], arena: e.arena}
 		first += n
 	}
 }
@@ -329,7 +331,7 @@ func (s *Scratch) foldTiles(a *accumulator, t *stretch, from, until int) {
 	case a.fixed == nil:
 		f := s.folders[a.slot]
 		for i := from; i < until; i++ {
-			f.fold(t.growing[i*g.growing+a.slot])
+			f.fold(t.growing[i*g.growing+a.slot].of(t.arena))
 		}
 	case t.columns == nil:
 		a.fixed.fold(s.state[:a.words], t.rows[from*g.stride+a.offset:until*g.stride], g.stride)

@@ -55,7 +55,8 @@ func (s *Scratch) ofView(v *View) {
 		if l < len(g.levels) {
 			times = tileTimes{base: g.levels[l].cut(newestTile), width: g.levels[l].width}
 		}
-		t.columns, t.growing, t.times = columns[:g.stride], growing[:n*g.growing], times
+		t.columns, t.times = columns[:g.stride], times
+		t.growing, t.arena = growing[:n*g.growing], v.arena
 		columns, growing = columns[g.stride:], growing[n*g.growing:]
 	}
 }
