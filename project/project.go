@@ -120,11 +120,12 @@ func (m *Model) Groups() []*Group {
 
 // Input is one input of a model: a group's output, a column of the source it is on, or an expression over that source; exactly one.
 type Input struct {
-	Name   string // "<group>.<output>", the column's name, or the name given to the expression
-	Group  *Group // nil when it is not a group's output
-	Output int    // index in Group.Outputs; -1 without Group
-	Entity []int  // for each of Group's entity columns the index in On.Schema of the column it is read by; nil without Group
-	Column int    // index in On.Schema; -1 when it is not a column
+	Name   string    // "<group>.<output>", the column's name, or the name given to the expression
+	Group  *Group    // nil when it is not a group's output
+	Output int       // index in Group.Outputs; -1 without Group
+	Entity []int     // for each of Group's entity columns the index in On.Schema of the column it is read by; nil without Group
+	Own    *OwnEvent // how the event that asks is merged into what is read of Group; nil where it is not
+	Column int       // index in On.Schema; -1 when it is not a column
 	Expr   *features.Expression
 
 	Required bool // without it the answer is the fallback's

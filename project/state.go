@@ -146,7 +146,11 @@ func (m *Model) describe(in Input) string {
 	for _, c := range in.Entity {
 		columns = append(columns, m.On.Schema.Columns[c].Name)
 	}
-	return in.Name + " by " + strings.Join(columns, ",")
+	by := in.Name + " by " + strings.Join(columns, ",")
+	if in.Own != nil {
+		by += " with the request's event"
+	}
+	return by
 }
 
 func (s *Source) derivedColumns() map[string]string {
