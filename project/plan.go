@@ -229,6 +229,12 @@ func (d *differ) group(name string, a, b GroupState) {
 	if a.Offline != b.Offline {
 		d.add(ChangeUpdate, "group", name, fmt.Sprintf("offline rows %s, were %s", b.Offline, a.Offline))
 	}
+	switch {
+	case b.Materialized && !a.Materialized:
+		d.add(ChangeUpdate, "group", name, "its values are written as Redis hashes, too")
+	case a.Materialized && !b.Materialized:
+		d.breaking(ChangeUpdate, "group", name, "its values are no longer written as Redis hashes", "who reads them would find nothing: move them first")
+	}
 	if a.Flush != b.Flush {
 		d.add(ChangeUpdate, "group", name, fmt.Sprintf("flushed after %s, was %s", b.Flush, a.Flush))
 	}

@@ -51,6 +51,8 @@ type GroupState struct {
 	Outputs map[string]string `json:"outputs"` // name to kind
 	Offline string            `json:"offline"`
 	Flush   string            `json:"flush"`
+
+	Materialized bool `json:"materialized,omitempty"`
 }
 
 // ModelState is an applied model.
@@ -107,7 +109,7 @@ func (g *Group) state() GroupState {
 	}
 	return GroupState{
 		Version: g.Version, Source: g.Source.Name, Topic: g.KeyedTopic, Entity: g.Entity, Outputs: outputs,
-		Offline: offline, Flush: duration.Format(g.Flush),
+		Offline: offline, Flush: duration.Format(g.Flush), Materialized: g.Materialize,
 	}
 }
 

@@ -69,6 +69,8 @@ type applier struct {
 	dueResults [][]features.Result // and the values as of each
 	row        schemas.Row
 	scratch    features.Scratch
+
+	materializer materializer
 }
 
 // newApplier makes the applier of a partition. Landings of its flights come to landed.

@@ -47,7 +47,10 @@ func (a *applier) flushIfDue(ctx context.Context) error {
 }
 
 // crowded reports whether the entities that Redis does not have yet take a good part of the cache: they cannot be let go of.
-func (a *applier) crowded() bool { return a.cache.full() && 4*len(a.dirty) > len(a.cache.entities) }
+// Nor is more materialized at once than Redis writes in a short time.
+func (a *applier) crowded() bool {
+	return a.cache.full() && 4*len(a.dirty) > len(a.cache.entities) || a.group.Materialize && len(a.dirty) >= materializeMost
+}
 
 // flushEvery is how long to wait after a flush that took so long: the declared time, or more so that writing takes at most a fifth of the
 // time. Of a partition that is behind, nobody waits for the next event: it writes an entity that has many events less often.
@@ -93,6 +96,7 @@ func (a *applier) flush(ctx context.Context) error {
 		e.dirty, e.flying = false, true
 	}
 	f.states = states
+	a.materializer.batch(&b, a.group, f.entities, a.now())
 	letters := a.letters
 	a.dirty, a.letters, a.taken, a.polled, a.flight = a.dirty[:0], nil, a.next, time.Time{}, f
 	a.timing.entities.Observe(float64(len(f.entities)))
