@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/project"
@@ -49,7 +50,7 @@ func (a *applier) flushIfDue(ctx context.Context) error {
 // crowded reports whether the entities that Redis does not have yet take a good part of the cache: they cannot be let go of.
 // Nor is more materialized at once than Redis writes in a short time.
 func (a *applier) crowded() bool {
-	return a.cache.full() && 4*len(a.dirty) > len(a.cache.entities) || a.group.Materialize && len(a.dirty) >= materializeMost
+	return len(a.outbox.records) >= givenMost || a.cache.full() && 4*len(a.dirty) > len(a.cache.entities) || a.group.Materialize && len(a.dirty) >= materializeMost
 }
 
 // flushEvery is how long to wait after a flush that took so long: the declared time, or more so that writing takes at most a fifth of the
@@ -102,9 +103,10 @@ func (a *applier) flush(ctx context.Context) error {
 	a.timing.entities.Observe(float64(len(f.entities)))
 	a.timing.bytes.Add(float64(len(states)))
 	a.timing.records.Add(float64(f.events))
+	given := a.outbox.take()
 	landed := a.landed
 	go func() {
-		raw, err := a.write(ctx, b, letters)
+		raw, err := a.write(ctx, b, letters, given)
 		landed <- landing{of: a, raw: raw, took: a.deps.Clock().Sub(f.began), err: err}
 	}()
 	return nil
@@ -112,7 +114,7 @@ func (a *applier) flush(ctx context.Context) error {
 
 // write puts the dead letters on their topic and only then lets the position pass their records. It runs beside the worker and shares
 // nothing with it that changes.
-func (a *applier) write(ctx context.Context, b online.Batch, letters []schemas.DeadLetter) ([]byte, error) {
+func (a *applier) write(ctx context.Context, b online.Batch, letters []schemas.DeadLetter, given []*kgo.Record) ([]byte, error) {
 	if len(letters) > 0 {
 		if err := a.Stage.letters.Write(ctx, letters...); err != nil {
 			return nil, err
@@ -120,6 +122,9 @@ func (a *applier) write(ctx context.Context, b online.Batch, letters []schemas.D
 		if err := a.at("group: after dead letters"); err != nil {
 			return nil, err
 		}
+	}
+	if err := a.send(ctx, given); err != nil {
+		return nil, err
 	}
 	raw, err := a.store.Write(ctx, a.partition, b)
 	if err != nil {
