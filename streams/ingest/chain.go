@@ -9,6 +9,7 @@ import (
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
+	"github.com/millrace/millrace/streams"
 )
 
 // A chained source is what a feature group gives out (project/chain.go). Its topic has the partitions of the topic that the group reads,
@@ -102,6 +103,18 @@ func (s *Stage) checkGiven(ctx context.Context, g *group) error {
 	if active := known[0].Active; active != g.version.ID {
 		return failure.New(failure.BadProject, g.Name, "version %s gives out the events of %s: it cannot be replaced by %s", active, g.gives[0].source.Name, g.version.ID).
 			WithHint("leave the group as it was, and declare the new one and its source under other names")
+	}
+	for _, given := range g.gives {
+		n, err := streams.Partitions(ctx, s.producer, given.source.Topic)
+		switch {
+		case failure.Of(err) == failure.NotFound: // just created: not every broker knows of it yet
+			return failure.Wrap(failure.Unavailable, given.source.Topic, "waiting for the new topic", err)
+		case err != nil:
+			return err
+		case n != g.version.Partitions:
+			return failure.New(failure.BadProject, given.source.Topic, "has %d partitions, the topic %s that %s reads has %d", n, g.version.Topic, g.Name, g.version.Partitions).
+				WithHint("declare partitions: %d of source %s, and delete topic %s, which nobody has written to", g.version.Partitions, g.roots[0].Name, given.source.Topic)
+		}
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -225,6 +226,22 @@ func TestChainKilledOften(t *testing.T) {
 	}
 }
 
+// TestChainKilledBeforeTheFiles dies when all has come to the merchants and nothing is in a file: it comes again from the chained topic.
+func TestChainKilledBeforeTheFiles(t *testing.T) {
+	c := newChain(newRig(t), true)
+	random := rand.New(rand.NewPCG(15, 16))
+	g := c.run(c.stage(func(cfg *Config, _ *Deps) { cfg.OfflineEvery, cfg.OfflineRows = time.Hour, 1<<20 }))
+	for range 5 { // Kafka is told meanwhile what is done
+		c.pay(random, 40)
+		c.await("all to come to the merchants", c.done)
+	}
+	for _, member := range g.members {
+		member.Abandon(errKilled)
+	}
+	c.await("it to die", g.dead)
+	c.finish()
+}
+
 // TestChainTwoOwners has two processes that both believe they own every partition.
 func TestChainTwoOwners(t *testing.T) {
 	for _, direct := range []bool{false, true} {
@@ -299,6 +316,20 @@ func TestChainAddedLater(t *testing.T) {
 	c.finish()
 	for merchant, want := range c.merchants {
 		c.expect("again", merchant, map[string]float64{"n": want["n"], "spent": want["spent"]})
+	}
+}
+
+// TestChainOfAnotherWidth refuses a topic that cannot have what each partition gives out.
+func TestChainOfAnotherWidth(t *testing.T) {
+	r := newRig(t)
+	text := strings.NewReplacer("KEY", "card", "PARTITIONER", "murmur2").Replace(chainProject)
+	prefix := fmt.Sprintf("w%d-", rand.Uint32())
+	if _, err := r.admin.CreateTopic(t.Context(), 5, 1, nil, prefix+"payments"); err != nil { // by others, with more than declared
+		t.Fatal(err)
+	}
+	r.declareAs(prefix, map[string]string{"millrace.yaml": text, "payment.avsc": paymentSchema})
+	if err := r.stage().Run(t.Context()); failure.Of(err) != failure.BadProject || !strings.Contains(err.Error(), "has 3 partitions") {
+		t.Errorf("%v, want BadProject", err)
 	}
 }
 
