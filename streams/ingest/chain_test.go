@@ -347,3 +347,35 @@ func TestChainIsFixed(t *testing.T) {
 		t.Errorf("another definition: %v, want BadProject", err)
 	}
 }
+
+func TestLinks(t *testing.T) {
+	at := func(offset, before int64) origin { return origin{offset: offset, before: before} }
+	for _, c := range []struct {
+		name  string
+		next  int64 // of the offline files
+		found []origin
+		want  []verdict
+	}{
+		{"one writer", 0, []origin{at(3, -1), at(5, 3), at(9, 5)}, []verdict{linkNew, linkNew, linkNew}},
+		{"it starts over", 0, []origin{at(3, -1), at(5, 3), at(3, -1), at(5, 3), at(9, 5)}, []verdict{linkNew, linkNew, linkRepeated, linkRepeated, linkNew}},
+		{"two writers", 0, []origin{at(3, -1), at(3, -1), at(5, 3), at(9, 5), at(5, 3), at(9, 5), at(12, 9)},
+			[]verdict{linkNew, linkRepeated, linkNew, linkNew, linkRepeated, linkRepeated, linkNew}},
+		{"one is refused, and those behind it are not", 0, []origin{at(3, -1), at(9, 5), at(12, 9), at(5, -1), at(9, 5), at(12, 9)},
+			[]verdict{linkNew, linkEarly, linkEarly, linkNew, linkNew, linkNew}},
+		{"the reader starts over behind what is kept", 10, []origin{at(5, 3), at(9, 5), at(12, 9)}, []verdict{linkNew, linkNew, linkNew}},
+		{"what is kept ends at the one that is refused", 4, []origin{at(9, 5), at(5, -1), at(9, 5)}, []verdict{linkEarly, linkNew, linkNew}},
+		{"nothing is known of what was before", 0, []origin{at(9, 5), at(12, 9)}, []verdict{linkNew, linkNew}},
+	} {
+		l := newLinks(c.next)
+		var got []verdict
+		for _, o := range c.found {
+			v := l.judge(o)
+			if got = append(got, v); v == linkNew {
+				l.accept(o)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+
 	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/project"
@@ -125,4 +127,25 @@ features:
 		g.stop(t)
 		r.checkHashes(r.states())
 	}
+}
+
+// TestMaterializedFromHistory has all entities filled from the offline files, and no event after that.
+func TestMaterializedFromHistory(t *testing.T) {
+	r := newRig(t)
+	r.produce(r.trips(72, 800))
+	g := r.run(r.stage())
+	r.caughtUp()
+	g.stop(t)
+	if err := r.redis.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	var cut kadm.Offsets
+	topic := r.project.Group("cities").KeyedTopic
+	for p, end := range r.ends(topic) {
+		cut.Add(kadm.Offset{Topic: topic, Partition: p, At: end})
+	}
+	if _, err := r.admin.DeleteRecords(t.Context(), cut); err != nil {
+		t.Fatal(err)
+	}
+	r.finish()
 }
