@@ -194,6 +194,7 @@ func (w *sourceWorker) Run(ctx context.Context, in *streams.Input) error {
 				return err
 			}
 			records = records[n:]
+			in.Processed(n)
 			w.paced(idle)
 		}
 	}
