@@ -39,7 +39,7 @@ func (m *materializer) batch(b *online.Batch, g *group, entities []*cached, at i
 		if newest >= at && newest < at+materializeAhead.Milliseconds() {
 			of = newest + 1
 		}
-		m.results = g.ReadInto(&m.scratch, e.entity, of, m.results[:0])
+		m.results = g.ReadInto(&m.scratch, &e.entity, of, m.results[:0])
 		all = online.AppendValues(all, m.results, of, newest)
 		ends[i] = len(all)
 	}
