@@ -41,8 +41,11 @@ type Source struct {
 	Enrichments []Enrichment
 	Derived     []Derived
 	Parts       []*Part              // of a source that is merged of others and has no topic, key and files of its own; else nil
+	Of          *Group               // of a source that is what this group gives out; else nil
 	Where       *features.Expression // what is not an event of the source: groups, models and labels pass it over; nil takes every record
 	OfflineBy   string               // how the files of its events are laid out: OfflineByDay or OfflineByMonth
+	ofColumns   []int                // of a chained source: columns of its group's source
+	ofOutputs   []int                // and outputs of the group
 	Line        int
 	col         int
 }
