@@ -10,13 +10,16 @@ const extentBytes = 12
 // of is the state. Beyond its words it may grow into its room.
 func (x extent) of(arena []uint64) []uint64 { return arena[x.at : x.at+x.words : x.at+x.room] }
 
-// smallState is up to how many words a state is given room to grow before it needs it: most grow by one word at a time.
-const smallState = 64
+// smallState is up to how many words a state is given room to grow before it needs it: hashes come one by one, until they are registers.
+const smallState = registerWords
+
+// spare is how many words more a state gets room for when it is moved.
+func spare(words uint32) uint32 { return words/4 + 1 }
 
 // grow gives a small state room for more words, and is the state.
 func (e *Entity) grow(x *extent) []uint64 {
 	if x.words == x.room && x.words < smallState {
-		e.place(x, x.of(e.arena), x.words/4+1)
+		e.place(x, x.of(e.arena), spare(x.words))
 	}
 	return x.of(e.arena)
 }
@@ -29,7 +32,11 @@ func (e *Entity) keep(x *extent, state []uint64) {
 	case x.room > 0 && &state[0] == &e.arena[x.at]:
 		x.words = uint32(len(state))
 	default:
-		e.place(x, state, 0)
+		more := uint32(0)
+		if n := uint32(len(state)); n > x.room && x.room > 0 && n < smallState {
+			more = spare(n) // it will go on growing
+		}
+		e.place(x, state, more)
 	}
 }
 

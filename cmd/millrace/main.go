@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"runtime/debug"
 	"runtime/pprof"
 	"syscall"
 
@@ -55,7 +56,14 @@ type commands struct {
 	Profile string           `help:"Write a CPU profile of the whole run to this file, for go tool pprof." type:"path" placeholder:"FILE"`
 }
 
+// gcPercent is the garbage collector's, unless GOGC says otherwise: of what lives, most is entities and batches without pointers, cheap to
+// visit. Measured on a stream of payments, a fifth less memory for no more CPU (docs/bench/peers.md).
+const gcPercent = 60
+
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
