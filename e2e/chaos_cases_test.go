@@ -39,7 +39,7 @@ func oneRedis(o *ordeal) string {
 
 // killWorkers kills one of three workers at random times, by SIGKILL, and starts another at once.
 func killWorkers(o *ordeal) string {
-	kills := o.times(20, 5)
+	kills := o.times(20, 4)
 	for range kills {
 		o.pass(100*time.Millisecond, 4*time.Second)
 		i := o.random.IntN(len(o.workers))
@@ -212,7 +212,7 @@ func clusteredRedis(o *ordeal) string {
 
 // shakeCluster moves slots that are in use, then kills a primary.
 func shakeCluster(o *ordeal) string {
-	const slots = 2000
+	slots := o.times(2000, 600)
 	c := o.chaosRedis.cluster
 	c.move(slots, 1, 2)
 	o.recover()
