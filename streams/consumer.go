@@ -122,6 +122,7 @@ func (c *Consumer) options() []kgo.Opt {
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.FetchMaxWait(c.cfg.FetchMaxWait),
 		kgo.FetchMaxPartitionBytes(c.cfg.FetchPartitionBytes),
+		kgo.WithPools(&pool{}),
 		kgo.SessionTimeout(c.cfg.SessionTimeout),
 		kgo.HeartbeatInterval(min(c.cfg.SessionTimeout/5, 3*time.Second)),
 		kgo.RebalanceTimeout(c.cfg.SessionTimeout + c.cfg.StopTimeout),

@@ -48,7 +48,8 @@ func newInput(limit int, pause, resume func()) *Input {
 // Ready is readable when there may be records to take, or when the input has ended.
 func (in *Input) Ready() <-chan struct{} { return in.ready }
 
-// Take gives all records that have arrived. ended means that no more will come. It does not block.
+// Take gives all records that have arrived. ended means that no more will come. It does not block. A worker that is done with records may
+// Recycle them.
 func (in *Input) Take() (records []*kgo.Record, ended bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()

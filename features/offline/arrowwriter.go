@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/apache/arrow/go/v17/arrow"
@@ -14,25 +15,33 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// compressor makes LZ4 frames, for any number of goroutines. Writing events is part of what a stream costs: LZ4 takes about a third of
-// the time of zstd's fastest level, files are larger by a quarter (docs/bench/peers.md).
-type compressor struct{ writers sync.Pool }
+// arrowFiles is what the writing of Arrow files needs, for any number of goroutines and files: compressors, and memory that is used again.
+//
+// Writing events is part of what a stream costs: LZ4 takes about a third of the time of zstd's fastest level, files are larger by a quarter
+// (docs/bench/peers.md).
+type arrowFiles struct{ lz4, bodies sync.Pool }
 
-func newCompressor() *compressor {
-	return &compressor{writers: sync.Pool{New: func() any {
-		w := lz4.NewWriter(nil)
-		if err := w.Apply(lz4.BlockSizeOption(lz4.Block256Kb), lz4.ChecksumOption(false), lz4.ConcurrencyOption(1)); err != nil {
-			panic(err) // of constants
-		}
-		return w
-	}}}
+func newArrowFiles() *arrowFiles {
+	return &arrowFiles{
+		bodies: sync.Pool{New: func() any { return new([]byte) }},
+		lz4: sync.Pool{New: func() any {
+			w := lz4.NewWriter(nil)
+			if err := w.Apply(lz4.BlockSizeOption(lz4.Block256Kb), lz4.ChecksumOption(false), lz4.ConcurrencyOption(1)); err != nil {
+				panic(err) // of constants
+			}
+			return w
+		}},
+	}
 }
 
-// append adds the frame of src to dst.
-func (c *compressor) append(dst, src []byte) ([]byte, error) {
-	w := c.writers.Get().(*lz4.Writer)
-	defer c.writers.Put(w)
-	out := bytes.NewBuffer(dst)
+// frameBound is how much longer than its content a frame's header and end may make it, beyond what lz4.CompressBlockBound says.
+const frameBound = 64
+
+// compress adds the LZ4 frame of src to dst.
+func (f *arrowFiles) compress(dst, src []byte) ([]byte, error) {
+	w := f.lz4.Get().(*lz4.Writer)
+	defer f.lz4.Put(w)
+	out := bytes.NewBuffer(slices.Grow(dst, lz4.CompressBlockBound(len(src))+frameBound))
 	w.Reset(out)
 	if _, err := w.Write(src); err != nil {
 		return dst, err
@@ -51,10 +60,10 @@ type arrowWriter struct {
 	sum    uint32 // CRC-32C of what was written
 	n      int64
 	table  *crc32.Table
-	lz4    *compressor
+	files  *arrowFiles
 	schema *arrow.Schema
 	fb     *flatbuffers.Builder
-	body   []byte
+	body   *[]byte
 	blocks []block // one per record batch
 }
 
@@ -84,9 +93,10 @@ const (
 	unitMillisecond   = 1
 )
 
-func newArrowWriter(w io.Writer, schema *arrow.Schema, c *compressor) (*arrowWriter, error) {
-	a := &arrowWriter{w: bufio.NewWriterSize(w, 1<<16), table: crc32.MakeTable(crc32.Castagnoli), lz4: c, schema: schema,
-		fb: flatbuffers.NewBuilder(1024)}
+// newArrowWriter begins a file. Close, or else drop, the writer.
+func newArrowWriter(w io.Writer, schema *arrow.Schema, files *arrowFiles) (*arrowWriter, error) {
+	a := &arrowWriter{w: bufio.NewWriterSize(w, 1<<13), table: crc32.MakeTable(crc32.Castagnoli), files: files, schema: schema,
+		fb: flatbuffers.NewBuilder(1024), body: files.bodies.Get().(*[]byte)}
 	if err := a.write([]byte("ARROW1\x00\x00")); err != nil {
 		return nil, err
 	}
@@ -108,7 +118,7 @@ func (a *arrowWriter) write(p []byte) error {
 // Write adds a record batch. Its arrays must start at the first element of their buffers, as those do that this package makes.
 func (a *arrowWriter) Write(record arrow.Record) error {
 	var nodes, buffers []span
-	a.body = a.body[:0]
+	body := (*a.body)[:0]
 	for i := range int(record.NumCols()) {
 		data := record.Column(i).Data()
 		if data.Offset() != 0 {
@@ -120,13 +130,15 @@ func (a *arrowWriter) Write(record arrow.Record) error {
 			if buffer != nil && (j > 0 || data.NullN() > 0) {
 				content = buffer.Bytes()
 			}
-			s, err := a.compress(content)
-			if err != nil {
+			var s span
+			var err error
+			if body, s, err = a.append(body, content, compressible(a.schema.Field(i), j)); err != nil {
 				return fmt.Errorf("compressing column %d: %w", i, err)
 			}
 			buffers = append(buffers, s)
 		}
 	}
+	*a.body = body
 	a.fb.Reset()
 	nodesAt, buffersAt := a.spans(nodes), a.spans(buffers)
 	a.fb.StartObject(2) // BodyCompression: codec, method (0: by buffer)
@@ -137,29 +149,44 @@ func (a *arrowWriter) Write(record arrow.Record) error {
 	a.fb.PrependUOffsetTSlot(1, nodesAt, 0)
 	a.fb.PrependUOffsetTSlot(2, buffersAt, 0)
 	a.fb.PrependUOffsetTSlot(3, compression, 0)
-	b, err := a.message(headerRecordBatch, a.fb.EndObject(), a.body)
+	b, err := a.message(headerRecordBatch, a.fb.EndObject(), body)
 	a.blocks = append(a.blocks, b)
 	return err
 }
 
-// compress adds a buffer to the body: its length, then an LZ4 frame, or -1 and the bytes as they are where that is shorter.
-func (a *arrowWriter) compress(content []byte) (span, error) {
-	at := len(a.body)
+// compressible reports whether it pays to compress a column's buffer. In numbers that ascend LZ4 finds little and takes longest: it leaves
+// half of event times and offsets, at a third of its speed elsewhere, and all of where texts end.
+func compressible(f arrow.Field, buffer int) bool {
+	if buffer != 1 {
+		return true
+	}
+	switch f.Type.ID() {
+	case arrow.STRING, arrow.BINARY, arrow.TIMESTAMP:
+		return false
+	default:
+		return f.Name != OffsetColumn
+	}
+}
+
+// append adds a buffer to the body: its length and an LZ4 frame, or -1 and the bytes as they are where that is shorter or quicker.
+func (a *arrowWriter) append(body, content []byte, compressible bool) ([]byte, span, error) {
+	at := len(body)
 	if len(content) == 0 {
-		return span{int64(at), 0}, nil
+		return body, span{int64(at), 0}, nil
 	}
-	a.body = binary.LittleEndian.AppendUint64(a.body, uint64(len(content)))
-	var err error
-	if a.body, err = a.lz4.append(a.body, content); err != nil {
-		return span{}, err
+	if compressible {
+		body = binary.LittleEndian.AppendUint64(body, uint64(len(content)))
+		var err error
+		if body, err = a.files.compress(body, content); err != nil {
+			return body, span{}, err
+		}
 	}
-	if len(a.body)-at-8 >= len(content) {
-		a.body = binary.LittleEndian.AppendUint64(a.body[:at], ^uint64(0))
-		a.body = append(a.body, content...)
+	if !compressible || len(body)-at-8 >= len(content) {
+		body = binary.LittleEndian.AppendUint64(body[:at], ^uint64(0))
+		body = append(body, content...)
 	}
-	s := span{int64(at), int64(len(a.body) - at)}
-	a.body = append(a.body, make([]byte, -len(a.body)&7)...)
-	return s, nil
+	s := span{int64(at), int64(len(body) - at)}
+	return append(body, make([]byte, -len(body)&7)...), s, nil
 }
 
 func (a *arrowWriter) spans(spans []span) flatbuffers.UOffsetT {
@@ -222,6 +249,8 @@ func (a *arrowWriter) Close() error {
 	if err := a.write(append(end, "ARROW1"...)); err != nil {
 		return err
 	}
+	a.files.bodies.Put(a.body)
+	a.body = nil
 	return a.w.Flush()
 }
 

@@ -61,7 +61,7 @@ func NewDatasetWriter(path string, names []string) (*DatasetWriter, error) {
 		return nil, unavailable("", "writing training set", err)
 	}
 	w := &DatasetWriter{path: path, names: append([]string(nil), names...), schema: datasetSchema(names), f: f, sum: sha256.New()}
-	if w.out, err = newArrowWriter(io.MultiWriter(f, w.sum), w.schema, newCompressor()); err != nil {
+	if w.out, err = newArrowWriter(io.MultiWriter(f, w.sum), w.schema, newArrowFiles()); err != nil {
 		return nil, unavailable(path, "writing training set", w.abandon(err))
 	}
 	w.reset()
@@ -120,12 +120,11 @@ func (w *DatasetWriter) flush() error {
 	if n == 0 {
 		return nil
 	}
-	all := rowPicker{to: n}
 	var arrays []arrow.Array
 	for i := range w.inputs {
-		arrays = append(arrays, w.inputs[i].array(arrow.PrimitiveTypes.Float64, all))
+		arrays = append(arrays, w.inputs[i].array(arrow.PrimitiveTypes.Float64, 0, n))
 	}
-	arrays = append(arrays, w.key.array(arrow.BinaryTypes.String, all),
+	arrays = append(arrays, w.key.array(arrow.BinaryTypes.String, 0, n),
 		fixed(arrow.FixedWidthTypes.Timestamp_ms, arrow.Int64Traits.CastToBytes(w.times), n, nil, 0),
 		fixed(arrow.PrimitiveTypes.Float64, arrow.Float64Traits.CastToBytes(w.labels), n, nil, 0))
 	if err := w.out.Write(array.NewRecord(w.schema, arrays, int64(n))); err != nil {

@@ -123,7 +123,7 @@ func exportRows(w io.Writer, it *Iterator) error {
 	}
 	s, partitions := newSegment(columns), []int32(nil)
 	flush := func() error {
-		record := s.record(schema, 0, nil, 0, s.rows())
+		record := s.record(schema, 0, 0, s.rows())
 		defer record.Release()
 		at := schema.FieldIndices(PartitionColumn)[0]
 		merged, err := record.SetColumn(at, fixed(arrow.PrimitiveTypes.Int32, arrow.Int32Traits.CastToBytes(partitions), s.rows(), nil, 0))

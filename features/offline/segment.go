@@ -3,6 +3,7 @@ package offline
 import (
 	"cmp"
 	"io"
+	"math/bits"
 	"slices"
 
 	"github.com/apache/arrow/go/v17/arrow"
@@ -21,7 +22,8 @@ const rowsPerBatch = 1 << 16
 type segment struct {
 	times, offsets []int64
 	columns        []values
-	bytes          int // an estimate of the memory held
+	bytes          int    // an estimate of the memory held
+	spare          values // memory to sort into
 }
 
 // values is one column of a segment. Which slice is used depends on the kind: words for Bool, Int and Time, floats for Float, text
@@ -106,58 +108,118 @@ func (c *values) add(n int, v schemas.Value) {
 
 func (c *values) null(n int) bool { return n < len(c.nulls) && c.nulls[n] }
 
-// order is the rows sorted by (time, offset), stable, or nil when they are so already.
-func (s *segment) order() []int32 {
-	before := func(i, j int32) int {
-		if c := cmp.Compare(s.times[i], s.times[j]); c != 0 {
-			return c
-		}
-		if c := cmp.Compare(s.offsets[i], s.offsets[j]); c != 0 {
-			return c
-		}
-		return cmp.Compare(i, j)
+// sort brings the rows in the order of (time, offset); those that are equal stay in the order they came.
+func (s *segment) sort() {
+	order := s.order()
+	if order == nil {
+		return
 	}
-	sorted := true
-	for i := 1; i < len(s.times) && sorted; i++ {
-		sorted = before(int32(i-1), int32(i)) < 0
+	s.spare.words = pick(s.spare.words, s.times, order)
+	s.times, s.spare.words = s.spare.words, s.times
+	s.spare.words = pick(s.spare.words, s.offsets, order)
+	s.offsets, s.spare.words = s.spare.words, s.offsets
+	for i := range s.columns {
+		s.columns[i].sort(order, &s.spare)
+	}
+}
+
+// sort brings the rows in an order. The column's memory and that of spare change places.
+func (c *values) sort(order []uint64, spare *values) {
+	switch c.kind {
+	case schemas.Float:
+		spare.floats = pick(spare.floats, c.floats, order)
+		c.floats, spare.floats = spare.floats, c.floats
+	case schemas.String, schemas.Bytes:
+		spare.text, spare.ends = spare.text[:0], spare.ends[:0]
+		for _, row := range order {
+			from := int32(0)
+			if row > 0 {
+				from = c.ends[row-1]
+			}
+			spare.text = append(spare.text, c.text[from:c.ends[row]]...)
+			spare.ends = append(spare.ends, int32(len(spare.text)))
+		}
+		c.text, c.ends, spare.text, spare.ends = spare.text, spare.ends, c.text, c.ends
+	default:
+		spare.words = pick(spare.words, c.words, order)
+		c.words, spare.words = spare.words, c.words
+	}
+	if len(c.nulls) > 0 {
+		spare.nulls = spare.nulls[:0]
+		for _, row := range order {
+			spare.nulls = append(spare.nulls, c.null(int(row)))
+		}
+		c.nulls, spare.nulls = spare.nulls, c.nulls
+	}
+}
+
+func pick[T any](into, all []T, order []uint64) []T {
+	into = slices.Grow(into[:0], len(order))[:len(order)]
+	for i, row := range order {
+		into[i] = all[row]
+	}
+	return into
+}
+
+// order is the rows sorted by (time, offset), stable, or nil when they are so already. Rows come in the order of their offsets as a rule, so
+// that a time and a row's number, in one word where they fit, are all there is to compare.
+func (s *segment) order() []uint64 {
+	sorted, ascending := true, true
+	least, most := s.times[0], s.times[0]
+	for i := 1; i < len(s.times); i++ {
+		ascending = ascending && s.offsets[i] >= s.offsets[i-1]
+		sorted = sorted && (s.times[i] > s.times[i-1] || s.times[i] == s.times[i-1] && s.offsets[i] >= s.offsets[i-1])
+		least, most = min(least, s.times[i]), max(most, s.times[i])
 	}
 	if sorted {
 		return nil
 	}
-	order := make([]int32, len(s.times))
-	for i := range order {
-		order[i] = int32(i)
+	order := make([]uint64, len(s.times))
+	shift := bits.Len(uint(len(order)))
+	if span := uint64(most) - uint64(least); ascending && bits.Len64(span)+shift <= 64 {
+		for i, t := range s.times {
+			order[i] = (uint64(t)-uint64(least))<<shift | uint64(i)
+		}
+		slices.Sort(order)
+		for i := range order {
+			order[i] &= 1<<shift - 1
+		}
+		return order
 	}
-	slices.SortFunc(order, before)
+	for i := range order {
+		order[i] = uint64(i)
+	}
+	slices.SortFunc(order, func(i, j uint64) int {
+		return cmp.Or(cmp.Compare(s.times[i], s.times[j]), cmp.Compare(s.offsets[i], s.offsets[j]), cmp.Compare(i, j))
+	})
 	return order
 }
 
-// record is the rows order[from:to] (rows from to to when order is nil) in the shape of a table's file.
-func (s *segment) record(schema *arrow.Schema, partition int32, order []int32, from, to int) arrow.Record {
-	pick := rowPicker{order, from, to}
+// record is the rows from..to in the shape of a table's file. It refers to the segment's memory.
+func (s *segment) record(schema *arrow.Schema, partition int32, from, to int) arrow.Record {
 	arrays := make([]arrow.Array, 0, len(s.columns)+3)
 	for i := range s.columns {
-		arrays = append(arrays, s.columns[i].array(schema.Field(i).Type, pick))
+		arrays = append(arrays, s.columns[i].array(schema.Field(i).Type, from, to))
 	}
 	partitions := make([]int32, to-from)
 	for i := range partitions {
 		partitions[i] = partition
 	}
 	arrays = append(arrays,
-		fixed(arrow.FixedWidthTypes.Timestamp_ms, arrow.Int64Traits.CastToBytes(gather(s.times, pick)), to-from, nil, 0),
+		fixed(arrow.FixedWidthTypes.Timestamp_ms, arrow.Int64Traits.CastToBytes(s.times[from:to]), to-from, nil, 0),
 		fixed(arrow.PrimitiveTypes.Int32, arrow.Int32Traits.CastToBytes(partitions), to-from, nil, 0),
-		fixed(arrow.PrimitiveTypes.Int64, arrow.Int64Traits.CastToBytes(gather(s.offsets, pick)), to-from, nil, 0))
+		fixed(arrow.PrimitiveTypes.Int64, arrow.Int64Traits.CastToBytes(s.offsets[from:to]), to-from, nil, 0))
 	return array.NewRecord(schema, arrays, int64(to-from))
 }
 
 // writeTo writes the rows as one Arrow file and returns its length in bytes and their CRC-32C.
-func (s *segment) writeTo(out io.Writer, t *Table, partition int32, order []int32) (int64, uint32, error) {
-	w, err := newArrowWriter(out, t.schema, t.lz4)
+func (s *segment) writeTo(out io.Writer, t *Table, partition int32) (int64, uint32, error) {
+	w, err := newArrowWriter(out, t.schema, t.files)
 	if err != nil {
 		return 0, 0, err
 	}
 	for from := 0; from < s.rows(); from += rowsPerBatch {
-		if err := w.Write(s.record(t.schema, partition, order, from, min(from+rowsPerBatch, s.rows()))); err != nil {
+		if err := w.Write(s.record(t.schema, partition, from, min(from+rowsPerBatch, s.rows()))); err != nil {
 			return 0, 0, err
 		}
 	}
@@ -165,64 +227,40 @@ func (s *segment) writeTo(out io.Writer, t *Table, partition int32, order []int3
 	return w.n, w.sum, err
 }
 
-// rowPicker says which rows of a segment go into a record.
-type rowPicker struct {
-	order    []int32
-	from, to int
-}
-
-func (p rowPicker) row(i int) int {
-	if p.order == nil {
-		return p.from + i
-	}
-	return int(p.order[p.from+i])
-}
-
-func gather[T any](all []T, p rowPicker) []T {
-	if p.order == nil {
-		return all[p.from:p.to]
-	}
-	picked := make([]T, p.to-p.from)
-	for i, row := range p.order[p.from:p.to] {
-		picked[i] = all[row]
-	}
-	return picked
-}
-
-// array is the picked rows of a column.
-func (c *values) array(t arrow.DataType, p rowPicker) arrow.Array {
-	n := p.to - p.from
-	valid, nulls := c.validity(p)
+// array is the rows from..to of a column.
+func (c *values) array(t arrow.DataType, from, to int) arrow.Array {
+	n := to - from
+	valid, nulls := c.validity(from, to)
 	switch c.kind {
 	case schemas.Float:
-		return fixed(t, arrow.Float64Traits.CastToBytes(gather(c.floats, p)), n, valid, nulls)
+		return fixed(t, arrow.Float64Traits.CastToBytes(c.floats[from:to]), n, valid, nulls)
 	case schemas.Bool:
 		bits := make([]byte, bitutil.BytesForBits(int64(n)))
-		for i := range n {
-			if c.words[p.row(i)] != 0 {
+		for i, w := range c.words[from:to] {
+			if w != 0 {
 				bitutil.SetBit(bits, i)
 			}
 		}
 		return fixed(t, bits, n, valid, nulls)
 	case schemas.String, schemas.Bytes:
-		ends, text := c.texts(p)
-		data := array.NewData(t, n, []*memory.Buffer{valid, memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(ends)),
+		starts, text := c.texts(from, to)
+		data := array.NewData(t, n, []*memory.Buffer{valid, memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(starts)),
 			memory.NewBufferBytes(text)}, nil, nulls, 0)
 		return array.MakeFromData(data)
 	default:
-		return fixed(t, arrow.Int64Traits.CastToBytes(gather(c.words, p)), n, valid, nulls)
+		return fixed(t, arrow.Int64Traits.CastToBytes(c.words[from:to]), n, valid, nulls)
 	}
 }
 
-// validity is the bitmap of the picked rows that hold a value (nil: all do), and how many do not.
-func (c *values) validity(p rowPicker) (*memory.Buffer, int) {
+// validity is the bitmap of the rows that hold a value (nil: all do), and how many do not.
+func (c *values) validity(from, to int) (*memory.Buffer, int) {
 	if len(c.nulls) == 0 {
 		return nil, 0
 	}
-	n := p.to - p.from
+	n := to - from
 	bits, nulls := make([]byte, bitutil.BytesForBits(int64(n))), 0
 	for i := range n {
-		if c.null(p.row(i)) {
+		if c.null(from + i) {
 			nulls++
 		} else {
 			bitutil.SetBit(bits, i)
@@ -234,36 +272,20 @@ func (c *values) validity(p rowPicker) (*memory.Buffer, int) {
 	return memory.NewBufferBytes(bits), nulls
 }
 
-// texts is the offsets (one more than rows) and the bytes of the picked rows of a text column.
-func (c *values) texts(p rowPicker) ([]int32, []byte) {
-	n := p.to - p.from
-	offsets := make([]int32, n+1)
-	start := func(row int) int32 {
-		if row == 0 {
-			return 0
-		}
-		return c.ends[row-1]
+// texts is where the rows' texts start, with one more that is the end, and their bytes.
+func (c *values) texts(from, to int) ([]int32, []byte) {
+	starts := make([]int32, to-from+1)
+	if from == to {
+		return starts, nil
 	}
-	if p.order == nil {
-		if n == 0 {
-			return offsets, nil
-		}
-		base := start(p.from)
-		for i := range n {
-			offsets[i+1] = c.ends[p.from+i] - base
-		}
-		return offsets, c.text[base:c.ends[p.to-1]]
+	base := int32(0)
+	if from > 0 {
+		base = c.ends[from-1]
 	}
-	total := 0
-	for _, row := range p.order[p.from:p.to] {
-		total += int(c.ends[row] - start(int(row)))
+	for i, end := range c.ends[from:to] {
+		starts[i+1] = end - base
 	}
-	text := make([]byte, 0, total)
-	for i, row := range p.order[p.from:p.to] {
-		text = append(text, c.text[start(int(row)):c.ends[row]]...)
-		offsets[i+1] = int32(len(text))
-	}
-	return offsets, text
+	return starts, c.text[base:c.ends[to-1]]
 }
 
 // fixed is an array over bytes that are already in Arrow's layout.

@@ -22,7 +22,7 @@ type Table struct {
 	columns []Column        // that are in its files
 	events  *schemas.Schema // of a source's events, for the columns computed as they are read; else nil
 	schema  *arrow.Schema
-	lz4     *compressor
+	files   *arrowFiles
 	disk    disk
 
 	mu     sync.Mutex
@@ -36,7 +36,7 @@ func OpenTable(dir string, columns []Column) (*Table, error) {
 		return nil, err
 	}
 	columns = slices.Clone(columns)
-	return &Table{dir: dir, columns: columns, schema: arrowSchema(columns), lz4: newCompressor(), disk: osDisk{}, chains: map[int32]chain{}}, nil
+	return &Table{dir: dir, columns: columns, schema: arrowSchema(columns), files: newArrowFiles(), disk: osDisk{}, chains: map[int32]chain{}}, nil
 }
 
 // EventsTable is the table of a source's accepted events, <root>/events/<source>, with the schema's columns. Those that the schema computes

@@ -249,14 +249,10 @@ func (w *Writer) makeRoom(span int64) error {
 
 // stage writes the rows of a day or month to a file under _tmp. They stay in memory until that is done.
 func (w *Writer) stage(span int64, s *segment) error {
-	order := s.order()
-	first, last := 0, s.rows()-1
-	if order != nil {
-		first, last = int(order[first]), int(order[last])
-	}
-	f := stagedFile{span: span, entryFile: entryFile{Rows: int64(s.rows()), From: s.times[first], Until: s.times[last] + 1}}
+	s.sort()
+	f := stagedFile{span: span, entryFile: entryFile{Rows: int64(s.rows()), From: s.times[0], Until: s.times[s.rows()-1] + 1}}
 	path, err := w.t.writeStaged(w.partition, w.claim, func(out file) (err error) {
-		f.Bytes, f.CRC32C, err = s.writeTo(out, w.t, w.partition, order)
+		f.Bytes, f.CRC32C, err = s.writeTo(out, w.t, w.partition)
 		return err
 	})
 	if err != nil {

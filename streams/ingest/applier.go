@@ -315,7 +315,7 @@ func (a *applier) dead(it *item, class string, err error) {
 	}
 	l := schemas.DeadLetter{
 		Topic: a.group.roots[it.root].Topic, Partition: it.origin.partition, Offset: it.origin.offset, Timestamp: r.Timestamp.UnixMilli(),
-		Class: class, Reason: err.Error(), Stage: "ingest/" + a.group.Name, Key: r.Key, Value: r.Value,
+		Class: class, Reason: err.Error(), Stage: "ingest/" + a.group.Name, Key: bytes.Clone(r.Key), Value: bytes.Clone(r.Value),
 	}
 	if class == classForeign {
 		l.Topic, l.Partition, l.Offset = r.Topic, r.Partition, r.Offset

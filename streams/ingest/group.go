@@ -137,7 +137,11 @@ func (w *groupWorker) process(ctx context.Context, records []*kgo.Record) error 
 			return err
 		}
 	}
-	return w.apply(ctx, items, records[len(records)-1].Offset+1)
+	if err := w.apply(ctx, items, records[len(records)-1].Offset+1); err != nil {
+		return err
+	}
+	streams.Recycle(records)
+	return nil
 }
 
 // read decodes a record, unless it was applied before or is none of ours. event is the memory for it as its source has it, which is also

@@ -51,9 +51,10 @@ type sourceWorker struct {
 
 // shipment is what one batch of source records became on Kafka.
 type shipment struct {
-	next   int64 // the source offset after it
-	size   int
-	landed chan<- struct{}
+	next    int64 // the source offset after it
+	size    int
+	records []*kgo.Record // of the source, whose bytes it is made of
+	landed  chan<- struct{}
 
 	mu      sync.Mutex
 	left    int   // records not acknowledged, and one while the batch is still being made
@@ -375,6 +376,7 @@ func (w *sourceWorker) settle(in *streams.Input) error {
 		if err := w.at("source: after acknowledgement"); err != nil {
 			return err
 		}
+		streams.Recycle(s.records)
 		w.ships = w.ships[1:]
 		w.unacked -= s.size
 		w.progress.next.Store(s.next)
@@ -389,7 +391,7 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 	if w.gaveUp {
 		return nil
 	}
-	s := &shipment{left: 1, landed: w.landed}
+	s := &shipment{records: records, left: 1, landed: w.landed}
 	var keyed []kgo.Record
 	if n := len(records) * len(w.src.keyed); n > 0 {
 		keyed = make([]kgo.Record, 0, n)
@@ -438,15 +440,15 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 	if err := w.at("source: after produce"); err != nil {
 		return err
 	}
-	s.next = w.next
-	w.ships = append(w.ships, s)
-	w.unacked += s.size
-	s.acknowledge(nil)
 	for _, a := range w.direct {
 		if err := a.apply(ctx, items, w.next); err != nil {
 			return err
 		}
 	}
+	s.next = w.next
+	w.ships = append(w.ships, s)
+	w.unacked += s.size
+	s.acknowledge(nil)
 	return nil
 }
 
