@@ -113,8 +113,8 @@ func (g *Group) gather(e *Entity, level, i int, row schemas.Row, t, seq int64) {
 			case opFixed:
 				step.fixed.add(state[:step.words], s)
 			case opGrowing:
-				grown := &e.growing[i*g.growing+step.slot]
-				*grown = step.growing.add(*grown, *v, s)
+				x := &e.growing[i*g.growing+step.slot]
+				e.keep(x, step.growing.add(e.grow(x), *v, s))
 			}
 		}
 	}
@@ -245,7 +245,7 @@ func (g *Group) coarsen(e *Entity, i int, start int64, level int) {
 		case a.fixed != nil:
 			clear(row[a.offset : a.offset+a.words])
 		default:
-			e.states(i)[a.slot] = nil
+			e.states(i)[a.slot] = extent{}
 		}
 	}
 }
@@ -262,10 +262,11 @@ func (g *Group) merge(e *Entity, into, from, level int) {
 		case a.deepest < level:
 		case a.fixed != nil:
 			a.fixed.merge(dst[a.offset:a.offset+a.words], src[a.offset:a.offset+a.words])
-		case len(dstStates[a.slot]) == 0:
-			dstStates[a.slot] = srcStates[a.slot]
+		case dstStates[a.slot].words == 0:
+			dstStates[a.slot], srcStates[a.slot] = srcStates[a.slot], extent{}
 		default:
-			dstStates[a.slot] = a.growing.merge(dstStates[a.slot], srcStates[a.slot])
+			x := &dstStates[a.slot]
+			e.keep(x, a.growing.merge(x.of(e.arena), srcStates[a.slot].of(e.arena)))
 		}
 	}
 }

@@ -59,8 +59,8 @@ func (e *Entity) appendHeader(b []byte) []byte {
 	if e.newest != noTime {
 		header[0], header[1] = uint64(e.newest+maxTime), uint64(e.newest-e.oldest)
 	}
-	for _, s := range e.growing {
-		header[2] += uint64(len(s))
+	for _, x := range e.growing {
+		header[2] += uint64(x.words)
 	}
 	if e.exactFrom != noTime {
 		header[3] = uint64(e.exactFrom + maxTime)
@@ -98,7 +98,7 @@ func (e *Entity) appendTiles(b []byte, level, from, until int) []byte {
 		}
 	}
 	if g.growing > 0 {
-		b = g.appendGrowing(b, e.growing[from*g.growing:until*g.growing])
+		b = g.appendGrowing(b, e.growing[from*g.growing:until*g.growing], e.arena)
 	}
 	return b
 }
@@ -153,7 +153,7 @@ type packer struct {
 }
 
 // appendGrowing appends the growing states of tiles, which lie as in Entity.
-func (g *Group) appendGrowing(b []byte, states [][]uint64) []byte {
+func (g *Group) appendGrowing(b []byte, states []extent, arena []uint64) []byte {
 	p, _ := g.packers.Get().(*packer)
 	if p == nil {
 		p = &packer{}
@@ -166,8 +166,8 @@ func (g *Group) appendGrowing(b []byte, states [][]uint64) []byte {
 		p.packed, p.lengths = p.packed[:0], p.lengths[:0]
 		for i := slot; i < len(states); i += g.growing {
 			before := len(p.packed)
-			if len(states[i]) > 0 {
-				p.packed = s.pack(p.packed, states[i])
+			if states[i].words > 0 {
+				p.packed = s.pack(p.packed, states[i].of(arena))
 			}
 			p.lengths = append(p.lengths, uint64(len(p.packed)-before))
 		}

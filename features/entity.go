@@ -20,8 +20,8 @@ type Entity struct {
 	// of the group's stride in words, and as many growing states as the group has.
 	tiles   int
 	words   []uint64
-	growing [][]uint64
-	arena   []uint64 // where the decoded growing states lie
+	growing []extent // of arena
+	arena   []uint64 // the growing states, and what those that were moved left behind
 	seen    *seen    // nil until there is something to remember
 	counts  [maxLevels + 1]uint16
 }
@@ -38,10 +38,7 @@ const entityBytes = 176
 
 // Bytes is about how much memory the entity holds, for caches to bound.
 func (e *Entity) Bytes() int {
-	n := entityBytes + 8*cap(e.words) + 24*cap(e.growing) // states in the arena count as theirs
-	for _, s := range e.growing {
-		n += 8 * cap(s)
-	}
+	n := entityBytes + 8*cap(e.words) + extentBytes*cap(e.growing) + 8*cap(e.arena)
 	if e.seen != nil {
 		n += 48 + 8*cap(e.seen.times) + 8*cap(e.seen.hashes)
 	}
@@ -60,7 +57,8 @@ func (e *Entity) row(i int) []uint64 {
 	return e.words[i*n : (i+1)*n : (i+1)*n]
 }
 
-func (e *Entity) states(i int) [][]uint64 {
+// states is where the growing states of tile i lie.
+func (e *Entity) states(i int) []extent {
 	n := e.group.growing
 	return e.growing[i*n : (i+1)*n]
 }
@@ -119,7 +117,7 @@ func (e *Entity) insert(level, i int, start int64) {
 	copy(e.words[(i+1)*g.stride:], e.words[i*g.stride:])
 	if g.growing > 0 {
 		if need := len(e.growing) + g.growing; need > cap(e.growing) {
-			e.growing = append(make([][]uint64, 0, need+e.tiles/4*g.growing), e.growing...)
+			e.growing = append(make([]extent, 0, need+e.tiles/4*g.growing), e.growing...)
 		}
 		e.growing = e.growing[:len(e.growing)+g.growing]
 		copy(e.growing[(i+1)*g.growing:], e.growing[i*g.growing:])

@@ -33,7 +33,8 @@ type stretch struct {
 	rows    []uint64 // of an Entity
 	columns []column // of a stored state
 	times   tileTimes
-	growing [][]uint64
+	growing []extent
+	arena   []uint64 // of growing
 }
 
 func (s *Scratch) prepare(g *Group) {
@@ -87,7 +88,8 @@ func (s *Scratch) of(e *Entity) {
 	first := 0
 	for l := len(g.levels); l >= 0; l-- {
 		n := int(e.counts[l])
-		s.levels[l] = stretch{count: n, rows: e.words[first*g.stride : (first+n)*g.stride], growing: e.growing[first*g.growing : (first+n)*g.growing]}
+		s.levels[l] = stretch{count: n, rows: e.words[first*g.stride : (first+n)*g.stride],
+			growing: e.growing[first*g.growing : (first+n)*g.growing], arena: e.arena}
 		first += n
 	}
 }
@@ -108,7 +110,7 @@ func (g *Group) ReadState(s *Scratch, state []byte, at int64, out []Result) (_ [
 		n := int(b.counts[l])
 		s.levels[l] = stretch{count: n}
 		if n > 0 {
-			s.levels[l] = stretch{count: n, columns: columns[:g.stride], growing: growing[:n*g.growing], times: header.timesOf(l)}
+			s.levels[l] = stretch{count: n, columns: columns[:g.stride], times: header.timesOf(l), growing: growing[:n*g.growing], arena: b.arena}
 			columns, growing = columns[g.stride:], growing[n*g.growing:]
 		}
 	}
@@ -140,12 +142,7 @@ func (e *Entity) copyFrom(from *Entity) {
 	}
 	*e = *from
 	e.words = append(words, from.words...)
-	for _, state := range from.growing {
-		first := len(arena)
-		arena = append(arena, state...)
-		growing = append(growing, arena[first:len(arena):len(arena)])
-	}
-	e.growing, e.arena = growing, arena
+	e.growing, e.arena = append(growing, from.growing...), append(arena, from.arena...)
 	if from.seen != nil {
 		e.seen = &seen{times: append([]int64(nil), from.seen.times...), hashes: append([]uint64(nil), from.seen.hashes...)}
 	}
@@ -375,7 +372,7 @@ func (s *Scratch) foldTiles(a *accumulator, t *stretch, from, until int) {
 	case a.fixed == nil:
 		f := s.folders[a.slot]
 		for i := from; i < until; i++ {
-			f.fold(t.growing[i*g.growing+a.slot])
+			f.fold(t.growing[i*g.growing+a.slot].of(t.arena))
 		}
 	case t.columns == nil:
 		a.fixed.fold(s.state[:a.words], t.rows[from*g.stride+a.offset:until*g.stride], g.stride)

@@ -16,8 +16,8 @@ type stored struct {
 	exactFrom int64
 	counts    [maxLevels + 1]uint16
 	tiles     int
-	columns   []column   // of the levels with tiles, from the remainder to the finest: the group's stride of each
-	growing   [][]uint64 // as in Entity
+	columns   []column // of the levels with tiles, from the remainder to the finest: the group's stride of each
+	growing   []extent // as in Entity
 	arena     []uint64
 	packed    []uint64
 }
@@ -132,7 +132,7 @@ func (s *stored) growingStates(g *Group, n int) error {
 		return errTooShort
 	}
 	first := len(s.growing)
-	s.growing = append(s.growing, make([][]uint64, n*g.growing)...)
+	s.growing = append(s.growing, make([]extent, n*g.growing)...)
 	for slot := range g.growing {
 		lengths := column{at: s.at, code: codeAt(s.b[codes:], slot)}
 		if s.at += byteLength(lengths.code, n); s.at > len(s.b)-stateChecksum {
@@ -162,7 +162,8 @@ func (s *stored) growingStates(g *Group, n int) error {
 			if s.arena, err = g.slots[slot].unpack(s.arena, packed[:length]); err != nil {
 				return err
 			}
-			s.growing[first+i*g.growing+slot] = s.arena[begin:len(s.arena):len(s.arena)]
+			size := uint32(len(s.arena) - begin)
+			s.growing[first+i*g.growing+slot] = extent{at: uint32(begin), words: size, room: size}
 			packed = packed[length:]
 		}
 	}

@@ -19,7 +19,7 @@ type ConsumerConfig struct {
 	NewWorker func(topic string, partition int32) Worker
 	Log       *slog.Logger
 
-	QueueRecords        int           // records fetched and not yet taken after which a partition is paused
+	QueueRecords        int           // records fetched and not yet processed, of all partitions, after which nothing is fetched
 	PollRecords         int           // of one poll
 	CommitEvery         time.Duration // between commits to Kafka of what the workers are done with
 	SessionTimeout      time.Duration // after which Kafka takes this member for dead
@@ -48,6 +48,7 @@ type Consumer struct {
 	mu         sync.Mutex
 	partitions map[topicPartition]*partition
 	abandoned  bool
+	queued     *queued
 
 	commitMu sync.Mutex
 }
@@ -81,7 +82,7 @@ func NewConsumer(kafka Config, cfg ConsumerConfig) (*Consumer, error) {
 	}
 	return &Consumer{
 		kafka: kafka, cfg: cfg, connected: make(chan struct{}), failed: make(chan error, 1),
-		partitions: map[topicPartition]*partition{}, wake: func() {},
+		partitions: map[topicPartition]*partition{}, wake: func() {}, queued: newQueued(),
 	}, nil
 }
 
@@ -144,6 +145,7 @@ func (c *Consumer) poll(ctx context.Context) error {
 			c.seekMu.Unlock()
 			time.AfterFunc(c.cfg.BackoffMin, wake)
 		}
+		c.makeRoom(waiting)
 		fetches := c.client.PollRecords(waiting, c.cfg.PollRecords)
 		wake()
 		err := c.hand(ctx, fetches)
@@ -157,6 +159,27 @@ func (c *Consumer) poll(ctx context.Context) error {
 		}
 		if err != nil {
 			return err
+		}
+	}
+}
+
+// holdAfter is how long the poll waits for any worker to process what is queued before it goes on without them.
+const holdAfter = 20 * time.Millisecond
+
+// makeRoom waits while enough is queued. Partitions are paused only when no worker gets on, because those that have some wait for something
+// else: pausing those that just have enough would throw away what the client has fetched for them.
+func (c *Consumer) makeRoom(ctx context.Context) {
+	for c.queued.records.Load() >= int64(c.cfg.QueueRecords) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.queued.fewer:
+		case <-time.After(holdAfter):
+			c.mu.Lock()
+			for _, p := range c.partitions {
+				p.in.hold()
+			}
+			c.mu.Unlock()
 		}
 	}
 }
@@ -251,7 +274,7 @@ func (c *Consumer) start(ctx context.Context, id topicPartition, committed int64
 	c.giveUp(map[string][]int32{id.topic: {id.partition}}, false) // assigned twice without being revoked: the session in between failed
 	p := &partition{topicPartition: id, worker: c.cfg.NewWorker(id.topic, id.partition), committed: max(committed, -1), done: make(chan struct{})}
 	one := map[string][]int32{id.topic: {id.partition}}
-	p.in = newInput(c.cfg.QueueRecords,
+	p.in = newInput(c.queued,
 		func() { c.client.PauseFetchPartitions(one) },
 		func() { c.client.ResumeFetchPartitions(one) })
 	p.ctx, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -384,6 +407,7 @@ func (c *Consumer) giveUp(gone map[string][]int32, gently bool) {
 			<-p.done
 		}
 		p.cancel()
+		p.in.drop()
 	}
 	if gently {
 		c.commit(ending)

@@ -22,7 +22,7 @@ type Worker interface {
 // Input is the records of one partition on their way from the poll to the worker, in order and without holes other than those of
 // the topic itself.
 type Input struct {
-	limit  int
+	queued *queued
 	pause  func()
 	resume func()
 
@@ -33,14 +33,31 @@ type Input struct {
 	edge   atomic.Int64 // end of the partition when it was last fetched from
 	mu     sync.Mutex
 	queue  []*kgo.Record
+	counts int // of the records that are queued or at hand, those that queued counts
 	paused bool
 	closed bool // the worker starts over: what arrives is from before the seek
 	expect int64
 	over   bool
 }
 
-func newInput(limit int, pause, resume func()) *Input {
-	in := &Input{limit: limit, pause: pause, resume: resume, ready: make(chan struct{}, 1), ended: make(chan struct{}), closed: true}
+// queued counts the records that were fetched and not yet processed, of all partitions of a Consumer that are not on hold.
+type queued struct {
+	records atomic.Int64
+	fewer   chan struct{} // holds a token when some were processed
+}
+
+func newQueued() *queued { return &queued{fewer: make(chan struct{}, 1)} }
+
+func (q *queued) remove(n int) {
+	q.records.Add(-int64(n))
+	select {
+	case q.fewer <- struct{}{}:
+	default:
+	}
+}
+
+func newInput(queued *queued, pause, resume func()) *Input {
+	in := &Input{queued: queued, pause: pause, resume: resume, ready: make(chan struct{}, 1), ended: make(chan struct{}), closed: true}
 	in.next.Store(-1)
 	return in
 }
@@ -48,8 +65,8 @@ func newInput(limit int, pause, resume func()) *Input {
 // Ready is readable when there may be records to take, or when the input has ended.
 func (in *Input) Ready() <-chan struct{} { return in.ready }
 
-// Take gives all records that have arrived. ended means that no more will come. It does not block. A worker that is done with records may
-// Recycle them.
+// Take gives all records that have arrived. ended means that no more will come. It does not block. The worker says when they are Processed,
+// and may Recycle those that it is done with.
 func (in *Input) Take() (records []*kgo.Record, ended bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -102,12 +119,45 @@ func (in *Input) put(records []*kgo.Record, end int64) (from, to int64, beyond b
 	} else {
 		in.queue = append(in.queue, records...)
 	}
-	if len(in.queue) >= in.limit && !in.paused {
-		in.paused = true
-		in.pause()
+	if !in.paused {
+		in.counts += len(records)
+		in.queued.records.Add(int64(len(records)))
 	}
 	in.signal()
 	return from, to, false
+}
+
+// Processed makes room for n records: so many of those taken were processed.
+func (in *Input) Processed(n int) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.uncount(min(n, in.counts))
+}
+
+func (in *Input) uncount(n int) {
+	if n > 0 {
+		in.queued.remove(n)
+		in.counts -= n
+	}
+}
+
+// hold has others not wait for this partition, and pauses it if more was fetched than its worker has at hand.
+func (in *Input) hold() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.uncount(in.counts)
+	if len(in.queue) > 0 && !in.paused && !in.over {
+		in.paused = true
+		in.pause()
+	}
+}
+
+// drop forgets what is queued; nobody takes any more.
+func (in *Input) drop() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.queue = nil
+	in.uncount(in.counts)
 }
 
 // open begins to accept records, from the offset on.
@@ -124,6 +174,7 @@ func (in *Input) close() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.closed, in.queue = true, nil
+	in.uncount(in.counts)
 	in.paused = true
 	in.pause()
 }

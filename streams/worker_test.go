@@ -24,7 +24,7 @@ func offsets(records []*kgo.Record) (all []int64) {
 }
 
 func TestInputTakesNothingFromBeforeASeek(t *testing.T) {
-	in := newInput(100, func() {}, func() {})
+	in := newInput(newQueued(), func() {}, func() {})
 	in.put(records(0, 3), 50) // not open yet
 	in.open(10)
 	in.put(records(10, 2), 50)
@@ -42,7 +42,7 @@ func TestInputTakesNothingFromBeforeASeek(t *testing.T) {
 }
 
 func TestInputTellsHoles(t *testing.T) {
-	in := newInput(100, func() {}, func() {})
+	in := newInput(newQueued(), func() {}, func() {})
 	in.open(10)
 	if from, to, beyond := in.put(records(14, 2), 50); from != 10 || to != 14 || beyond {
 		t.Errorf("hole is [%d, %d), %v", from, to, beyond)
@@ -57,26 +57,48 @@ func TestInputTellsHoles(t *testing.T) {
 
 func TestInputPauses(t *testing.T) {
 	paused := false
-	in := newInput(5, func() { paused = true }, func() { paused = false })
+	q := newQueued()
+	queued := func(want int64, when string) {
+		t.Helper()
+		if n := q.records.Load(); n != want {
+			t.Errorf("%d records count as queued %s, want %d", n, when, want)
+		}
+	}
+	in := newInput(q, func() { paused = true }, func() { paused = false })
 	in.open(0)
-	in.put(records(0, 4), 50)
+	in.hold()
 	if paused {
-		t.Error("paused below its limit")
+		t.Error("paused with nothing queued")
 	}
-	in.put(records(4, 4), 50)
+	in.put(records(0, 4), 50)
+	queued(4, "when they came")
+	in.hold()
 	if !paused {
-		t.Error("not paused above its limit")
+		t.Error("not paused with records that nobody takes")
 	}
+	queued(0, "of a partition on hold")
 	in.Take()
 	if paused {
 		t.Error("still paused after everything was taken")
 	}
+	in.put(records(4, 2), 50)
+	in.put(records(6, 2), 50)
+	queued(4, "of two polls")
+	in.Take()
+	queued(4, "at hand")
+	in.Processed(3)
+	queued(1, "when some were processed")
+	in.close()
+	queued(0, "when the worker starts over")
+	in.open(8)
 	in.put(records(8, 9), 50)
+	in.hold()
 	in.end()
 	if paused {
 		t.Error("left paused when given up")
 	}
 	got, ended := in.Take()
+	queued(0, "at the end")
 	if len(got) != 9 || !ended {
 		t.Errorf("took %d records, ended %v", len(got), ended)
 	}

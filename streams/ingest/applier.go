@@ -248,13 +248,15 @@ func (a *applier) load(ctx context.Context) error {
 		return a.lost() // what was read is another's; adding to it would count events twice
 	}
 	for i, e := range a.missing {
-		if states[i] == nil {
-			e.entity = a.group.NewEntity()
-		} else if len(raw) == 0 {
-			return failure.New(failure.Corrupt, a.group.Name, "entity %q has a state in Redis, but partition %d has no position", e.key, a.partition).
-				WithHint("was the position deleted? Delete the group's other keys, too: it is rebuilt from the log")
-		} else if e.entity, err = a.group.Decode(states[i]); err != nil {
-			return fmt.Errorf("loading entity %q of %s: %w", e.key, a.group.Name, err)
+		e.entity = *a.group.NewEntity()
+		if states[i] != nil {
+			if len(raw) == 0 {
+				return failure.New(failure.Corrupt, a.group.Name, "entity %q has a state in Redis, but partition %d has no position", e.key, a.partition).
+					WithHint("was the position deleted? Delete the group's other keys, too: it is rebuilt from the log")
+			}
+			if err := a.group.DecodeInto(&e.entity, states[i]); err != nil {
+				return fmt.Errorf("loading entity %q of %s: %w", e.key, a.group.Name, err)
+			}
 		}
 		a.cache.sized(e, int64(e.entity.Bytes()))
 	}
@@ -267,7 +269,7 @@ func (a *applier) add(it *item, e *cached) (features.Outcome, error) {
 	if a.rows != nil {
 		a.rowsDue(e, it.at)
 	}
-	outcome, err := a.group.Add(e.entity, it.row, it.at, a.group.Source.Sequence(a.group.roots[it.root].Source, it.origin.partition, it.origin.offset))
+	outcome, err := a.group.Add(&e.entity, it.row, it.at, a.group.Source.Sequence(a.group.roots[it.root].Source, it.origin.partition, it.origin.offset))
 	switch {
 	case err != nil:
 		return features.Filtered, a.reject(it, err)

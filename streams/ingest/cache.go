@@ -9,7 +9,7 @@ import (
 // cached is an entity of the partition, decoded. It is in the ring of its cache.
 type cached struct {
 	key    string
-	entity *features.Entity
+	entity features.Entity
 	bytes  int64 // that it took when it was last written
 	dirty  bool  // has events that no flush has taken
 	used   bool  // since trim looked at it

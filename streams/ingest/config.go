@@ -26,7 +26,7 @@ type Config struct {
 	VersionsEvery   time.Duration // between two looks at what other versions of a group there are
 	Grace           time.Duration // for which a version is kept after readers were moved to another
 	VerifyEvery     time.Duration // between two looks at whether Redis still has the position, when nothing is written
-	QueueRecords    int           // records fetched and not yet processed after which a partition is paused
+	QueueRecords    int           // records fetched and not yet processed, of all partitions, after which nothing is fetched
 	PollRecords     int           // records of one poll
 	OfflineEvery    time.Duration // between two commits of a partition's offline rows
 	OfflineRows     int           // rows after which they are committed before their time
@@ -53,7 +53,7 @@ func Default() Config {
 		MaxUnflushed:    200_000,
 		CacheBytes:      64 << 20,
 		QueueRecords:    16_384,
-		PollRecords:     20_000,
+		PollRecords:     8192,
 		OfflineEvery:    5 * time.Second,
 		OfflineRows:     65_536,
 		OfflineBytes:    2 << 20,

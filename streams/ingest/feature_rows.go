@@ -43,7 +43,7 @@ func (a *applier) rowsDue(e *cached, at int64) {
 			a.dueResults = append(a.dueResults, nil)
 		}
 		a.dueAt = append(a.dueAt, boundary)
-		a.dueResults[n] = a.group.ReadInto(&a.scratch, e.entity, boundary, a.dueResults[n][:0])
+		a.dueResults[n] = a.group.ReadInto(&a.scratch, &e.entity, boundary, a.dueResults[n][:0])
 	}
 }
 
@@ -59,7 +59,7 @@ func floorMod(a, b int64) int64 {
 func (a *applier) keepRows(it *item, e *cached) error {
 	if a.group.Offline.EveryEvent {
 		at := it.at + 1
-		a.results = a.group.ReadInto(&a.scratch, e.entity, at, a.results[:0])
+		a.results = a.group.ReadInto(&a.scratch, &e.entity, at, a.results[:0])
 		return a.keepRow(it, e, at, a.results)
 	}
 	for i, at := range a.dueAt {

@@ -164,7 +164,7 @@ func (a *fillWorker) apply(ctx context.Context, t *target, events []routed) erro
 		if c == nil {
 			continue
 		}
-		outcome, err := a.group.Add(c.entity, events[i].row, events[i].at, a.sequence(&events[i]))
+		outcome, err := a.group.Add(&c.entity, events[i].row, events[i].at, a.sequence(&events[i]))
 		if err != nil && !failure.Of(err).DeadLetter() {
 			return err
 		}
@@ -213,12 +213,11 @@ func (a *fillWorker) fetch(ctx context.Context, t *target, missing []*cached) er
 		}
 	}
 	for i, c := range missing {
+		c.entity = *a.group.NewEntity()
 		if states == nil || states[i] == nil {
-			c.entity = a.group.NewEntity()
 			continue
 		}
-		var err error
-		if c.entity, err = a.group.Decode(states[i]); err != nil {
+		if err := a.group.DecodeInto(&c.entity, states[i]); err != nil {
 			return fmt.Errorf("loading entity %q of %s: %w", c.key, a.group.Name, err)
 		}
 		t.cache.sized(c, int64(c.entity.Bytes()))

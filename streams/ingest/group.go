@@ -101,6 +101,7 @@ func (w *groupWorker) Run(ctx context.Context, in *streams.Input) error {
 				return err
 			}
 			records = records[n:]
+			in.Processed(n)
 		}
 	}
 }

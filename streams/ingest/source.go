@@ -184,6 +184,7 @@ func (w *sourceWorker) Run(ctx context.Context, in *streams.Input) error {
 				return err
 			}
 			records = records[n:]
+			in.Processed(n)
 			w.paced(idle)
 		}
 	}
