@@ -52,7 +52,11 @@ func (r *replay) entity(e *entity) error {
 		if err := p.advance(read.upTo); err != nil {
 			return err
 		}
-		r.results = r.served.group.ReadInto(&r.scratch, p.state(), read.at, r.results)
+		if read.own != nil {
+			r.results = r.served.group.ReadWith(&r.scratch, p.state(), *read.own, read.at, r.results)
+		} else {
+			r.results = r.served.group.ReadInto(&r.scratch, p.state(), read.at, r.results)
+		}
 		r.report.Reads++
 		for i := range read.values {
 			r.compare(e, read, &read.values[i])

@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
@@ -34,6 +35,7 @@ type read struct {
 	at         int64   // Unix milliseconds: windows are resolved as of it
 	upTo       []int64 // by source partition the offset after the last event applied
 	values     []value
+	own        *features.OwnEvent // the event that asked, where it was merged in
 }
 
 // value is one input of the prediction.
@@ -52,8 +54,10 @@ const (
 // lookup is a group as a model reads it: by which columns of its source, and into which inputs.
 type lookup struct {
 	group   *project.Group
-	columns []string       // of the model's source, one for each of the group's entity columns
-	outputs map[string]int // by input
+	columns []string          // of the model's source, one for each of the group's entity columns
+	outputs map[string]int    // by input
+	own     *project.OwnEvent // nil where the event that asked is not merged in
+	on      *project.Source   // whose events ask
 }
 
 func lookups(m *project.Model) []*lookup {
@@ -66,10 +70,12 @@ func lookups(m *project.Model) []*lookup {
 		for i, c := range in.Entity {
 			columns[i] = m.On.Schema.Columns[c].Name
 		}
-		at := slices.IndexFunc(list, func(l *lookup) bool { return l.group == in.Group && slices.Equal(l.columns, columns) })
+		at := slices.IndexFunc(list, func(l *lookup) bool {
+			return l.group == in.Group && slices.Equal(l.columns, columns) && (l.own != nil) == (in.Own != nil)
+		})
 		if at < 0 {
 			at = len(list)
-			list = append(list, &lookup{group: in.Group, columns: columns, outputs: map[string]int{}})
+			list = append(list, &lookup{group: in.Group, columns: columns, outputs: map[string]int{}, own: in.Own, on: m.On})
 		}
 		list[at].outputs[in.Name] = in.Output
 	}
@@ -151,16 +157,23 @@ func (c *collector) lookup(p *schemas.Prediction, l *lookup, inputs map[string]*
 		c.skipped.Merged++
 		return nil
 	}
-	at := slices.IndexFunc(p.Positions, func(at schemas.ReadPosition) bool { return at.Group == l.group.Name })
-	if at < 0 {
+	ofGroup := func(at schemas.ReadPosition) bool { return at.Group == l.group.Name }
+	if !slices.ContainsFunc(p.Positions, ofGroup) {
 		c.skipped.Unread++
 		return nil
 	}
-	if p.Positions[at].Version != l.group.Version {
+	at := slices.IndexFunc(p.Positions, func(at schemas.ReadPosition) bool { return ofGroup(at) && at.Version == l.version() })
+	if at < 0 {
 		c.skipped.OtherVersion++
 		return nil
 	}
 	r := &read{prediction: p.ID, at: p.At, upTo: upTo(l.group, &p.Positions[at])}
+	if l.own != nil {
+		if r.own, err = l.ownEvent(p, r.upTo); err != nil {
+			c.skipped.Unreadable++
+			return nil
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(l.outputs)) {
 		in := inputs[name]
 		switch {

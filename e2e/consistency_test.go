@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -24,8 +23,6 @@ import (
 	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/project"
-	"github.com/millrace/millrace/registry"
-	"github.com/millrace/millrace/registry/model"
 	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/streams"
 )
@@ -34,21 +31,7 @@ import (
 // Departures are scored from a time on.
 func (s *stand) promote(from time.Time) {
 	s.t.Helper()
-	l, err := model.NewLogistic(-1, []model.LogisticInput{{Name: "distance", Weight: 0.001, Scale: 1}})
-	must(s.t, err)
-	bundle, err := model.NewBundle([]model.SignatureInput{{Name: "distance"}}, l, [][]float64{{100}, {math.NaN()}})
-	must(s.t, err)
-	content, err := bundle.Encode()
-	must(s.t, err)
-	r, err := registry.Open(filepath.Join(s.data, "registry"))
-	must(s.t, err)
-	digest, err := r.Put(context.Background(), registry.Manifest{
-		Kind: registry.KindModel, Name: "late", MediaType: model.MediaBundle, Annotations: map[string]string{"data_until": from.Format(time.RFC3339)},
-	}, bytes.NewReader(content))
-	must(s.t, err)
-	_, err = r.AddVersion("late", digest)
-	must(s.t, err)
-	must(s.t, r.SetAlias(context.Background(), "late", registry.Champion, digest, "", ""))
+	s.promoteBy("late", "distance", from)
 }
 
 // awaitScored waits until so many predictions are on their topic.

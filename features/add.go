@@ -9,19 +9,8 @@ import (
 // that the group filters, that repeats another or that is too late leaves e as it was, and so does one that fails;
 // failures are of kind BadRecord.
 func (g *Group) Add(e *Entity, row schemas.Row, t, seq int64) (Outcome, error) {
-	if len(row) != g.columns {
-		return Filtered, g.wrongRow(row)
-	}
-	if t <= -maxTime || t >= maxTime {
-		return Filtered, failure.New(failure.BadRecord, g.Name, "event time %d ms is out of range", t)
-	}
-	if g.where != nil && !g.where.isTrue(row) {
-		return Filtered, nil
-	}
-	if len(g.texts) > 0 {
-		if err := g.checkTexts(row); err != nil {
-			return Filtered, err
-		}
+	if outcome, err := g.admit(row, t); err != nil || outcome != Applied {
+		return outcome, err
 	}
 	var name uint64
 	var named bool
@@ -42,6 +31,25 @@ func (g *Group) Add(e *Entity, row schemas.Row, t, seq int64) (Outcome, error) {
 		g.dedup.remember(e, name, t)
 	}
 	g.gather(e, l, i, row, t, seq)
+	return Applied, nil
+}
+
+// admit says of a row what can be said of it without a state.
+func (g *Group) admit(row schemas.Row, t int64) (Outcome, error) {
+	if len(row) != g.columns {
+		return Filtered, g.wrongRow(row)
+	}
+	if t <= -maxTime || t >= maxTime {
+		return Filtered, failure.New(failure.BadRecord, g.Name, "event time %d ms is out of range", t)
+	}
+	if g.where != nil && !g.where.isTrue(row) {
+		return Filtered, nil
+	}
+	if len(g.texts) > 0 {
+		if err := g.checkTexts(row); err != nil {
+			return Filtered, err
+		}
+	}
 	return Applied, nil
 }
 

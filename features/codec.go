@@ -331,28 +331,15 @@ func (d *decoder) names() error {
 	if g.dedup == nil {
 		return nil
 	}
-	var header [1]uint64
-	if err := d.block(header[:]); err != nil {
+	n, ages, hashes, err := d.namesOf(g)
+	if err != nil || n == 0 {
 		return err
 	}
-	n := header[0]
-	switch {
-	case n == 0:
-		return nil
-	case n > uint64(g.dedup.most) || d.at+1+8*int(n) > len(d.b)-stateChecksum:
-		return errTooShort
-	case d.b[d.at]>>4 != 8 || d.b[d.at]&15 > 8 || e.newest == noTime:
-		return errNames
-	}
-	age := column{at: d.at + 1, code: d.b[d.at] & 15}
-	hash := column{at: age.at + byteLength(age.code, int(n)), code: 8}
-	if d.at = hash.at + 8*int(n); d.at > len(d.b)-stateChecksum {
-		return errTooShort
-	}
+	d.at = hashes.at + byteLength(hashes.code, n)
 	e.seen = &seen{times: make([]int64, n), hashes: make([]uint64, n)}
-	hash.unpack(e.seen.hashes, 1, d.b, 0, int(n))
+	hashes.unpack(e.seen.hashes, 1, d.b, 0, n)
 	for i := range e.seen.times {
-		ago := age.load(d.b, i)
+		ago := ages.load(d.b, i)
 		if ago > uint64(g.dedup.within) || i > 0 && e.newest-int64(ago) < e.seen.times[i-1] {
 			return errNames
 		}

@@ -105,6 +105,9 @@ func (c column) sumWords(b []byte, from, until int) uint64 {
 	case 0:
 		return 0
 	case 1:
+		for ; at+8 <= end; at += 8 {
+			sum += sumBytes(binary.LittleEndian.Uint64(b[at : at+8]))
+		}
 		for _, w := range b[at:end] {
 			sum += uint64(w)
 		}
@@ -117,6 +120,12 @@ func (c column) sumWords(b []byte, from, until int) uint64 {
 		sum += loadLast(b[at:], n)
 	}
 	return sum << shift
+}
+
+// sumBytes is the sum of a word's eight bytes: of every two in a lane of 16 bits, then of the lanes.
+func sumBytes(w uint64) uint64 {
+	const low = 0x00ff00ff00ff00ff
+	return (w&low + w>>8&low) * 0x0001000100010001 >> 48
 }
 
 // addFloats adds the words from..until, which are floats, one after the other to a sum.
@@ -141,11 +150,13 @@ func (c column) greatest(b []byte, from, until int) uint64 {
 	if n == 0 {
 		return 0
 	}
-	var most uint64
+	var most, other uint64 // two that do not wait for each other
 	at, end := c.at+from*n, c.at+until*n
-	for ; at < end && at+8 <= len(b); at += n {
+	for ; at+n < end && at+n+8 <= len(b); at += 2 * n {
 		most = max(most, binary.LittleEndian.Uint64(b[at:at+8])&mask)
+		other = max(other, binary.LittleEndian.Uint64(b[at+n:at+n+8])&mask)
 	}
+	most = max(most, other)
 	for ; at < end; at += n {
 		most = max(most, loadLast(b[at:], n))
 	}

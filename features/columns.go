@@ -14,6 +14,10 @@ func (g *Group) Columns() []string {
 	for i := range g.inputs {
 		add(g.inputs[i].where)
 		add(g.inputs[i].value)
+		add(g.inputs[i].by)
+	}
+	if g.dedup != nil {
+		add(g.dedup.name)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)

@@ -550,6 +550,9 @@ func (c *compiler) setVersion(declared []declaredFeature) {
 	line("group", g.Name, g.Source, canonicalOf(g.where), g.Lateness.String(), g.Future.String(), g.TTL.String())
 	line(append([]string{"entity"}, g.Definition.Entity...)...)
 	line("read", g.Edge.String(), strconv.Itoa(g.exactMost))
+	if g.Materialize {
+		line("materialize")
+	}
 	if d := g.dedup; d != nil {
 		line("dedup", d.name.canonical, strconv.FormatInt(d.within, 10), strconv.Itoa(d.most))
 	}

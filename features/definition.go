@@ -49,6 +49,7 @@ type Definition struct {
 	Dedup        *DedupDefinition // nil applies every record
 	Lateness     time.Duration    // how far before an entity's newest event the declared tile widths still hold
 	Future       time.Duration    // guard against event times ahead of the clock, kept by the stage; 0 = none
+	Materialize  bool             // the stage writes the current values beside the state; a version of its own, so that every entity has them
 	TTL          time.Duration    // an entity without an event for longer is read as Expired; 0 = never
 	Features     []FeatureDefinition
 	Line         int // line in the project file, for messages

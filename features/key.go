@@ -1,11 +1,7 @@
 package features
 
 import (
-	"errors"
-	"fmt"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/schemas"
@@ -100,34 +96,11 @@ func (g *Group) checkKey(where, part string, kind failure.Kind) (string, error) 
 
 // canonicalText respells a value as schemas.Value.Text does.
 func canonicalText(text string, kind schemas.Kind) (string, error) {
-	var v schemas.Value
-	var err error
 	switch kind {
-	case schemas.Bool:
-		var b bool
-		b, err = strconv.ParseBool(text)
-		v = schemas.BoolValue(b)
-	case schemas.Int:
-		var i int64
-		i, err = strconv.ParseInt(text, 10, 64)
-		v = schemas.IntValue(i)
-	case schemas.Float:
-		var f float64
-		f, err = strconv.ParseFloat(text, 64)
-		v = schemas.FloatValue(f)
-	case schemas.Time:
-		var t time.Time
-		t, err = time.Parse(time.RFC3339Nano, text)
-		v = schemas.TimeValue(t.UnixMilli())
+	case schemas.Bool, schemas.Int, schemas.Float, schemas.Time:
+		v, err := schemas.ParseText(text, kind)
+		return v.Text(), err
 	default:
 		return text, nil
 	}
-	if err != nil {
-		var number *strconv.NumError
-		if errors.As(err, &number) {
-			err = number.Err
-		}
-		return "", fmt.Errorf("%q is no %s: %w", text, kind, err)
-	}
-	return v.Text(), nil
 }

@@ -15,9 +15,10 @@ type Scratch struct {
 	runs    []run     // of all windows, one after the other
 	ends    []int     // by window: where its runs end
 	limits  []int     // by level: tiles that the windows so far have not taken
-	stored  stored    // of ReadState
-	buffer  []uint64  // of ReadState: an accumulator's states, one after the other
-	spare   *Entity   // of ReadWith
+	view    View      // of ReadState
+	bytes   []byte    // of the stored state that is read
+	buffer  []uint64  // an accumulator's states, taken out of a stored state, one after the other
+	own     ownTile   // the request's own event, where it is merged in
 	levels  []stretch // what is read, and the remainder behind the last level
 	parts   []schemas.Value
 	// of the entity that is read
@@ -56,7 +57,7 @@ func (s *Scratch) prepare(g *Group) {
 	s.limits = make([]int, len(g.levels))
 	s.levels = make([]stretch, len(g.levels)+1)
 	s.parts = make([]schemas.Value, 2*len(g.ratios))
-	s.spare = nil
+	s.own.prepare(g)
 }
 
 // Read returns the value of every output as of time at (Unix milliseconds), in the order of Outputs, in out's memory
@@ -78,7 +79,7 @@ func (g *Group) ReadInto(s *Scratch, e *Entity, at int64, out []Result) []Result
 		return fill(g.room(out), NotFound)
 	}
 	s.of(e)
-	return s.read(at, g.room(out), nil)
+	return s.read(at, at, g.room(out), nil)
 }
 
 // of lays an entity ready to be read.
@@ -91,60 +92,6 @@ func (s *Scratch) of(e *Entity) {
 		s.levels[l] = stretch{count: n, rows: e.words[first*g.stride : (first+n)*g.stride],
 			growing: e.growing[first*g.growing : (first+n)*g.growing], arena: e.arena}
 		first += n
-	}
-}
-
-// ReadState is ReadInto of a stored state, read where it lies; it keeps no reference to it. newest is the entity's newest
-// event time, math.MinInt64 when it has none. It checks the checksum and what memory safety needs; errors are of kind
-// Corrupt.
-func (g *Group) ReadState(s *Scratch, state []byte, at int64, out []Result) (_ []Result, newest int64, err error) {
-	s.prepare(g)
-	b := &s.stored
-	if err := b.open(g, state); err != nil {
-		return out[:0], noTime, g.corrupt(err)
-	}
-	s.newest, s.oldest, s.exactFrom = b.newest, b.oldest, b.exactFrom
-	columns, growing := b.columns, b.growing
-	header := Entity{group: g, newest: b.newest}
-	for l := len(g.levels); l >= 0; l-- {
-		n := int(b.counts[l])
-		s.levels[l] = stretch{count: n}
-		if n > 0 {
-			s.levels[l] = stretch{count: n, columns: columns[:g.stride], times: header.timesOf(l), growing: growing[:n*g.growing], arena: b.arena}
-			columns, growing = columns[g.stride:], growing[n*g.growing:]
-		}
-	}
-	out = s.read(at, g.room(out), nil)
-	s.stored.b = nil
-	return out, s.newest, nil
-}
-
-// ReadWith is ReadInto as if the row, of event time at, had just been added as the newest of its time: windows end just
-// after it. A row that Add would not apply changes nothing but that end. The errors are Add's.
-func (g *Group) ReadWith(s *Scratch, e *Entity, row schemas.Row, at int64, out []Result) ([]Result, error) {
-	s.prepare(g)
-	if s.spare == nil {
-		s.spare = g.NewEntity()
-	}
-	s.spare.copyFrom(e)
-	if _, err := g.Add(s.spare, row, at, math.MaxInt64); err != nil {
-		return out[:0], err
-	}
-	return g.ReadInto(s, s.spare, at+1, out), nil
-}
-
-// copyFrom makes e, of the same group as from, equal to it. from may be nil.
-func (e *Entity) copyFrom(from *Entity) {
-	words, growing, arena, g := e.words[:0], e.growing[:0], e.arena[:0], e.group
-	if from == nil {
-		*e = *g.NewEntity()
-		return
-	}
-	*e = *from
-	e.words = append(words, from.words...)
-	e.growing, e.arena = append(growing, from.growing...), append(arena, from.arena...)
-	if from.seen != nil {
-		e.seen = &seen{times: append([]int64(nil), from.seen.times...), hashes: append([]uint64(nil), from.seen.hashes...)}
 	}
 }
 
@@ -163,11 +110,15 @@ func fill(out []Result, status Status) []Result {
 	return out
 }
 
-// read resolves all outputs of what prepare and the caller have laid ready, with what a sequence, which may be nil, has folded.
-func (s *Scratch) read(at int64, out []Result, folded *SequentialReader) []Result {
+// read resolves all outputs, as of a time, of what prepare and the caller have laid ready: of the events before cut, and of the
+// request's own where there is one. folded is what a sequence has folded already; it may be nil.
+func (s *Scratch) read(cut, at int64, out []Result, folded *SequentialReader) []Result {
 	g := s.group
-	at = min(max(at, -maxTime), maxTime)
-	newest := s.newestBefore(at)
+	cut, at = min(max(cut, -maxTime), maxTime), min(max(at, -maxTime), maxTime)
+	newest := s.newestBefore(cut)
+	if s.own.merged {
+		newest = max(newest, s.own.time)
+	}
 	switch {
 	case newest == noTime:
 		return fill(out, NotFound)
@@ -178,7 +129,10 @@ func (s *Scratch) read(at int64, out []Result, folded *SequentialReader) []Resul
 	if g.Edge == EdgeEvent {
 		edge = newest + 1
 	}
-	s.findRuns(at, edge)
+	s.findRuns(cut, edge)
+	if s.own.merged {
+		s.own.place(g, edge)
+	}
 	if folded != nil {
 		folded.advance()
 	}
@@ -207,14 +161,14 @@ func (s *Scratch) start(t *stretch, i int) int64 {
 	if t.columns == nil {
 		return int64(t.rows[i*s.group.stride+rowStart])
 	}
-	return t.times.base + t.times.width*int64(t.columns[rowStart].load(s.stored.b, i))
+	return t.times.base + t.times.width*int64(t.columns[rowStart].load(s.bytes, i))
 }
 
 func (s *Scratch) newestOf(t *stretch, i int) int64 {
 	if t.columns == nil {
 		return int64(t.rows[i*s.group.stride+rowNewest])
 	}
-	age := int64(t.columns[rowNewest].load(s.stored.b, i))
+	age := int64(t.columns[rowNewest].load(s.bytes, i))
 	if t.times.rest {
 		return t.times.base - age
 	}
@@ -274,34 +228,36 @@ func (s *Scratch) newestBefore(at int64) int64 {
 	return s.oldest
 }
 
-// findRuns finds for each window the tiles that it adds to the one before it. Tiles with an event at the time of reading
-// or later are no part of any window.
-func (s *Scratch) findRuns(at, edge int64) {
+// findRuns finds for each window the tiles that it adds to the one before it. Tiles with an event at the cut or later are no
+// part of any window.
+func (s *Scratch) findRuns(cut, edge int64) {
 	g := s.group
 	s.runs = s.runs[:0]
 	for w := range g.windows {
 		window := &g.windows[w]
 		if window.fresh {
-			s.limit(window, at, edge)
+			s.limit(window, cut, edge)
 		}
 		if window.lifetime {
-			s.runRest(at)
+			s.runRest(cut)
 		} else {
-			s.runBack(edge - window.reach() - floorMod(edge-window.reach(), window.width))
+			s.runBack(window.tail(edge))
 		}
 		s.ends[w] = len(s.runs)
 	}
 }
 
 // limit sets the limits to where a window ends.
-func (s *Scratch) limit(window *window, at, edge int64) {
-	head := edge - window.delay
-	head -= floorMod(head, window.width)
+func (s *Scratch) limit(window *window, cut, edge int64) {
+	var head int64
+	if window.delay > 0 {
+		head = window.head(edge)
+	}
 	for l := range s.limits {
 		t := &s.levels[l]
 		n := t.count
-		if n > 0 && s.newest >= at {
-			n = s.endBefore(t, at)
+		if n > 0 && s.newest >= cut {
+			n = s.endBefore(t, cut)
 		}
 		if n > 0 && window.delay > 0 {
 			n = s.firstFrom(t, n, head)
@@ -331,7 +287,7 @@ func (s *Scratch) runBack(tail int64) {
 }
 
 // runRest takes all tiles, and the remainder where it may be seen.
-func (s *Scratch) runRest(at int64) {
+func (s *Scratch) runRest(cut int64) {
 	for l, until := range s.limits {
 		if until > 0 {
 			s.runs = append(s.runs, run{l, 0, until})
@@ -339,7 +295,7 @@ func (s *Scratch) runRest(at int64) {
 		}
 	}
 	l := len(s.limits)
-	if rest := &s.levels[l]; rest.count > 0 && s.newestOf(rest, 0) < at {
+	if rest := &s.levels[l]; rest.count > 0 && s.newestOf(rest, 0) < cut {
 		s.runs = append(s.runs, run{l, 0, 1})
 	}
 }
@@ -355,6 +311,9 @@ func (s *Scratch) fold(a *accumulator, w int, folded *SequentialReader) {
 		if a.fixed == nil {
 			s.folders[a.slot].reset()
 		}
+	}
+	if s.own.merged && s.own.joins[w] {
+		s.foldOwn(a)
 	}
 	for _, r := range s.runs[first:s.ends[w]] {
 		if folded != nil && a.fixed != nil && r.level < len(s.group.levels) {
@@ -384,7 +343,7 @@ func (s *Scratch) foldTiles(a *accumulator, t *stretch, from, until int) {
 // foldColumns folds words that lie in columns: of the commonest states where they lie, of the others after putting each
 // state's words together.
 func (s *Scratch) foldColumns(a *accumulator, columns []column, from, until int) {
-	b := s.stored.b
+	b := s.bytes
 	switch a.op {
 	case opCount:
 		s.state[0] += columns[0].sumWords(b, from, until)

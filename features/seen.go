@@ -59,6 +59,17 @@ func (d *dedup) repeats(e *Entity, hash uint64) bool {
 	return e.seen != nil && slices.Contains(e.seen.hashes, hash)
 }
 
+// appliedAt is the event time that a name was applied with; false when it was not, or is forgotten. s may be nil.
+func (s *seen) appliedAt(name uint64) (int64, bool) {
+	if s == nil {
+		return 0, false
+	}
+	if i := slices.Index(s.hashes, name); i >= 0 {
+		return s.times[i], true
+	}
+	return 0, false
+}
+
 // remember keeps a name that was applied, and forgets what is too old or too much.
 func (d *dedup) remember(e *Entity, hash uint64, t int64) {
 	from := e.newest - d.within

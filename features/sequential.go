@@ -76,7 +76,7 @@ func (s *SequentialReader) Read(at int64, out []Result) []Result {
 	s.last = at
 	s.scratch.prepare(g)
 	s.scratch.of(e)
-	return s.scratch.read(at, g.room(out), s)
+	return s.scratch.read(at, at, g.room(out), s)
 }
 
 // advance brings the queues to the windows that were found.

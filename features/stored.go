@@ -183,3 +183,41 @@ func (s *stored) columnsOf(g *Group, level int) []column {
 	}
 	return s.columns[at : at+g.stride]
 }
+
+// namesOf finds what a group with dedup remembers, behind the tiles: of n records how much older than the newest event each is, and the
+// hash of its name.
+func (s *stored) namesOf(g *Group) (n int, ages, hashes column, err error) {
+	var header [1]uint64
+	if err := s.block(header[:]); err != nil {
+		return 0, ages, hashes, err
+	}
+	at, end := s.at, len(s.b)-stateChecksum
+	switch {
+	case header[0] == 0:
+		return 0, ages, hashes, nil
+	case header[0] > uint64(g.dedup.most) || at+1+8*int(header[0]) > end:
+		return 0, ages, hashes, errTooShort
+	case s.b[at]>>4 != 8 || s.b[at]&15 > 8 || s.newest == noTime:
+		return 0, ages, hashes, errNames
+	}
+	n = int(header[0])
+	ages = column{at: at + 1, code: s.b[at] & 15}
+	hashes = column{at: ages.at + byteLength(ages.code, n), code: 8}
+	if hashes.at+byteLength(hashes.code, n) > end {
+		return 0, ages, hashes, errTooShort
+	}
+	return n, ages, hashes, nil
+}
+
+// appliedAt looks among the names where they lie.
+func (s *stored) appliedAt(g *Group, name uint64) (int64, bool) {
+	behind := s.at
+	n, ages, hashes, err := s.namesOf(g)
+	s.at = behind
+	for i := 0; err == nil && i < n; i++ {
+		if hashes.load(s.b, i) == name {
+			return s.newest - int64(ages.load(s.b, i)), true
+		}
+	}
+	return 0, false
+}

@@ -141,3 +141,24 @@ func (w *window) same(other window) bool {
 
 // reach is how far back the window goes.
 func (w *window) reach() int64 { return w.length + w.delay }
+
+// tail is where the window begins, read at an edge: aligned down to a tile.
+func (w *window) tail(edge int64) int64 {
+	t := edge - w.length - w.delay
+	return t - floorMod(t, w.width)
+}
+
+// head is where a window with a delay ends, aligned down to a tile. One without ends at the edge.
+func (w *window) head(edge int64) int64 {
+	t := edge - w.delay
+	return t - floorMod(t, w.width)
+}
+
+// holds reports whether an event of a time lies in the window, read at an edge.
+func (w *window) holds(time, edge int64) bool {
+	head := edge
+	if w.delay > 0 {
+		head = w.head(edge)
+	}
+	return time < head && (w.lifetime || time >= w.tail(edge))
+}

@@ -269,6 +269,12 @@ func checkWindows(t *testing.T, g *Group, e *Entity, s *Scratch, seen []event, n
 	if err != nil || known != e.Newest() || !slices.Equal(stored, results) {
 		t.Fatalf("at %d the stored state reads as %v, want %v (%v)", at, stored, results, err)
 	}
+	checkResults(t, g, results, seen, newest, at)
+}
+
+// checkResults holds what was read at a time to the raw events.
+func checkResults(t *testing.T, g *Group, results []Result, seen []event, newest, at int64) {
+	t.Helper()
 	for i, o := range g.Outputs {
 		edge := at
 		if g.Edge == EdgeEvent {
@@ -365,45 +371,6 @@ func TestExactWindowsThatOverflowSaySo(t *testing.T) {
 	}
 	if statuses[Overflow] < 100 || statuses[Present] < 100 {
 		t.Errorf("statuses are %v: the test shows nothing", statuses)
-	}
-}
-
-// An event of the request counts where it is read with, and is not kept.
-func TestReadingWithARequestsOwnRow(t *testing.T) {
-	g := compiled(t, Definition{Windows: []string{"1h"}, Where: "!cancelled", Features: []FeatureDefinition{
-		{Name: "n", Aggregate: "count()"}, {Name: "last", Aggregate: "last(delay)"}, {Name: "places", Aggregate: "distinct(destination)"}, {Name: "top", Aggregate: "top_k(destination, 2)"},
-	}})
-	e := filled(t, g, 20)
-	before, at := e.AppendBinary(nil), e.Newest()
-	var s Scratch
-	alone := g.Read(e, at+1, nil)
-	for _, want := range []struct {
-		row  schemas.Row
-		more float64
-		last float64
-	}{{row(at, 77, "new place"), 1, 77}, {func() schemas.Row { r := row(at, 78, "x"); r[cancelled] = schemas.BoolValue(true); return r }(), 0, math.NaN()}} {
-		results, err := g.ReadWith(&s, e, want.row, at, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		n, _ := alone[0].Value.Float()
-		wantNumber(t, g, results, "n_1h", n+want.more, 0)
-		if !math.IsNaN(want.last) {
-			wantNumber(t, g, results, "last_1h", want.last, 0)
-		} else if !slices.Equal(results, alone) {
-			t.Errorf("a row that the group filters gives %v, want %v", results, alone)
-		}
-	}
-	if !bytes.Equal(before, e.AppendBinary(nil)) || !slices.Equal(g.Read(e, at+1, nil), alone) {
-		t.Error("reading with a row has changed the entity")
-	}
-	results, err := g.ReadWith(&s, nil, row(at, 5, "y"), at, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantNumber(t, g, results, "n_1h", 1, 0)
-	if _, err := g.ReadWith(&s, e, nil, at, nil); err == nil {
-		t.Error("a row without columns is taken")
 	}
 }
 

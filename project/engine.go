@@ -41,7 +41,7 @@ func newEngine(ctx context.Context, dir string, load LoadTables) (*engine, error
 	}
 	e := &engine{project: p, tables: p.NewTables(), decoders: map[*Source]schemas.Decoder{}, entities: map[*Group]map[string]*features.Entity{}, newest: map[*Source]int64{}}
 	for _, s := range p.Sources {
-		if s.Merged() {
+		if s.Merged() || s.Chained() {
 			continue
 		}
 		if e.decoders[s], err = schemas.NewDecoder(s.Schema, schemas.JSON, nil); err != nil {
@@ -66,8 +66,8 @@ func (e *engine) Apply(ctx context.Context, source string, record []byte) error 
 		e.records++ // as a script counts them
 		return e.tables.Put(ctx, e.project, source, record)
 	}
-	if s.Merged() {
-		return s.NoEvents()
+	if err := s.NoEvents(); err != nil {
+		return err
 	}
 	e.records++
 	row, err := e.decoders[s].Decode(ctx, record, nil)
@@ -78,8 +78,13 @@ func (e *engine) Apply(ctx context.Context, source string, record []byte) error 
 	if now := e.now(s); s.Future > 0 && now != 0 && at > now+s.Future.Milliseconds() {
 		return e.dead(schemas.ClassFuture, failure.New(failure.BadRecord, s.Time, "is more than %s ahead of the clock", s.Future))
 	}
-	e.newest[s] = max(e.newest[s], at)
 	e.tables.Enrich(s, row, at, nil)
+	return e.event(s, row, at)
+}
+
+// event folds an event into every group of its source.
+func (e *engine) event(s *Source, row schemas.Row, at int64) error {
+	e.newest[s] = max(e.newest[s], at)
 	for _, g := range e.project.Groups {
 		if err := e.add(g, s, row, at); err != nil {
 			return err
@@ -88,8 +93,15 @@ func (e *engine) Apply(ctx context.Context, source string, record []byte) error 
 	return nil
 }
 
-// NoEvents says that only the parts of a merged source have events.
+// NoEvents says that a source has no events that somebody could produce; nil where it has.
 func (s *Source) NoEvents() error {
+	if s.Chained() {
+		return failure.New(failure.BadProject, s.Name, "is what feature group %s gives out: its events cannot be given", s.Of.Name).
+			WithHint("give events of %s", s.Of.Source.Name)
+	}
+	if !s.Merged() {
+		return nil
+	}
 	return failure.New(failure.BadProject, s.Name, "is merged of others, and has no events of its own").
 		WithHint("name one of %s", strings.Join(s.partNames(), ", "))
 }
@@ -123,6 +135,19 @@ func (e *engine) add(g *Group, s *Source, event schemas.Row, at int64) error {
 	}
 	if outcome == features.TooLate {
 		return e.dead(schemas.ClassLate, failure.New(failure.BadRecord, g.Name, "the event is older than everything kept of %q", key))
+	}
+	if outcome == features.Applied {
+		return e.give(g, entity, row, at)
+	}
+	return nil
+}
+
+// give folds what a group gives out for an event into the groups that read it.
+func (e *engine) give(g *Group, entity *features.Entity, event schemas.Row, at int64) error {
+	for _, s := range e.project.GivenBy(g) {
+		if err := e.event(s, s.Given(event, at, g.Read(entity, GivenAt(at), nil), nil), at); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ const (
 func (l *loader) group(e entry) *Group {
 	before := len(l.faults)
 	o := l.object(e.value, "feature group "+e.key, "source", "entity", "where", "windows", "lateness", "ttl", "features", "offline", "flush",
-		"error", "exact", "exact_events", "edge", "dedup")
+		"error", "exact", "exact_events", "edge", "dedup", "materialize")
 	o.value.line, o.value.col = e.line, e.col
 	source := l.sourceNamed(o.get("source"), o.what, o.text("source"))
 	d := features.Definition{
@@ -34,6 +34,7 @@ func (l *loader) group(e entry) *Group {
 
 		Tiles:       l.tiles(o),
 		Exact:       o.flag("exact"),
+		Materialize: o.flag("materialize"),
 		ExactEvents: int(o.integer("exact_events", features.DefaultExactEvents, 1, features.MaxExactEvents)),
 		Dedup:       l.dedup(o),
 	}

@@ -1,6 +1,7 @@
 package project
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/millrace/millrace/schemas"
@@ -90,7 +91,7 @@ func (l *loader) plainInput(m *Model, item value) bool {
 }
 
 // groupInput adds one or all outputs of a group. by maps its entity columns to columns of the model's source, which otherwise have
-// the same names.
+// the same names, and says whether the event that asks is included.
 func (l *loader) groupInput(m *Model, item, by value) bool {
 	name, output, _ := strings.Cut(item.text, ".")
 	if l.badGroups[name] {
@@ -109,10 +110,14 @@ func (l *loader) groupInput(m *Model, item, by value) bool {
 	if !ok {
 		return false
 	}
+	own, ok := l.ownEvent(m, g, item, by, entity)
+	if !ok {
+		return false
+	}
 	if output == "*" {
 		for i, out := range g.Outputs {
 			if out.Kind.Numeric() {
-				m.Inputs = append(m.Inputs, Input{Name: name + "." + out.Name, Group: g, Output: i, Entity: entity, Column: -1, Line: item.line, col: item.col})
+				m.Inputs = append(m.Inputs, Input{Name: name + "." + out.Name, Group: g, Output: i, Entity: entity, Own: own, Column: -1, Line: item.line, col: item.col})
 			}
 		}
 		return true
@@ -130,13 +135,13 @@ func (l *loader) groupInput(m *Model, item, by value) bool {
 		l.faultAt(item, "", "model %s: %s is %s, but an input is a number", m.Name, item.text, kind)
 		return false
 	}
-	m.Inputs = append(m.Inputs, Input{Name: item.text, Group: g, Output: i, Entity: entity, Column: -1, Line: item.line, col: item.col})
+	m.Inputs = append(m.Inputs, Input{Name: item.text, Group: g, Output: i, Entity: entity, Own: own, Column: -1, Line: item.line, col: item.col})
 	return true
 }
 
 // entityOf finds the columns of the model's source that name the group's entity.
 func (l *loader) entityOf(m *Model, g *Group, item, by value) (columns []int, ok bool) {
-	o := l.object(by, "model "+m.Name+": input "+item.text, g.Entity...)
+	o := l.object(by, "model "+m.Name+": input "+item.text, append(slices.Clone(g.Entity), includeRequest)...)
 	ok = true
 	for _, entity := range g.Entity {
 		at, name := item, entity

@@ -38,6 +38,10 @@ func (l *loader) topicSource(at value, what, name string) *Source {
 		l.faultAt(at, "name one of "+strings.Join(s.partNames(), ", "), "%s: %s is merged of others and has no topic of its own", what, name)
 		return nil
 	}
+	if s != nil && s.Chained() {
+		l.faultAt(at, "", "%s: %s is what feature group %s gives out: its events ask for no score and label nothing", what, name, s.Of.Name)
+		return nil
+	}
 	return s
 }
 

@@ -130,12 +130,20 @@ func (d *differ) newSource(name string, s SourceState) {
 		d.add(ChangeCreate, "source", name, "merged of others")
 		return
 	}
+	if s.Of != "" {
+		d.add(ChangeCreate, "source", name, "what group "+s.Of+" gives out from now on, on topic "+s.Topic)
+		return
+	}
 	d.add(ChangeCreate, "source", name, "from topic "+s.Topic)
 }
 
 func (d *differ) source(p *Project, name string, a, b SourceState) {
 	if (a.Topic == "") != (b.Topic == "") {
 		d.breaking(ChangeUpdate, "source", name, "is merged of others now, or was before", "it is another source: give it another name")
+		return
+	}
+	if a.Of != b.Of {
+		d.breaking(ChangeUpdate, "source", name, "is given out by another group now, or by none", "it is another source: give it another name")
 		return
 	}
 	if a.Topic != b.Topic {
@@ -215,6 +223,7 @@ func (d *differ) rekeyed(g GroupState) string {
 func (d *differ) group(name string, a, b GroupState) {
 	if a.Version != b.Version {
 		d.add(ChangeRebuild, "group", name, fmt.Sprintf("version %s, was %s: its state is computed again from the log", b.Version, a.Version))
+		d.given(name)
 	}
 	if !slices.Equal(a.Entity, b.Entity) {
 		d.breaking(ChangeUpdate, "group", name, fmt.Sprintf("entity %s, was %s", strings.Join(b.Entity, ","), strings.Join(a.Entity, ",")), "readers ask by another key: give the group another name")
@@ -229,8 +238,23 @@ func (d *differ) group(name string, a, b GroupState) {
 	if a.Offline != b.Offline {
 		d.add(ChangeUpdate, "group", name, fmt.Sprintf("offline rows %s, were %s", b.Offline, a.Offline))
 	}
+	switch {
+	case b.Materialized && !a.Materialized:
+		d.add(ChangeUpdate, "group", name, "its values are written as Redis hashes, too")
+	case a.Materialized && !b.Materialized:
+		d.breaking(ChangeUpdate, "group", name, "its values are no longer written as Redis hashes", "who reads them would find nothing: move them first")
+	}
 	if a.Flush != b.Flush {
 		d.add(ChangeUpdate, "group", name, fmt.Sprintf("flushed after %s, was %s", b.Flush, a.Flush))
+	}
+}
+
+// given refuses to change a group whose values are events.
+func (d *differ) given(group string) {
+	for _, source := range slices.Sorted(maps.Keys(d.now.Sources)) {
+		if s := d.now.Sources[source]; s.Of == group && d.before.Sources[source].Of == group {
+			d.breaking(ChangeUpdate, "source", source, "its events would mean something else than those before", "the stream role refuses it: give the group and the source other names")
+		}
 	}
 }
 

@@ -109,6 +109,8 @@ func TestPlanOfChanges(t *testing.T) {
 				"update model late: inputs with delays.n_1h by destination, delays.n_7d by destination, delays.delay_1h by destination, delays.delay_7d by destination without delays.n_1h by origin, delays.n_7d by origin, delays.delay_1h by origin, delays.delay_7d by origin: a new model is trained; until it is promoted, the old one can answer only from inputs that are still there\n"},
 		{"offline and flush", all("    entity: origin\n", "    entity: origin\n    offline: every_event\n    flush: 1s\n"),
 			"update group delays: offline rows every event, were every 1h\nupdate group delays: flushed after 1s, was 10ms\n"},
+		{"materialized", all("    entity: origin\n", "    entity: origin\n    materialize: true\n"),
+			"rebuild group delays: version NEW, was OLD: its state is computed again from the log\nupdate group delays: its values are written as Redis hashes, too\n"},
 		{"partitions of a source", all("    key: flight_id\n", "    key: flight_id\n    partitions: 16\n"),
 			"update topic arrivals: 16 partitions, were 8; one that exists is taken as it is\nupdate topic delays.keyed: 16 partitions, were 8 BREAKING\n"},
 		{"format", all("    key: flight_id\n", "    key: flight_id\n    format: json\n"), "update source arrivals: format json, was avro BREAKING\n"},

@@ -41,8 +41,11 @@ type Source struct {
 	Enrichments []Enrichment
 	Derived     []Derived
 	Parts       []*Part              // of a source that is merged of others and has no topic, key and files of its own; else nil
+	Of          *Group               // of a source that is what this group gives out; else nil
 	Where       *features.Expression // what is not an event of the source: groups, models and labels pass it over; nil takes every record
 	OfflineBy   string               // how the files of its events are laid out: OfflineByDay or OfflineByMonth
+	ofColumns   []int                // of a chained source: columns of its group's source
+	ofOutputs   []int                // and outputs of the group
 	Line        int
 	col         int
 }
@@ -120,11 +123,12 @@ func (m *Model) Groups() []*Group {
 
 // Input is one input of a model: a group's output, a column of the source it is on, or an expression over that source; exactly one.
 type Input struct {
-	Name   string // "<group>.<output>", the column's name, or the name given to the expression
-	Group  *Group // nil when it is not a group's output
-	Output int    // index in Group.Outputs; -1 without Group
-	Entity []int  // for each of Group's entity columns the index in On.Schema of the column it is read by; nil without Group
-	Column int    // index in On.Schema; -1 when it is not a column
+	Name   string    // "<group>.<output>", the column's name, or the name given to the expression
+	Group  *Group    // nil when it is not a group's output
+	Output int       // index in Group.Outputs; -1 without Group
+	Entity []int     // for each of Group's entity columns the index in On.Schema of the column it is read by; nil without Group
+	Own    *OwnEvent // how the event that asks is merged into what is read of Group; nil where it is not
+	Column int       // index in On.Schema; -1 when it is not a column
 	Expr   *features.Expression
 
 	Required bool // without it the answer is the fallback's

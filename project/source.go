@@ -13,6 +13,9 @@ func (l *loader) source(e entry) *Source {
 	if (object{l: l, value: e.value}).has("merge") {
 		return l.merge(e)
 	}
+	if (object{l: l, value: e.value}).has("of") {
+		return l.chained(e)
+	}
 	o := l.object(e.value, "source "+e.key, "topic", "schema", "format", "key", "time", "partitioner", "lateness", "future", "partitions", "offline", "derive", "where", "enrich")
 	o.value.line, o.value.col = e.line, e.col
 	s := &Source{
@@ -25,8 +28,7 @@ func (l *loader) source(e entry) *Source {
 		Future:      o.duration("future", 0, 0),
 		Partitions:  int32(o.integer("partitions", int64(l.project.Partitions), 1, MaxPartitions)),
 	}
-	kept := l.object(o.get("offline"), o.what+": offline", "by")
-	s.OfflineBy = kept.choice("by", OfflineByDay, OfflineByMonth)
+	s.OfflineBy = l.offlineBy(o)
 	if !topicPattern.MatchString(s.Topic) {
 		l.faultAt(o.get("topic"), "", "%s: a topic has letters, digits, '.', '_' and '-' only, at most 200, not %q", o.what, s.Topic)
 	}
@@ -41,6 +43,11 @@ func (l *loader) source(e entry) *Source {
 		l.ownColumns(o, s)
 	}
 	return s
+}
+
+// offlineBy is how the files of a source's events are laid out.
+func (l *loader) offlineBy(source object) string {
+	return l.object(source.get("offline"), source.what+": offline", "by").choice("by", OfflineByDay, OfflineByMonth)
 }
 
 // schema reads and parses an Avro schema. Its own faults are in its own file.

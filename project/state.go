@@ -36,6 +36,7 @@ type SourceState struct {
 	Future      string `json:"future"`
 	Schema      string `json:"schema"` // the .avsc
 
+	Of      string            `json:"of,omitempty"`      // the group that gives it out
 	Merged  map[string]string `json:"merged,omitempty"`  // column to what each part gives for it
 	Joined  map[string]string `json:"joined,omitempty"`  // column to what it is looked up in, and by what
 	Derived map[string]string `json:"derived,omitempty"` // column to expression
@@ -51,6 +52,8 @@ type GroupState struct {
 	Outputs map[string]string `json:"outputs"` // name to kind
 	Offline string            `json:"offline"`
 	Flush   string            `json:"flush"`
+
+	Materialized bool `json:"materialized,omitempty"`
 }
 
 // ModelState is an applied model.
@@ -66,7 +69,7 @@ func (p *Project) State() State {
 	s := State{Project: p.Name, Topics: map[string]TopicState{}, Sources: map[string]SourceState{}, Groups: map[string]GroupState{}, Models: map[string]ModelState{}}
 	users := map[string]bool{}
 	for _, source := range p.Sources {
-		users[source.Topic] = true
+		users[source.Topic] = !source.Chained()
 		s.Sources[source.Name] = SourceState{
 			Topic: source.Topic, Format: string(source.Format), Key: source.Key, Time: source.Time, Partitioner: source.Partitioner,
 			Lateness: duration.Format(source.Lateness), Future: duration.Format(source.Future), Schema: source.Schema.Avsc(),
@@ -75,6 +78,11 @@ func (p *Project) State() State {
 		if source.Merged() {
 			state := s.Sources[source.Name]
 			state.Schema, state.Merged = "", source.merged()
+			s.Sources[source.Name] = state
+		}
+		if source.Chained() {
+			state := s.Sources[source.Name]
+			state.Of = source.Of.Name
 			s.Sources[source.Name] = state
 		}
 	}
@@ -107,7 +115,7 @@ func (g *Group) state() GroupState {
 	}
 	return GroupState{
 		Version: g.Version, Source: g.Source.Name, Topic: g.KeyedTopic, Entity: g.Entity, Outputs: outputs,
-		Offline: offline, Flush: duration.Format(g.Flush),
+		Offline: offline, Flush: duration.Format(g.Flush), Materialized: g.Materialize,
 	}
 }
 
@@ -146,7 +154,11 @@ func (m *Model) describe(in Input) string {
 	for _, c := range in.Entity {
 		columns = append(columns, m.On.Schema.Columns[c].Name)
 	}
-	return in.Name + " by " + strings.Join(columns, ",")
+	by := in.Name + " by " + strings.Join(columns, ",")
+	if in.Own != nil {
+		by += " with the request's event"
+	}
+	return by
 }
 
 func (s *Source) derivedColumns() map[string]string {

@@ -37,6 +37,14 @@ func (p *Project) Topology() []schemas.Topic {
 		if s.Merged() {
 			continue
 		}
+		if s.Chained() {
+			topics = append(topics, schemas.Topic{
+				Name: s.Topic, Purpose: "source " + s.Name + ": what group " + s.Of.Name + " gives out", Partitions: s.Partitions, Retention: p.retention(KeyedRetention),
+				Key: "entity of " + s.Of.Name, Value: "its columns as " + string(s.Format),
+				Producers: []string{schemas.RoleStream}, Consumers: []string{schemas.RoleStream},
+			})
+			continue
+		}
 		topics = append(topics, schemas.Topic{
 			Name: s.Topic, Purpose: "source " + s.Name, Partitions: s.Partitions, Key: s.Key, Value: s.SchemaFile + " as " + string(s.Format),
 			Producers: []string{schemas.RoleClients}, Consumers: p.readers(s),
@@ -55,7 +63,10 @@ func (p *Project) Topology() []schemas.Topic {
 			continue
 		}
 		purpose, value := "records of source "+g.Source.Name, g.Source.SchemaFile+" as "+string(g.Source.Format)
-		if g.Source.Merged() {
+		switch {
+		case g.Source.Chained():
+			value = "its columns as " + string(g.Source.Format)
+		case g.Source.Merged():
 			purpose, value = "records of sources "+strings.Join(g.Source.partNames(), ", "), "as on their topics"
 		}
 		topics = append(topics, schemas.Topic{

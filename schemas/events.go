@@ -53,7 +53,7 @@ type PredictionInput struct {
 // it, so that it can be computed again from them.
 type ReadPosition struct {
 	Group     string `json:"group"`
-	Version   string `json:"version"` // of the group's definition
+	Version   string `json:"version"` // of the group's definition; with project.RequestMark behind it where the event that asked was merged in
 	Partition int32  `json:"partition"`
 	Next      int64  `json:"next"`   // offset of the next record to apply
 	Newest    int64  `json:"newest"` // newest event time applied

@@ -47,8 +47,9 @@ func statusOf(s features.Status) inputStatus {
 
 // question is one row to be scored, as of a time.
 type question struct {
-	row schemas.Row
-	at  int64 // Unix milliseconds, noTime when it is yet to be chosen
+	row    schemas.Row
+	at     int64   // Unix milliseconds, noTime when it is yet to be chosen
+	record *record // that it is; nil for a request over HTTP
 }
 
 const noTime = math.MinInt64
@@ -66,8 +67,8 @@ type filled struct {
 const noEntity = -1
 
 // filler fills the rows of one batch: prepare names the entities, somebody reads them (read, or fail when it could not be done), fill
-// writes a row's inputs. Each entity is read and decoded once, and its windows resolved once for each time asked about. Its memory is
-// kept from batch to batch; it belongs to one goroutine.
+// writes a row's inputs. Each entity is read and opened once, and its windows resolved, from the state as it came, once for each time
+// asked about. Its memory is kept from batch to batch; it belongs to one goroutine.
 type filler struct {
 	plan    *plan
 	refs    []online.Ref
@@ -77,25 +78,27 @@ type filler struct {
 	rows     int
 	rowRefs  []int // by row and plan group
 	index    map[online.Ref]int
-	entities []decoded // by ref
+	entities []opened // by ref
 	reads    map[readKey]int
 	results  []features.Result
-	scratch  []features.Scratch   // by plan group
-	key      []map[string]string  // by plan group
-	spare    [][]*features.Entity // by plan group: decoded for earlier batches, their memory to be used again
+	own      schemas.Row         // of a row's own event
+	merged   []features.Result   // of the last read with one
+	scratch  []features.Scratch  // by plan group
+	key      []map[string]string // by plan group
+	spare    []*features.View    // of earlier batches, their memory to be used again
 	sources  map[place][]schemas.SourcePosition
 }
 
-type decoded struct {
-	entity *features.Entity // nil when not found
-	group  int              // of the plan
-	state  decodedState
+// opened is an entity's state where it lies.
+type opened struct {
+	view  *features.View // nil without a state
+	state openedState
 }
 
-type decodedState uint8
+type openedState uint8
 
 const (
-	undecoded decodedState = iota
+	unopened openedState = iota
 	readable
 	corrupt
 )
@@ -108,7 +111,7 @@ type readKey struct {
 func newFiller(p *plan) *filler {
 	f := &filler{
 		plan: p, index: map[online.Ref]int{}, reads: map[readKey]int{}, sources: map[place][]schemas.SourcePosition{},
-		scratch: make([]features.Scratch, len(p.groups)), key: make([]map[string]string, len(p.groups)), spare: make([][]*features.Entity, len(p.groups)),
+		scratch: make([]features.Scratch, len(p.groups)), key: make([]map[string]string, len(p.groups)),
 	}
 	for i := range p.groups {
 		f.key[i] = map[string]string{}
@@ -120,8 +123,9 @@ func newFiller(p *plan) *filler {
 // column concerned, and is read about nobody.
 func (f *filler) prepare(questions []question, fault func(row int, column string, err error)) {
 	for i := range f.entities {
-		if d := &f.entities[i]; d.entity != nil {
-			f.spare[d.group] = append(f.spare[d.group], d.entity)
+		if v := f.entities[i].view; v != nil {
+			v.Close()
+			f.spare = append(f.spare, v)
 		}
 	}
 	clear(f.index)
@@ -138,7 +142,7 @@ func (f *filler) prepare(questions []question, fault func(row int, column string
 			f.rowRefs = append(f.rowRefs, ref)
 		}
 	}
-	f.entities = append(f.entities[:0], make([]decoded, len(f.refs))...)
+	f.entities = append(f.entities[:0], make([]opened, len(f.refs))...)
 }
 
 func (f *filler) refOf(g int, row schemas.Row) (int, error) {
@@ -187,7 +191,7 @@ func (f *filler) fill(row int, q question, out *filled) {
 	out.eventTime = append(out.eventTime[:0], make([]int64, len(p.groups))...)
 	out.positions, out.unread = make([]schemas.ReadPosition, 0, len(p.groups)), "" // the prediction keeps them
 	for g := range p.groups {
-		f.fillGroup(g, f.rowRefs[row*len(p.groups)+g], q.at, out)
+		f.fillGroup(g, f.rowRefs[row*len(p.groups)+g], q, out)
 	}
 	for i, in := range p.inputs {
 		if in.group < 0 {
@@ -196,7 +200,7 @@ func (f *filler) fill(row int, q question, out *filled) {
 	}
 }
 
-func (f *filler) fillGroup(g, ref int, at int64, out *filled) {
+func (f *filler) fillGroup(g, ref int, q question, out *filled) {
 	planned := &f.plan.groups[g]
 	if ref == noEntity {
 		out.mark(planned.inputs, notFound)
@@ -210,18 +214,23 @@ func (f *filler) fillGroup(g, ref int, at int64, out *filled) {
 	e := &f.entries[ref]
 	out.positions = append(out.positions, f.position(g, e))
 	d := &f.entities[ref]
-	if d.state == undecoded {
-		f.decode(g, d, e.State)
+	if d.state == unopened {
+		f.open(planned.group.Group, d, e.State)
 	}
 	if d.state == corrupt {
 		out.mark(planned.inputs, unavailable)
 		out.unread = reasonCorrupt
 		return
 	}
-	if d.entity != nil {
-		out.eventTime[g] = d.entity.Newest()
+	if d.view != nil {
+		out.eventTime[g] = d.view.Newest()
 	}
-	results := f.resolve(g, ref, at)
+	var results []features.Result
+	if planned.own != nil {
+		results = f.resolveWith(g, ref, q)
+	} else {
+		results = f.resolve(g, ref, q.at)
+	}
 	for i, o := range planned.outputs {
 		r := &results[o]
 		out.set(planned.inputs[i], r.Value)
@@ -231,20 +240,17 @@ func (f *filler) fillGroup(g, ref int, at int64, out *filled) {
 	}
 }
 
-func (f *filler) decode(g int, d *decoded, state []byte) {
+func (f *filler) open(g *features.Group, d *opened, state []byte) {
 	d.state = readable
 	if state == nil {
 		return
 	}
-	group, spare := f.plan.groups[g].group.Group, &f.spare[g]
-	var e *features.Entity
-	if n := len(*spare); n > 0 {
-		e, *spare = (*spare)[n-1], (*spare)[:n-1]
+	if n := len(f.spare); n > 0 {
+		d.view, f.spare = f.spare[n-1], f.spare[:n-1]
 	} else {
-		e = group.NewEntity()
+		d.view = &features.View{}
 	}
-	d.entity, d.group = e, g
-	if group.DecodeInto(e, state) != nil {
+	if g.Open(d.view, state) != nil {
 		d.state = corrupt
 	}
 }
@@ -257,7 +263,7 @@ func (f *filler) resolve(g, ref int, at int64) []features.Result {
 		start = len(f.results)
 		f.reads[readKey{ref, at}] = start
 		f.results = slices.Grow(f.results, planned.declared)[:start+planned.declared]
-		planned.group.ReadInto(&f.scratch[g], f.entities[ref].entity, at, f.results[start:start:start+planned.declared])
+		planned.group.ReadView(&f.scratch[g], f.entities[ref].view, at, f.results[start:start:start+planned.declared])
 	}
 	return f.results[start : start+planned.declared]
 }

@@ -182,11 +182,11 @@ func (s *Stage) entity(r *http.Request) (*project.Group, int, map[string]string,
 }
 
 func (s *Stage) entityView(g *project.Group, e *online.Entry, at int64) (entityView, error) {
-	var state *features.Entity
+	var state *features.View
 	v := entityView{Group: g.Name, Version: g.Version, Position: positionView{Partition: e.Partition, Next: e.Position.Next, Newest: known(e.Position.Newest)}}
 	if e.State != nil {
-		var err error
-		if state, err = g.Decode(e.State); err != nil {
+		state = &features.View{}
+		if err := g.Open(state, e.State); err != nil {
 			return v, err
 		}
 		v.Newest = known(state.Newest())
@@ -195,7 +195,7 @@ func (s *Stage) entityView(g *project.Group, e *online.Entry, at int64) (entityV
 		at, _ = s.now(e.Position.Newest)
 	}
 	v.At = formatTime(at)
-	for i, r := range g.Read(state, at, nil) {
+	for i, r := range g.ReadView(&features.Scratch{}, state, at, nil) {
 		o := g.Outputs[i]
 		f := featureView{Name: o.Name, Value: r.Value.Any(), Status: statusOf(r.Status).String(), Window: "lifetime", TailErrorMs: o.TailError.Milliseconds()}
 		if o.Window > 0 {

@@ -15,13 +15,14 @@ import (
 // outputs go where, which columns and expressions fill the rest. It is made from the project alone; models of several versions, with
 // other inputs in another order, share it and pick their rows out of it (scorer.order).
 type plan struct {
-	model   *project.Model
-	inputs  []plannedInput // as the project lists them
-	groups  []plannedGroup // each once by the columns that name its entity
-	joinKey int            // column that labels are joined by; -1 without
-	time    int            // column of the event time; -1 without
-	catalog *catalog       // where the groups are read; nil: under plannedGroup.reader
-	fillers sync.Pool      // of *filler
+	model     *project.Model
+	inputs    []plannedInput // as the project lists them
+	groups    []plannedGroup // each once by the columns that name its entity and by whether the event that asks is merged in
+	joinKey   int            // column that labels are joined by; -1 without
+	time      int            // column of the event time; -1 without
+	ownEvents bool           // some group has the event that asks merged in
+	catalog   *catalog       // where the groups are read; nil: under plannedGroup.reader
+	fillers   sync.Pool      // of *filler
 }
 
 // number is what a group is read under at this time.
@@ -46,11 +47,12 @@ type plannedInput struct {
 
 type plannedGroup struct {
 	group    *project.Group
-	reader   int   // the fetcher's number of the group
-	entity   []int // columns of the row, one for each of the group's entity columns
-	outputs  []int // of the group
-	inputs   []int // where each of outputs goes
-	declared int   // all outputs of the group
+	reader   int               // the fetcher's number of the group
+	entity   []int             // columns of the row, one for each of the group's entity columns
+	outputs  []int             // of the group
+	inputs   []int             // where each of outputs goes
+	declared int               // all outputs of the group
+	own      *project.OwnEvent // nil where the event that asks is not merged in
 }
 
 // compilePlan makes the plan of a model. versions are the groups, by name, that another definition is to be read of than the project's.
@@ -69,16 +71,26 @@ func compilePlan(m *project.Model, groups []*project.Group, versions map[string]
 				planned.column, kind = noColumn, in.Group.Outputs[in.Output].Kind
 				break
 			}
+			own := in.Own
+			if own != nil && group != in.Group {
+				var err error
+				if own, err = m.OwnEvent(group, in.Entity); err != nil {
+					planned.column, kind = noColumn, in.Group.Outputs[in.Output].Kind
+					break
+				}
+			}
 			number := slices.Index(groups, in.Group)
-			n := slices.IndexFunc(p.groups, func(g plannedGroup) bool { return g.reader == number && slices.Equal(g.entity, in.Entity) })
+			n := slices.IndexFunc(p.groups, func(g plannedGroup) bool {
+				return g.reader == number && slices.Equal(g.entity, in.Entity) && (g.own != nil) == (own != nil)
+			})
 			if n < 0 {
 				n = len(p.groups)
-				p.groups = append(p.groups, plannedGroup{group: group, reader: number, entity: in.Entity, declared: len(group.Outputs)})
+				p.groups = append(p.groups, plannedGroup{group: group, reader: number, entity: in.Entity, declared: len(group.Outputs), own: own})
 			}
+			p.ownEvents = p.ownEvents || own != nil
 			g := &p.groups[n]
 			g.outputs, g.inputs = append(g.outputs, output), append(g.inputs, i)
-			o := group.Outputs[output]
-			planned.group, kind, planned.source = n, o.Kind, group.Name+"@"+group.Version+"/"+o.Name
+			planned.group, kind, planned.source = n, group.Outputs[output].Kind, group.Meaning(output, own != nil)
 		case in.Expr != nil:
 			kind, planned.source = in.Expr.Kind(), in.Expr.Meaning()
 		default:

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/millrace/millrace/features/online"
+	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -24,8 +25,12 @@ func (f *filler) position(g int, e *online.Entry) schemas.ReadPosition {
 		sources = sourcePositions(e.Position.Sources)
 		f.sources[at] = sources
 	}
+	version := group.Version
+	if f.plan.groups[g].own != nil {
+		version += project.RequestMark
+	}
 	return schemas.ReadPosition{
-		Group: group.Name, Version: group.Version, Partition: e.Partition, Next: e.Position.Next, Newest: e.Position.Newest, Sources: sources,
+		Group: group.Name, Version: version, Partition: e.Partition, Next: e.Position.Next, Newest: e.Position.Newest, Sources: sources,
 	}
 }
 

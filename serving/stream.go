@@ -333,7 +333,11 @@ func (s *streamScorer) decode(ctx context.Context, fetches kgo.Fetches, start ti
 		if !s.event {
 			at = start.UnixMilli()
 		}
-		records, questions = append(records, r), append(questions, question{row: row, at: at})
+		q := question{row: row, at: at}
+		if s.d.plan.ownEvents {
+			q.record = recordOf(row, s.d.plan.time, r.Partition, r.Offset, at)
+		}
+		records, questions = append(records, r), append(questions, q)
 	})
 	return records, questions, failed
 }

@@ -117,7 +117,8 @@ func (b *builder) lay(s *spine) *Dataset {
 	return d
 }
 
-// lookups groups the inputs by feature group and entity columns, in the order of their first input.
+// lookups groups the inputs by feature group, entity columns and whether the row's own event is included, in the order of their first
+// input.
 func (b *builder) lookups(rows int) []Lookup {
 	var found []Lookup
 	index := map[string]int{}
@@ -125,7 +126,7 @@ func (b *builder) lookups(rows int) []Lookup {
 		if in.Group == nil {
 			continue
 		}
-		id := fmt.Sprint(in.Group.Name, in.Entity)
+		id := fmt.Sprint(in.Group.Name, in.Entity, in.Own != nil)
 		at, ok := index[id]
 		if !ok {
 			at = len(found)

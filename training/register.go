@@ -220,8 +220,7 @@ func signature(m *project.Model) []model.SignatureInput {
 		s := model.SignatureInput{Name: in.Name, Required: in.Required}
 		switch {
 		case in.Group != nil:
-			o := in.Group.Outputs[in.Output]
-			s.Source, s.Kind = in.Group.Name+"@"+in.Group.Version+"/"+o.Name, o.Kind.String()
+			s.Source, s.Kind = in.Group.Meaning(in.Output, in.Own != nil), in.Group.Outputs[in.Output].Kind.String()
 		case in.Expr != nil:
 			s.Source, s.Kind = in.Expr.Meaning(), in.Expr.Kind().String()
 		default:

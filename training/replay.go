@@ -12,7 +12,7 @@ func (b *builder) replay(ctx context.Context, d *Dataset, rows []*spineRow) erro
 	if len(rows) == 0 || len(d.Lookups) == 0 {
 		return nil
 	}
-	sources, lookups, err := b.joined(d)
+	sources, lookups, err := b.joined(d, rows)
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func (b *builder) replay(ctx context.Context, d *Dataset, rows []*spineRow) erro
 }
 
 // joined is the sources and lookups of the dataset as the join takes them.
-func (b *builder) joined(d *Dataset) ([]pit.Source, []pit.Lookup, error) {
+func (b *builder) joined(d *Dataset, rows []*spineRow) ([]pit.Source, []pit.Lookup, error) {
 	var sources []pit.Source
 	index := map[*project.Source]int{}
 	for i, s := range groupSources(b.model) {
@@ -73,6 +73,9 @@ func (b *builder) joined(d *Dataset) ([]pit.Source, []pit.Lookup, error) {
 	for _, l := range d.Lookups {
 		first := b.model.Inputs[l.Inputs[0]]
 		lookup := pit.Lookup{Group: first.Group.Group, Source: index[first.Group.Source]}
+		if first.Own != nil {
+			lookup.Own = ownEvents(b.model, first, rows)
+		}
 		for _, i := range l.Inputs {
 			lookup.Outputs = append(lookup.Outputs, b.model.Inputs[i].Output)
 		}

@@ -107,8 +107,9 @@ type spineRow struct {
 	hash   uint64
 	key    string
 	label  label
-	values []float64 // of the inputs in spine.own
-	entity []string  // key of the entity of each lookup; empty when the row names none
+	values []float64   // of the inputs in spine.own
+	entity []string    // key of the entity of each lookup; empty when the row names none
+	event  schemas.Row // what the inputs with the row's own event are made of: ownColumns; nil without any
 }
 
 // spine is the labelled rows of the model's source, sorted.
@@ -167,6 +168,9 @@ func (b *builder) rowReader(s *spine) (read func(schemas.Row, *spineRow) error, 
 		switch {
 		case in.Group != nil:
 			columns = append(columns, entityColumns(b.model, in)...)
+			if in.Own != nil {
+				columns = append(columns, in.Own.Columns()...)
+			}
 			continue
 		case in.Expr != nil:
 			columns = append(columns, in.Expr.Columns()...)
@@ -176,6 +180,7 @@ func (b *builder) rowReader(s *spine) (read func(schemas.Row, *spineRow) error, 
 		s.own = append(s.own, i)
 	}
 	keys := b.entityKeys()
+	own := ownColumns(b.model)
 	return func(row schemas.Row, r *spineRow) error {
 		r.values = make([]float64, len(s.own))
 		for k, i := range s.own {
@@ -189,6 +194,7 @@ func (b *builder) rowReader(s *spine) (read func(schemas.Row, *spineRow) error, 
 		for k, key := range keys {
 			r.entity[k] = strings.Clone(key(row))
 		}
+		r.event = keepColumns(row, own)
 		return nil
 	}, columns
 }

@@ -4,7 +4,8 @@
 //	peers run     runs the program on a workload's project and prints "first <epoch ms>" at the first event that is applied
 //	peers export  reads every entity by the path that serving reads by, as of its newest event, and writes the hashes that are checked
 //
-// Both take what to work on from the environment: BOOTSTRAP, TOPIC, WORKLOAD, GROUP, REDIS_ADDR, RUN_DIR; MILLRACE is the program.
+// Both take what to work on from the environment: BOOTSTRAP, TOPIC, WORKLOAD, GROUP, REDIS_ADDR, RUN_DIR; MILLRACE is the program. With
+// MATERIALIZE set, the group is materialized.
 package main
 
 import (
@@ -72,6 +73,9 @@ func prepare() (string, error) {
 			name := regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(os.Getenv("GROUP")), "_")
 			text = regexp.MustCompile(`(?m)^project: .*$`).ReplaceAll(text, []byte("project: "+name))
 			text = regexp.MustCompile(`(?m)^    topic: .*$`).ReplaceAll(text, []byte("    topic: "+os.Getenv("TOPIC")))
+			if os.Getenv("MATERIALIZE") != "" {
+				text = regexp.MustCompile(`(?m)^    entity: .*$`).ReplaceAll(text, []byte("$0\n    materialize: true"))
+			}
 		}
 		if err := os.WriteFile(filepath.Join(to, f.Name()), text, 0o644); err != nil {
 			return "", err

@@ -21,6 +21,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/millrace/millrace/consistency"
+	"github.com/millrace/millrace/enrich"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/registry"
 	"github.com/millrace/millrace/streams"
@@ -64,6 +65,10 @@ func registered(t *testing.T) []metric {
 		if _, err := rt.stage(role); err != nil {
 			t.Fatalf("%s: %v", role, err)
 		}
+	}
+	// The example looks nothing up: a project with tables has their loader's metrics, too.
+	if err := notes.Register(&enrich.Loader{}); err != nil {
+		t.Fatal(err)
 	}
 	return notes.metrics
 }

@@ -139,6 +139,7 @@ type offlineView struct {
 type featureUser struct {
 	Model    string         `json:"model"`
 	Inputs   []string       `json:"inputs"`
+	Own      []string       `json:"include_request,omitempty"` // those of the inputs that the event that asks is merged into
 	Champion *trainedOn     `json:"champion"`
 	Made     []registry.Ref `json:"made_of"` // of the champion
 }
@@ -219,7 +220,10 @@ func users(p *project.Project, g *project.Group, outputs []features.Output, r *r
 			o := g.Outputs[in.Output]
 			if slices.ContainsFunc(outputs, func(x features.Output) bool { return x.Name == o.Name }) {
 				u.Inputs = append(u.Inputs, in.Name)
-				sources[in.Name] = g.Name + "@" + g.Version + "/" + o.Name
+				if in.Own != nil {
+					u.Own = append(u.Own, in.Name)
+				}
+				sources[in.Name] = g.Meaning(in.Output, in.Own != nil)
 			}
 		}
 		if len(u.Inputs) == 0 {
@@ -284,6 +288,9 @@ func (e *explanation) print(out io.Writer) error {
 	fmt.Fprintf(w, "\t%s: the events\n", e.Offline.Events)
 	for _, m := range e.Models {
 		fmt.Fprintf(w, "model\t%s as %s\n", m.Model, strings.Join(m.Inputs, ", "))
+		if len(m.Own) > 0 {
+			fmt.Fprintf(w, "\twith the event that asks merged in: %s\n", strings.Join(m.Own, ", "))
+		}
 		if m.Champion == nil {
 			fmt.Fprintln(w, "\thas no champion")
 			continue

@@ -125,6 +125,7 @@ type inspection struct {
 
 type redisView struct {
 	Key   string  `json:"key"`
+	Hash  string  `json:"hash,omitempty"` // key of the values, of a materialized group
 	Bytes int     `json:"bytes"`
 	TTL   *string `json:"ttl"` // null: it does not expire
 }
@@ -166,6 +167,9 @@ func inspect(g *project.Group, entity []string, i *online.Inspection, at int64) 
 	}
 	for k, column := range g.Entity {
 		v.Entity[column] = entity[k]
+	}
+	if g.Materialize {
+		v.Redis.Hash = i.HashKey
 	}
 	if i.TTL > 0 {
 		text := i.TTL.Round(time.Second).String()
@@ -242,6 +246,9 @@ func (v *inspection) print(out io.Writer, every bool) error {
 	fmt.Fprintf(w, "newest event\t%s\n", orDash(v.Newest))
 	fmt.Fprintf(w, "read as of\t%s\n", v.At)
 	fmt.Fprintf(w, "Redis key\t%q\n", v.Redis.Key)
+	if v.Redis.Hash != "" {
+		fmt.Fprintf(w, "Redis hash\t%q\n", v.Redis.Hash)
+	}
 	fmt.Fprintf(w, "state\t%d bytes, %d tiles, %s\n", v.Redis.Bytes, len(v.Tiles), expires)
 	fmt.Fprintf(w, "position\tpartition %d of %d of %s: all before offset %d, newest event %s\n",
 		v.Position.Partition, v.Position.Partitions, v.Position.Topic, v.Position.Next, orDash(v.Position.Newest))

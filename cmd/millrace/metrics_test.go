@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -52,6 +54,31 @@ func TestMetricsAreDocumented(t *testing.T) {
 		if !strings.Contains(want, line) {
 			t.Errorf("%s has the line %s, of which nothing is registered", metricsFile, line)
 		}
+	}
+}
+
+// TestEveryMetricOfTheCodeIsRegistered finds the metrics that the code names whole and that no role of the example registers: they would be in no
+// table.
+func TestEveryMetricOfTheCodeIsRegistered(t *testing.T) {
+	known := map[string]bool{}
+	for _, m := range registered(t) {
+		known[m.name] = true
+	}
+	name, found := regexp.MustCompile(`(?:Name: |prometheus\.NewDesc\()"(millrace_[a-z0-9_]+)"`), 0
+	err := filepath.WalkDir("../..", func(path string, e fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range name.FindAllStringSubmatch(string(text), -1) {
+			if found++; !known[m[1]] {
+				t.Errorf("%s has %s, which no role registers here: let registered do it", path, m[1])
+			}
+		}
+		return err
+	})
+	if err != nil || found < 10 {
+		t.Errorf("%d metrics found in the code, %v", found, err)
 	}
 }
 

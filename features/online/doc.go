@@ -5,6 +5,7 @@
 //
 //	mr:{<project>.<group>@<version>/<partition>}:p           the position, as Position.AppendBinary writes it
 //	mr:{<project>.<group>@<version>/<partition>}:e:<entity>  one entity's state, as features.Entity.AppendBinary writes it
+//	mr:{<project>.<group>@<version>/<partition>}:h:<entity>  one entity's values as of its last flush, a hash (of a materialized group)
 //	mr:{<project>.<group>@<version>/<partition>}:o           rows that are due offline and not yet in a file (opaque here)
 //	mr:{<project>.<group>}:active                            the version that readers read
 //	mr:{<project>.<group>}:versions                          all versions: definition, partition count, partitioner; the target
@@ -12,7 +13,7 @@
 //	mr:{<project>.<group>}:filler:<version>                  who fills the version from its history
 //
 // Writing. Writer.Write runs one script that compares the stored position with the one the writer last saw, byte for byte, and only
-// then writes the states, the rows and the new position. Redis runs a script as a whole, so state and position cannot part: a
+// then writes the states, the hashes of a materialized group, the rows and the new position. Redis runs a script as a whole, so state and position cannot part: a
 // replay, a second owner, or a failover that lost the last writes ends in a Conflict, and the loser loads the position again.
 // There is nothing to lock and nothing to clean up.
 //

@@ -16,6 +16,7 @@ import (
 type Inspection struct {
 	Version     Version
 	Key         string // of the state in Redis
+	HashKey     string // of the values, where the group is materialized
 	PositionKey string
 	Partition   int32
 	Position    Position         // of the partition when the state was read
@@ -41,7 +42,7 @@ func Inspect(ctx context.Context, client redis.UniversalClient, project string, 
 	partition := entries[0].Partition
 	s := slot(Owner(project, g.Name, v.ID), partition)
 	i := &Inspection{
-		Version: v, Key: entityKey(s, key), PositionKey: positionKey(s), Partition: partition, Position: entries[0].Position, State: entries[0].State,
+		Version: v, Key: entityKey(s, key), HashKey: hashKey(s, key), PositionKey: positionKey(s), Partition: partition, Position: entries[0].Position, State: entries[0].State,
 	}
 	positions, err := reader.Positions(ctx, 0)
 	if err != nil {

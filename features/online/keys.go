@@ -13,11 +13,17 @@ func slot(owner string, partition int32) string {
 func positionKey(slot string) string       { return slot + "p" }
 func rowsKey(slot string) string           { return slot + "o" }
 func entityKey(slot, entity string) string { return slot + "e:" + entity }
+func hashKey(slot, entity string) string   { return slot + "h:" + entity }
 
 // KeyPatterns are the keys of a group's states and positions with <partition> and <entity> for what differs.
 func KeyPatterns(project, group, version string) (state, position string) {
 	s := "mr:{" + Owner(project, group, version) + "/<partition>}:"
 	return entityKey(s, "<entity>"), positionKey(s)
+}
+
+// HashKey is the key of an entity's hash in a version of a materialized group.
+func HashKey(project, group, version string, partition int32, entity string) string {
+	return hashKey(slot(Owner(project, group, version), partition), entity)
 }
 
 // The keys of a group whatever its version lie in one slot, so that one script can look at all of them.

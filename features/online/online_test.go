@@ -21,7 +21,8 @@ import (
 	"github.com/millrace/millrace/internal/failure"
 )
 
-// connect gives the Redis of the environment variable MILLRACE_TEST_REDIS, or an embedded one.
+// connect gives the Redis of the environment variable MILLRACE_TEST_REDIS, a cluster where MILLRACE_TEST_REDIS_CLUSTER is set, or an
+// embedded one.
 func connect(t *testing.T) redis.UniversalClient {
 	t.Helper()
 	addr := os.Getenv("MILLRACE_TEST_REDIS")
@@ -33,7 +34,7 @@ func connect(t *testing.T) redis.UniversalClient {
 		t.Cleanup(func() { e.Close() })
 		addr = e.Addr()
 	}
-	client, err := online.Open(t.Context(), online.Config{Addrs: []string{addr}})
+	client, err := online.Open(t.Context(), online.Config{Addrs: []string{addr}, Cluster: os.Getenv("MILLRACE_TEST_REDIS_CLUSTER") != ""})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,28 +11,70 @@ import (
 
 // writeScript is the one place where features are written.
 //
-//	KEYS  position, rows, entities…
-//	ARGV  expected position, next position, expiry in ms (0 = none), rows mode ("", "append", "replace"), rows, states…
+//	KEYS  position, rows, n entities, their n hashes (of a materialized group)
+//	ARGV  expected position, next position, expiry in ms (0 = none), rows mode ("", "append", "replace"), rows, n,
+//	      names of the hashes' fields (packed; empty = none), n states, values of the fields of n hashes (packed)
 //
 // It answers 1 when it wrote, and 0 when the position is another; nothing is written then. That the position is already the next one is no
 // excuse: it may be another's write, from which a state was loaded in between, and this writer's states would count events twice.
-// States go in slices because Lua's unpack is bounded by its C stack (8000) and miniredis' by its registry.
+// States and fields go in slices because Lua's unpack is bounded by its C stack (8000) and miniredis' by its registry.
 const writeScript = `
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
-local ttl = tonumber(ARGV[3])
+local ttl, n = tonumber(ARGV[3]), tonumber(ARGV[6])
 if ttl > 0 then
-  for i = 3, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 3], 'PX', ttl) end
+  for i = 1, n do redis.call('SET', KEYS[i + 2], ARGV[i + 7], 'PX', ttl) end
 else
   local slice = {}
-  for i = 3, #KEYS do
-    slice[#slice + 1] = KEYS[i]
-    slice[#slice + 1] = ARGV[i + 3]
+  for i = 1, n do
+    slice[#slice + 1] = KEYS[i + 2]
+    slice[#slice + 1] = ARGV[i + 7]
     if #slice >= 1000 then
       redis.call('MSET', unpack(slice))
       slice = {}
     end
   end
   if #slice > 0 then redis.call('MSET', unpack(slice)) end
+end
+if ARGV[7] ~= '' then
+  local byte, sub = string.byte, string.sub
+  local function length(packed, at)
+    local size = byte(packed, at)
+    if size ~= 254 then return size, at + 1 end
+    local a, b, c, d = byte(packed, at + 1, at + 4)
+    return ((a * 256 + b) * 256 + c) * 256 + d, at + 5
+  end
+  local names, at = {}, 1
+  while at <= #ARGV[7] do
+    local size, from = length(ARGV[7], at)
+    names[#names + 1] = sub(ARGV[7], from, from + size - 1)
+    at = from + size
+  end
+  for i = 1, n do
+    local key, packed, set, gone, from = KEYS[n + i + 2], ARGV[n + i + 7], {}, {}, 1
+    local sets = 0
+    for field = 1, #names do
+      local size = byte(packed, from)
+      if size == 255 then
+        gone[#gone + 1] = names[field]
+        from = from + 1
+      else
+        size, from = length(packed, from)
+        set[sets + 1], set[sets + 2] = names[field], sub(packed, from, from + size - 1)
+        sets, from = sets + 2, from + size
+      end
+      if sets >= 1000 then
+        redis.call('HSET', key, unpack(set))
+        set, sets = {}, 0
+      end
+      if #gone >= 1000 then
+        redis.call('HDEL', key, unpack(gone))
+        gone = {}
+      end
+    end
+    if sets > 0 then redis.call('HSET', key, unpack(set)) end
+    if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
+    if ttl > 0 then redis.call('PEXPIRE', key, ttl) end
+  end
 end
 if ARGV[4] == 'append' then
   redis.call('APPEND', KEYS[2], ARGV[5])
@@ -77,6 +119,8 @@ type Batch struct {
 	TTL      time.Duration
 	Rows     []byte // rows due offline, opaque here
 	RowsMode RowsMode
+	Fields   []byte   // of a materialized group: what Fields gives; empty writes no hashes
+	Values   [][]byte // one per key, as AppendValues makes them; nil without Fields
 }
 
 // Loaded is what a partition's new owner starts from.
@@ -138,21 +182,26 @@ func (w *Writer) Commit(ctx context.Context, partition int32, expectedRaw []byte
 
 // Write is Commit with rows.
 func (w *Writer) Write(ctx context.Context, partition int32, b Batch) (newRaw []byte, err error) {
-	if len(b.Keys) != len(b.States) {
-		return nil, failure.New(failure.Internal, w.owner, "%d keys with %d states", len(b.Keys), len(b.States))
+	if n := len(b.Keys); n != len(b.States) || len(b.Fields) > 0 && n != len(b.Values) {
+		return nil, failure.New(failure.Internal, w.owner, "%d keys with %d states and %d hashes", n, len(b.States), len(b.Values))
 	}
 	s := slot(w.owner, partition)
 	newRaw = b.Next.AppendBinary(nil)
-	keys := make([]string, 2, 2+len(b.Keys))
+	keys := make([]string, 2, 2+len(b.Keys)+len(b.Values))
 	keys[0], keys[1] = positionKey(s), rowsKey(s)
 	for _, k := range b.Keys {
 		keys = append(keys, entityKey(s, k))
 	}
-	args := make([]any, 5, 5+len(b.States))
+	args := make([]any, 7, 7+len(b.States)+len(b.Values))
 	args[0], args[1], args[2] = b.Expected, newRaw, b.TTL.Milliseconds()
-	args[3], args[4] = rowsModes[b.RowsMode], b.Rows
+	args[3], args[4], args[5], args[6] = rowsModes[b.RowsMode], b.Rows, len(b.Keys), b.Fields
 	for _, state := range b.States {
 		args = append(args, state)
+	}
+	if len(b.Fields) > 0 {
+		for i, k := range b.Keys {
+			keys, args = append(keys, hashKey(s, k)), append(args, b.Values[i])
+		}
 	}
 	wrote, err := w.script.Run(ctx, w.client, keys, args...).Int()
 	if err != nil {

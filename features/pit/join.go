@@ -10,6 +10,7 @@ import (
 
 	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/schemas"
 )
 
 // Join fills the rows and hands them out block by block, in the order of time. A block is used again when sink has
@@ -270,6 +271,8 @@ type worker struct {
 	readers []features.SequentialReader // by group
 	results []features.Result
 	buffer  []byte
+	scratch features.Scratch // for entities without a state
+	own     schemas.Row
 }
 
 // entity folds an entity's events in and reads its rows, in the order of time. A row is read before the events that became
@@ -296,6 +299,7 @@ func (w *worker) entity(j *join, number int, g *groupJoin, s *slice, b *Block, i
 		r, k := int(row-1)/lookups, int(row-1)%lookups
 		lookup := g.lookups[k]
 		at, c := s.times[r], &b.lookups[lookup]
+		own := j.spine.lookups[lookup].Own
 		for ; event != 0 && events.known[event-1] < at; event = g.nextEvent[event] {
 			if err := w.add(g, reader, events, event); err != nil {
 				return err
@@ -303,6 +307,10 @@ func (w *worker) entity(j *join, number int, g *groupJoin, s *slice, b *Block, i
 			last = -1
 		}
 		switch {
+		case own != nil && w.readOwn(g, reader, h.state, own, s.rows[r], at):
+			c.set(r, j.spine.lookups[lookup].Outputs, w.results, newestOf(h.state))
+			last = -1
+			continue
 		case h.state == nil:
 			c.absent(r)
 			continue
@@ -324,6 +332,28 @@ func (w *worker) entity(j *join, number int, g *groupJoin, s *slice, b *Block, i
 		h.bytes = int64(h.state.Bytes())
 	}
 	return nil
+}
+
+// readOwn reads an entity, of which there may be no state, with the row's own event. It is false where the row has none that the source takes.
+func (w *worker) readOwn(g *groupJoin, reader *features.SequentialReader, state *features.Entity, own func(int64, schemas.Row) (schemas.Row, bool), row, at int64) bool {
+	var takes bool
+	if w.own, takes = own(row, w.own); !takes {
+		return false
+	}
+	event := features.OwnEvent{Row: w.own, Time: at}
+	if state == nil {
+		w.results = g.group.ReadWith(&w.scratch, nil, event, at, w.results)
+	} else {
+		w.results = reader.ReadWith(event, at, w.results)
+	}
+	return true
+}
+
+func newestOf(state *features.Entity) int64 {
+	if state == nil {
+		return Never
+	}
+	return state.Newest()
 }
 
 // add folds one event in. An event that ingest would send to the dead letters teaches the entity nothing here either.

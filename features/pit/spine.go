@@ -7,6 +7,7 @@ import (
 
 	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/schemas"
 )
 
 // Lookup is a feature group read by one choice of the spine's columns.
@@ -14,6 +15,10 @@ type Lookup struct {
 	Group   *features.Group
 	Source  int   // index of the group's events among the sources of Join
 	Outputs []int // indices in Group.Outputs of the values wanted, in the order wanted
+	// Own, where it is set, makes of a row, by its number, its own event of the group's source, in the memory of into: it is merged into what
+	// is read for the row, at the row's time (features.Group.ReadWith). False says that the source takes no such event. Goroutines call it
+	// at the same time.
+	Own func(row int64, into schemas.Row) (schemas.Row, bool)
 }
 
 // Spine is the rows to be filled. It is for one goroutine: Add every row, then Join once, then Close.

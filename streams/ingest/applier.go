@@ -69,6 +69,9 @@ type applier struct {
 	dueResults [][]features.Result // and the values as of each
 	row        schemas.Row
 	scratch    features.Scratch
+
+	materializer materializer
+	outbox       outbox
 }
 
 // newApplier makes the applier of a partition. Landings of its flights come to landed.
@@ -104,6 +107,7 @@ func (a *applier) start(ctx context.Context, committed int64) error {
 	a.cache = newCache(&a.Stage.cached)
 	a.dirty, a.missing, a.letters, a.unflushed = a.dirty[:0], a.missing[:0], nil, 0
 	a.flight, a.due, a.spare = nil, false, nil
+	a.outbox.start(len(a.group.gives))
 	a.dueRows, a.rowsInFile, a.stalled = nil, false, false
 	a.taken, a.done, a.polled = a.next, a.next, time.Time{}
 	a.progress.next.Store(a.next)
@@ -175,6 +179,9 @@ func (a *applier) apply(ctx context.Context, items []item, next int64) error {
 			}
 			if outcome == features.Applied {
 				applied++
+				if err := a.give(ctx, &items[i], e); err != nil {
+					return err
+				}
 			}
 		}
 	}

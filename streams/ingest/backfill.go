@@ -31,6 +31,10 @@ func (s *Stage) Backfill(ctx context.Context, name string, from time.Time, progr
 		return online.Version{}, failure.New(failure.NotFound, name, "the project has no such feature group")
 	}
 	g := s.groups[i]
+	if len(g.gives) > 0 {
+		return online.Version{}, failure.New(failure.BadProject, name, "gives out the events of %s: another version of it would give out other ones", g.gives[0].source.Name).
+			WithHint("declare the group and its source under other names; an emptied Redis is rebuilt by the stream role itself")
+	}
 	if err := s.connect(); err != nil {
 		return online.Version{}, err
 	}

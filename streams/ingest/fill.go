@@ -77,6 +77,10 @@ func (s *Stage) fill(ctx context.Context, g *group, progress FillProgress) error
 // checkKept refuses to look up again what was looked up for events that nothing is kept of: the tables may have changed.
 func (f *filler) checkKept() error {
 	for _, src := range f.group.roots {
+		if src.Chained() && src.events == nil && f.total > 0 {
+			return failure.New(failure.BadProject, f.group.Name, "version %s cannot be computed from history: the events of %s are not kept offline", f.group.version.ID, src.Name).
+				WithHint("give the stream role a folder for offline files")
+		}
 		if len(src.Enrichments) > 0 && src.events == nil && f.total > 0 {
 			return failure.New(failure.BadProject, f.group.Name, "version %s cannot be computed from history: %s looks up in tables, and its events are not kept offline", f.group.version.ID, src.Name).
 				WithHint("give the stream role a folder for offline files")
@@ -214,6 +218,8 @@ func (f *filler) surveyRoot(ctx context.Context, root int) error {
 			}
 		}
 		switch {
+		case src.Chained() && src.events != nil: // what is committed to Kafka is in the files, which have it by its name
+			h.first, h.end = 0, h.kept
 		case f.group.Direct && f.anew():
 			h.end = ends[p] // what lies where another partition count put it would not be found by its worker
 		case h.kept < min(h.first, h.end): // the source has lost records that the group's own topic may have

@@ -28,6 +28,8 @@ type fillWorker struct {
 	*filler
 	work chan lot
 	mine []*target
+
+	materializer materializer
 }
 
 // target is a partition that is being filled.
@@ -228,6 +230,7 @@ func (a *fillWorker) fetch(ctx context.Context, t *target, missing []*cached) er
 // write writes what has changed, with the position.
 func (a *fillWorker) write(ctx context.Context, t *target, next online.Position) error {
 	b := online.Batch{Expected: t.raw, Next: next, TTL: a.group.expiry, RowsMode: online.RowsKeep}
+	a.materializer.batch(&b, a.group, t.dirty, a.asOf(t.newest))
 	for _, c := range t.dirty {
 		b.Keys, b.States = append(b.Keys, c.key), append(b.States, c.entity.AppendBinary(nil))
 		t.cache.sized(c, int64(c.entity.Bytes()))

@@ -66,13 +66,16 @@ func (r *reader) offline(ctx context.Context) error {
 // topic reads what is not offline yet, or never was, and judges it as the source's worker does.
 func (r *reader) topic(ctx context.Context, from int64) error {
 	var it item
-	judge := &sourceWorker{Stage: r.Stage, src: r.root(), time: newEventTime(r.deps.Project, r.root().Source, r.deps.Clock)}
+	judge := &sourceWorker{Stage: r.Stage, src: r.root(), time: newEventTime(r.deps.Project, r.root().Source, r.deps.Clock), links: newLinks(0)}
 	return r.records(ctx, r.root().Topic, r.from.partition, from, r.from.end, func(record *kgo.Record) error {
 		it.record = record
-		err := judge.check(ctx, &it)
+		_, err := judge.place(&it, false)
+		if err == nil {
+			err = judge.check(ctx, &it)
+		}
 		switch {
 		case err == nil:
-			return r.add(ctx, record.Offset, it.at, it.row)
+			return r.add(ctx, it.origin.offset, it.at, it.row)
 		case failure.Of(err).DeadLetter():
 			return nil
 		default:

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/project"
@@ -47,7 +48,10 @@ func (a *applier) flushIfDue(ctx context.Context) error {
 }
 
 // crowded reports whether the entities that Redis does not have yet take a good part of the cache: they cannot be let go of.
-func (a *applier) crowded() bool { return a.cache.full() && 4*len(a.dirty) > len(a.cache.entities) }
+// Nor is more materialized at once than Redis writes in a short time.
+func (a *applier) crowded() bool {
+	return len(a.outbox.records) >= givenMost || a.cache.full() && 4*len(a.dirty) > len(a.cache.entities) || a.group.Materialize && len(a.dirty) >= materializeMost
+}
 
 // flushEvery is how long to wait after a flush that took so long: the declared time, or more so that writing takes at most a fifth of the
 // time. Of a partition that is behind, nobody waits for the next event: it writes an entity that has many events less often.
@@ -93,14 +97,16 @@ func (a *applier) flush(ctx context.Context) error {
 		e.dirty, e.flying = false, true
 	}
 	f.states = states
+	a.materializer.batch(&b, a.group, f.entities, a.now())
 	letters := a.letters
 	a.dirty, a.letters, a.taken, a.polled, a.flight = a.dirty[:0], nil, a.next, time.Time{}, f
 	a.timing.entities.Observe(float64(len(f.entities)))
 	a.timing.bytes.Add(float64(len(states)))
 	a.timing.records.Add(float64(f.events))
+	given := a.outbox.take()
 	landed := a.landed
 	go func() {
-		raw, err := a.write(ctx, b, letters)
+		raw, err := a.write(ctx, b, letters, given)
 		landed <- landing{of: a, raw: raw, took: a.deps.Clock().Sub(f.began), err: err}
 	}()
 	return nil
@@ -108,7 +114,7 @@ func (a *applier) flush(ctx context.Context) error {
 
 // write puts the dead letters on their topic and only then lets the position pass their records. It runs beside the worker and shares
 // nothing with it that changes.
-func (a *applier) write(ctx context.Context, b online.Batch, letters []schemas.DeadLetter) ([]byte, error) {
+func (a *applier) write(ctx context.Context, b online.Batch, letters []schemas.DeadLetter, given []*kgo.Record) ([]byte, error) {
 	if len(letters) > 0 {
 		if err := a.Stage.letters.Write(ctx, letters...); err != nil {
 			return nil, err
@@ -116,6 +122,9 @@ func (a *applier) write(ctx context.Context, b online.Batch, letters []schemas.D
 		if err := a.at("group: after dead letters"); err != nil {
 			return nil, err
 		}
+	}
+	if err := a.send(ctx, given); err != nil {
+		return nil, err
 	}
 	raw, err := a.store.Write(ctx, a.partition, b)
 	if err != nil {

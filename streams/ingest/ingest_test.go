@@ -194,28 +194,45 @@ func TestRedisFailover(t *testing.T) {
 	r.check()
 }
 
-// dump is all strings in Redis, of one instant.
-func (r *rig) dump() map[string]string {
+// dump is all that Redis has of partitions, of one instant: the fields of a hash, or a string under no field.
+func (r *rig) dump() map[string]map[string]string {
 	r.t.Helper()
-	script := redis.NewScript(`local all = {} for _, k in ipairs(redis.call('KEYS', 'mr:{*/*')) do all[#all+1] = k all[#all+1] = redis.call('GET', k) end return all`)
+	script := redis.NewScript(`
+local all = {}
+for _, k in ipairs(redis.call('KEYS', 'mr:{*/*')) do
+  local values = string.find(k, '}:h:', 1, true) and redis.call('HGETALL', k) or {'', redis.call('GET', k)}
+  for i = 1, #values, 2 do
+    all[#all+1] = k
+    all[#all+1] = values[i]
+    all[#all+1] = values[i+1]
+  end
+end
+return all`)
 	flat, err := script.Run(r.t.Context(), r.redis, nil).StringSlice()
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	all := map[string]string{}
-	for i := 0; i < len(flat); i += 2 {
-		all[flat[i]] = flat[i+1]
+	all := map[string]map[string]string{}
+	for i := 0; i < len(flat); i += 3 {
+		if all[flat[i]] == nil {
+			all[flat[i]] = map[string]string{}
+		}
+		all[flat[i]][flat[i+1]] = flat[i+2]
 	}
 	return all
 }
 
 // restore makes the dump all there is, at once.
-func (r *rig) restore(all map[string]string) {
+func (r *rig) restore(all map[string]map[string]string) {
 	r.t.Helper()
 	_, err := r.redis.TxPipelined(r.t.Context(), func(p redis.Pipeliner) error {
 		p.FlushAll(r.t.Context())
-		for k, v := range all {
-			p.Set(r.t.Context(), k, v, 0)
+		for k, fields := range all {
+			if text, ok := fields[""]; ok {
+				p.Set(r.t.Context(), k, text, 0)
+				continue
+			}
+			p.HSet(r.t.Context(), k, fields)
 		}
 		return nil
 	})

@@ -33,6 +33,16 @@ func (o origin) append(b []byte) []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(o.before))
 }
 
+func parseOrigin(b []byte) (o origin, ok bool) {
+	if len(b) != originSize {
+		return o, false
+	}
+	o.partition = int32(binary.BigEndian.Uint32(b))
+	o.offset = int64(binary.BigEndian.Uint64(b[4:]))
+	o.before = int64(binary.BigEndian.Uint64(b[12:]))
+	return o, o.partition >= 0 && o.offset >= 0 && o.before < o.offset
+}
+
 // originOf reads the headers of a keyed record: the index of its source among roots, and its place there. BadRecord when it is of none.
 func originOf(r *kgo.Record, roots []*source) (int, origin, error) {
 	var o origin
@@ -42,11 +52,8 @@ func originOf(r *kgo.Record, roots []*source) (int, origin, error) {
 		switch {
 		case h.Key == headerSource:
 			root = slices.IndexFunc(roots, func(s *source) bool { return s.Name == string(h.Value) })
-		case h.Key == headerOrigin && len(h.Value) == originSize:
-			o.partition = int32(binary.BigEndian.Uint32(h.Value))
-			o.offset = int64(binary.BigEndian.Uint64(h.Value[4:]))
-			o.before = int64(binary.BigEndian.Uint64(h.Value[12:]))
-			placed = o.partition >= 0 && o.offset >= 0 && o.before < o.offset
+		case h.Key == headerOrigin:
+			o, placed = parseOrigin(h.Value)
 		}
 	}
 	if root < 0 || !placed {
@@ -119,13 +126,13 @@ func (h *holes) mended(o origin) {
 	h.whole[o.partition] = true
 }
 
-// placing chooses the partitions of what the stage produces. A keyed record names its own, that in which readers look for its entity: were
+// placing chooses the partitions of what the stage produces. A keyed record, or one that is given out, names its own, that in which readers look for its entity: were
 // the producer's client to choose, it would take another as soon as somebody gave the topic more partitions.
 func (s *Stage) placing() kgo.Partitioner {
 	byKey, named := kgo.StickyKeyPartitioner(nil), kgo.ManualPartitioner()
 	return topicPartitioner(func(topic string) kgo.TopicPartitioner {
 		keyed := func(src *source) bool {
-			return slices.ContainsFunc(src.keyed, func(g *group) bool { return g.KeyedTopic == topic })
+			return src.Chained() && src.Topic == topic || slices.ContainsFunc(src.keyed, func(g *group) bool { return g.KeyedTopic == topic })
 		}
 		if slices.ContainsFunc(s.sources, keyed) {
 			return named.ForTopic(topic)

@@ -150,7 +150,7 @@ func testProject(t *testing.T, prefix string) *project.Project {
 		{Name: "riders", Entity: []string{"rider", "city"}, Where: "!cancelled", Windows: []string{"10m", "1h"}, Lateness: 10 * time.Minute, Features: aggregates[:4]},
 		{Name: "trips_by_id", Entity: []string{"id"}, Windows: []string{"1h", "lifetime"}, Features: aggregates[:2]},
 	} {
-		d.Source = src.Name
+		d.Source, d.Materialize = src.Name, d.Name == "cities"
 		compiled, faults := features.Compile(d, schema)
 		if faults != nil {
 			t.Fatal(faults)
@@ -640,6 +640,7 @@ func (r *rig) check() {
 			r.t.Errorf("there is a state %s", key)
 		}
 	}
+	r.checkHashes(got)
 	letters, _ := r.letters()
 	compareLists(r.t, "dead letter", letters, x.letters)
 	events := r.events()

@@ -45,6 +45,9 @@ type sourceWorker struct {
 	gaveUp    bool // nothing more is processed: what is queued is the next owner's
 	stalled   bool // the disk did not take the last commit: it is asked again by time only
 
+	links links // of a chained source
+	kept  int64 // the same: up to here, the events are offline
+
 	written    written
 	aloneUntil int64 // records below it go to Kafka one by one
 }
@@ -90,8 +93,14 @@ func (w *sourceWorker) Start(ctx context.Context, committed int64) (_ int64, err
 		if w.events, err = w.src.events.NewWriter(w.partition, offline.WriterOptions{By: offline.By(w.src.OfflineBy), Clock: w.deps.Clock}); err != nil {
 			return 0, err
 		}
-		w.next = min(w.next, max(w.events.Next(), 0))
+		if !w.src.Chained() { // of which files and topic count in other offsets: nothing is committed to Kafka that is not in a file
+			w.next = min(w.next, max(w.events.Next(), 0))
+		}
+		w.links = newLinks(w.events.Next())
+	} else {
+		w.links = newLinks(0)
 	}
+	w.kept = w.next
 	w.flights = make(chan landing, len(w.direct)) // what still flies belongs to the past
 	if err := w.dropRetired(ctx); err != nil {
 		return 0, err
@@ -168,6 +177,7 @@ func (w *sourceWorker) Run(ctx context.Context, in *streams.Input) error {
 			if err := w.keepAll(); err != nil {
 				return err
 			}
+			w.did(in)
 		case <-verifying.C:
 			for _, a := range w.direct {
 				if err := a.verify(ctx); err != nil {
@@ -217,6 +227,9 @@ func (w *sourceWorker) did(in *streams.Input) {
 	done := w.acked
 	for _, a := range w.direct {
 		done = min(done, a.done)
+	}
+	if w.src.Chained() && w.events != nil {
+		done = min(done, w.kept)
 	}
 	in.Done(done)
 }
@@ -317,6 +330,9 @@ func (w *sourceWorker) finish(ctx context.Context, in *streams.Input) error {
 		}
 	}
 	err := w.keepAll()
+	if err == nil {
+		w.did(in)
+	}
 	for _, a := range w.direct {
 		err = errors.Join(err, a.closeRows())
 	}
@@ -339,14 +355,18 @@ func (w *sourceWorker) keepAll() error {
 // keep commits the offline rows. A disk that does not take them is no error: the rows wait in memory, and past OfflineWaiting the partition
 // waits with them.
 func (w *sourceWorker) keep() error {
-	if w.events == nil || w.events.Rows() == 0 {
+	if w.events == nil {
+		return nil
+	}
+	if w.events.Rows() == 0 {
+		w.kept = w.next
 		return nil
 	}
 	if err := w.at("source: before offline commit"); err != nil {
 		return err
 	}
 	began := w.deps.Clock()
-	err := w.events.Commit(w.next)
+	err := w.events.Commit(w.keptUpTo())
 	w.tally.offlineWrite.Observe(w.deps.Clock().Sub(began).Seconds())
 	if w.stalled = err != nil && failure.Of(err) == failure.Unavailable; w.stalled {
 		w.log.Warn("keeping events offline", "source", w.src.Name, "partition", w.partition, "error", err)
@@ -355,6 +375,7 @@ func (w *sourceWorker) keep() error {
 	if err != nil {
 		return err
 	}
+	w.kept = w.next
 	return w.at("source: after offline commit")
 }
 
@@ -402,17 +423,29 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 		if r.Offset < w.next {
 			continue
 		}
+		hole := r.Offset > w.next
 		w.next = r.Offset + 1
 		items = items[:len(items)+1]
 		it := &items[len(items)-1]
-		it.record, it.origin, it.ok = r, origin{partition: r.Partition, offset: r.Offset}, false
-		err := w.check(ctx, it)
+		it.record, it.ok = r, false
+		what, err := w.place(it, hole)
+		if w.passOver(what) {
+			items = items[:len(items)-1]
+			continue
+		}
+		named := err == nil
+		if named {
+			err = w.check(ctx, it)
+		}
 		if err == nil && !w.inPace(ctx, it.at, good) {
 			// The partition is given up, and its next owner goes on here. What is queued after this record must not be re-keyed
 			// either: its higher offsets would make this one pass for a duplicate.
 			w.next, w.gaveUp = r.Offset, true
 			items = items[:len(items)-1]
 			break
+		}
+		if named {
+			w.links.accept(it.origin)
 		}
 		switch {
 		case err == nil:
@@ -472,8 +505,8 @@ func (w *sourceWorker) check(ctx context.Context, it *item) (err error) {
 // pass keeps a good record and sends it on under the key of each group's entity. keyed is where the records are made; it does not grow.
 func (w *sourceWorker) pass(ctx context.Context, it *item, s *shipment, keyed []kgo.Record) ([]kgo.Record, error) {
 	r := it.record
-	if w.events != nil && r.Offset >= w.events.Next() {
-		if err := w.events.Append(it.row, it.at, r.Offset); err != nil {
+	if w.events != nil && it.origin.offset >= w.events.Next() {
+		if err := w.events.Append(it.row, it.at, it.origin.offset); err != nil {
 			return keyed, err
 		}
 		w.tally.offlineRows.Inc()
@@ -515,7 +548,7 @@ func (w *sourceWorker) pass(ctx context.Context, it *item, s *shipment, keyed []
 			return keyed, err
 		}
 		if taken {
-			*last = r.Offset
+			*last = it.origin.offset
 		}
 	}
 	return keyed, nil

@@ -69,6 +69,7 @@ type group struct {
 	version online.Version
 	rows    *offline.Table // nil: not kept
 	expiry  time.Duration  // of its states in Redis
+	gives   []given        // the sources that are what it gives out
 	ownRows bool           // of an earlier version: its roots make rows as another project did
 
 	filling    bool  // by this process; guarded by Stage.mu, as is
@@ -123,6 +124,13 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 		}
 		for _, root := range declared.Source.Roots() {
 			g.roots = append(g.roots, byName[root.Name])
+		}
+		for _, chained := range deps.Project.GivenBy(declared) {
+			encoder, err := schemas.NewEncoder(chained.Schema, chained.Format, nil, "")
+			if err != nil {
+				return nil, fmt.Errorf("source %s: %w", chained.Name, err)
+			}
+			g.gives = append(g.gives, given{chained, encoder})
 		}
 		s.groups = append(s.groups, g)
 	}
@@ -234,6 +242,9 @@ func (s *Stage) tryPrepareGroup(ctx context.Context, g *group) (err error) {
 		return err
 	}
 	if err := s.declare(ctx, g); err != nil {
+		return err
+	}
+	if err := s.checkGiven(ctx, g); err != nil {
 		return err
 	}
 	if active, err := s.isActive(ctx, g); err != nil {

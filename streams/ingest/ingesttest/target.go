@@ -113,8 +113,8 @@ func (t *target) Apply(ctx context.Context, source string, record []byte) error 
 	if s == nil {
 		return t.put(ctx, source, record)
 	}
-	if s.Merged() {
-		return s.NoEvents()
+	if err := s.NoEvents(); err != nil {
+		return err
 	}
 	r := &kgo.Record{Topic: s.Topic, Value: record}
 	if row, err := t.decoders[s].Decode(ctx, record, nil); err == nil { // else the stage is to find out
