@@ -37,10 +37,14 @@ func oneRedis(o *ordeal) string {
 	return o.chaosRedis.server.addr()
 }
 
-// killWorkers kills one of three workers at random times, by SIGKILL, and starts another at once.
+// killWorkers kills one of three workers at random times, by SIGKILL, and starts another at once: every fifth time when all are at work again,
+// else mostly while the group is still sharing out what the last one had.
 func killWorkers(o *ordeal) string {
 	kills := o.times(20, 4)
-	for range kills {
+	for kill := range kills {
+		if kill%5 == 0 {
+			o.recover()
+		}
 		o.pass(100*time.Millisecond, 4*time.Second)
 		i := o.random.IntN(len(o.workers))
 		o.workers[i].kill()

@@ -181,5 +181,5 @@ func (s *stand) deadLetters() int64 {
 	return n
 }
 
-// shown is a list for a failure.
-func shown(list []string) string { return strings.Join(list[:min(len(list), 20)], "\n") }
+// firstOf is the first of a list, a line each, for a failure.
+func firstOf(list []string) string { return strings.Join(list[:min(len(list), 20)], "\n") }

@@ -104,7 +104,7 @@ func (c chaosCase) run(t *testing.T, k *kafkaCluster, random *rand.Rand, out *ou
 		t.Fatal("nothing was checked")
 	}
 	if len(wrong)+len(lost)+len(double) > 0 {
-		t.Errorf("%d wrong:\n%s\n%d lost:\n%s\n%d double:\n%s", len(wrong), shown(wrong), len(lost), shown(lost), len(double), shown(double))
+		t.Errorf("%d wrong:\n%s\n%d lost:\n%s\n%d double:\n%s", len(wrong), firstOf(wrong), len(lost), firstOf(lost), len(double), firstOf(double))
 	}
 }
 
