@@ -37,10 +37,14 @@ func oneRedis(o *ordeal) string {
 	return o.chaosRedis.server.addr()
 }
 
-// killWorkers kills one of three workers at random times, by SIGKILL, and starts another at once.
+// killWorkers kills one of three workers at random times, by SIGKILL, and starts another at once: every fifth time when all are at work again,
+// else mostly while the group is still sharing out what the last one had.
 func killWorkers(o *ordeal) string {
-	kills := o.times(20, 5)
-	for range kills {
+	kills := o.times(20, 4)
+	for kill := range kills {
+		if kill%5 == 0 {
+			o.recover()
+		}
 		o.pass(100*time.Millisecond, 4*time.Second)
 		i := o.random.IntN(len(o.workers))
 		o.workers[i].kill()
@@ -212,7 +216,7 @@ func clusteredRedis(o *ordeal) string {
 
 // shakeCluster moves slots that are in use, then kills a primary.
 func shakeCluster(o *ordeal) string {
-	const slots = 2000
+	slots := o.times(2000, 600)
 	c := o.chaosRedis.cluster
 	c.move(slots, 1, 2)
 	o.recover()

@@ -21,7 +21,7 @@ import (
 	"github.com/millrace/millrace/streams"
 )
 
-// batch is what a keyed topic says, read once from its start to its end by one reader that nothing happened to.
+// batch is what the topic of a group says, read once from its start to its end by one reader that nothing happened to.
 type batch struct {
 	partitions []batchPartition
 	events     map[origin]int // how often each source record is in the topic
@@ -34,7 +34,7 @@ type batchPartition struct {
 	entities map[string]*features.Entity
 }
 
-// origin is the source record that a keyed record was made from.
+// origin is the source record that a keyed record was made from; of a group that reads its source directly, the record itself.
 type origin struct {
 	partition int32
 	offset    int64
@@ -54,17 +54,23 @@ func (s *stand) batchOf(g *project.Group) batch {
 			b.partitions[i] = batchPartition{end: end.Offset, sources: map[online.SourcePartition]int64{}, entities: map[string]*features.Entity{}}
 		}
 	}, func(r *kgo.Record) {
-		from, before := s.originOf(r)
-		b.events[from]++
-		p, of := &b.partitions[r.Partition], online.SourcePartition{Source: g.Source.Name, Partition: from.partition}
-		highest, ok := p.sources[of]
-		if !ok {
-			highest = -1
+		from, p := origin{r.Partition, r.Offset}, &b.partitions[r.Partition]
+		if g.Direct {
+			b.events[from]++
+		} else {
+			var before int64
+			from, before = s.originOf(r)
+			b.events[from]++
+			of := online.SourcePartition{Source: g.Source.Name, Partition: from.partition}
+			highest, ok := p.sources[of]
+			if !ok {
+				highest = -1
+			}
+			if from.offset <= highest || before > highest { // a copy; or sent behind one that was refused, and comes again
+				return
+			}
+			p.sources[of] = from.offset
 		}
-		if from.offset <= highest || before > highest { // a copy; or sent behind one that was refused, and comes again
-			return
-		}
-		p.sources[of] = from.offset
 		row, err = decoder.Decode(ctx, r.Value, row)
 		must(s.t, err)
 		e := p.entities[string(r.Key)]
@@ -175,5 +181,5 @@ func (s *stand) deadLetters() int64 {
 	return n
 }
 
-// shown is a list for a failure.
-func shown(list []string) string { return strings.Join(list[:min(len(list), 20)], "\n") }
+// firstOf is the first of a list, a line each, for a failure.
+func firstOf(list []string) string { return strings.Join(list[:min(len(list), 20)], "\n") }

@@ -16,7 +16,7 @@ import (
 	"github.com/millrace/millrace/streams"
 )
 
-// eventRate is how many events a second are produced while servers fail, on average: they come in bursts.
+// eventRate is how many events a second are produced while servers fail, on average: they come in bursts. An arrival is two records.
 const eventRate = 1500
 
 // load produces events in their order, in the background, until it is stopped.
@@ -65,7 +65,13 @@ func (s *stand) startLoad(events []flights.Event, random *rand.Rand) *load {
 					return
 				}
 				r.Topic = s.topics[e.Topic]
-				client.Produce(context.Background(), r, func(_ *kgo.Record, err error) { l.fail(err) })
+				records := []*kgo.Record{r}
+				if e.Topic == flights.Arrivals {
+					records = append(records, s.landing(e, r))
+				}
+				for _, r := range records {
+					client.Produce(context.Background(), r, func(_ *kgo.Record, err error) { l.fail(err) })
+				}
 			}
 			next += burst
 			l.mu.Lock()
@@ -112,6 +118,9 @@ func (s *stand) awaitPresent(within time.Duration) time.Duration {
 		sources[fmt.Sprintf("%s.source.%s", s.project.Name, source.Name)] = source.Topic
 	}
 	for _, g := range s.project.Groups {
+		if g.Direct { // what its source has committed, it has applied
+			continue
+		}
 		keyed[fmt.Sprintf("%s.group.%s@%s", s.project.Name, g.Name, g.Version)] = g.KeyedTopic
 	}
 	for _, step := range []map[string]string{sources, keyed} { // what is re-keyed by now lies before the keyed topics' ends

@@ -68,6 +68,7 @@ func (c chaosCase) run(t *testing.T, k *kafkaCluster, random *rand.Rand, out *ou
 	began := time.Now()
 	o := &ordeal{kafkaCluster: k, short: testing.Short(), random: random}
 	o.stand = newStandOn(t, k.addrs, "")
+	o.addLandings()
 	o.redis = c.set(o)
 	if len(o.redisConfig.Addrs) == 0 {
 		o.redisConfig.Addrs = strings.Split(o.redis, ",")
@@ -83,15 +84,17 @@ func (c chaosCase) run(t *testing.T, k *kafkaCluster, random *rand.Rand, out *ou
 	events, err := o.load.stop()
 	must(t, err)
 	o.awaitApplied()
-	out.events, out.recovered = len(events), o.recovered
+	produced := withLandings(events)
+	out.events, out.recovered = len(produced), o.recovered
 
 	entities, wrong, missing := o.compareStates(o.redisConfig, events)
 	answers := newOracle(events)
+	answers[originLandings] = answers["origin_delays"]
 	wrongAnswers, looked := o.compareOnline(serve.endpoint, answers, endOf(events))
 	for _, w := range o.workers {
 		w.stop() // what is pending offline is written when a worker ends
 	}
-	lost, double := o.compareOfflineEvents(events)
+	lost, double := o.compareOfflineEvents(produced)
 	wrong, lost = append(wrong, wrongAnswers...), append(lost, missing...)
 	if n := o.deadLetters(); n > 0 {
 		lost = append(lost, fmt.Sprintf("%d dead letters", n))
@@ -101,7 +104,7 @@ func (c chaosCase) run(t *testing.T, k *kafkaCluster, random *rand.Rand, out *ou
 		t.Fatal("nothing was checked")
 	}
 	if len(wrong)+len(lost)+len(double) > 0 {
-		t.Errorf("%d wrong:\n%s\n%d lost:\n%s\n%d double:\n%s", len(wrong), shown(wrong), len(lost), shown(lost), len(double), shown(double))
+		t.Errorf("%d wrong:\n%s\n%d lost:\n%s\n%d double:\n%s", len(wrong), firstOf(wrong), len(lost), firstOf(lost), len(double), firstOf(double))
 	}
 }
 

@@ -139,8 +139,11 @@ func (c *Consumer) poll(ctx context.Context) error {
 		seeks := c.seeks
 		c.seeks = nil
 		c.seekMu.Unlock()
-		for _, s := range seeks {
-			c.seek(s)
+		if early := c.seek(seeks); len(early) > 0 {
+			c.seekMu.Lock()
+			c.seeks = append(c.seeks, early...)
+			c.seekMu.Unlock()
+			time.AfterFunc(c.cfg.BackoffMin, wake)
 		}
 		c.makeRoom(waiting)
 		fetches := c.client.PollRecords(waiting, c.cfg.PollRecords)
@@ -181,10 +184,30 @@ func (c *Consumer) makeRoom(ctx context.Context) {
 	}
 }
 
-func (c *Consumer) seek(s *seek) {
-	c.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{s.p.topic: {s.p.partition: {Epoch: -1, Offset: s.offset}}})
-	s.p.in.open(s.offset)
-	close(s.made)
+// seek has the client go on elsewhere, and gives the seeks for which it is too early: while other workers of the same assignment are still
+// starting, the client does not have the partition yet, and would begin where the assignment says. A seek of a worker that was given up
+// meanwhile must not move the partition's next one.
+func (c *Consumer) seek(seeks []*seek) (early []*seek) {
+	if len(seeks) == 0 {
+		return nil
+	}
+	assigned := c.client.CommittedOffsets() // of every partition that the client has, since start gives each an offset
+	for _, s := range seeks {
+		c.mu.Lock()
+		live := c.partitions[s.p.topicPartition] == s.p
+		c.mu.Unlock()
+		if !live {
+			continue
+		}
+		if _, has := assigned[s.p.topic][s.p.partition]; !has {
+			early = append(early, s)
+			continue
+		}
+		c.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{s.p.topic: {s.p.partition: {Epoch: -1, Offset: s.offset}}})
+		s.p.in.open(s.offset)
+		close(s.made)
+	}
+	return early
 }
 
 // hand gives each partition's records to its worker's input.

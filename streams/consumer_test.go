@@ -227,6 +227,69 @@ func TestWorkerStartsOver(t *testing.T) {
 	}
 }
 
+// startFails is a worker whose first Start fails with what may pass.
+type startFails struct {
+	*counting
+	failed  bool
+	running chan<- struct{}
+}
+
+func (w *startFails) Start(ctx context.Context, committed int64) (int64, error) {
+	if !w.failed {
+		w.failed = true
+		return 0, failure.New(failure.Unavailable, "store", "the test says so")
+	}
+	return w.counting.Start(ctx, committed)
+}
+
+func (w *startFails) Run(ctx context.Context, in *streams.Input) error {
+	select {
+	case w.running <- struct{}{}:
+	default:
+	}
+	return w.counting.Run(ctx, in)
+}
+
+// startWaits is a worker whose Start takes its time.
+type startWaits struct {
+	*counting
+	until <-chan struct{}
+}
+
+func (w *startWaits) Start(ctx context.Context, committed int64) (int64, error) {
+	<-w.until
+	return w.counting.Start(ctx, committed)
+}
+
+// TestWorkerStartsOverBeforeAssigned has one worker fail to start, and say where to begin while another of the same assignment is still
+// starting: the client does not know of its partition yet.
+func TestWorkerStartsOverBeforeAssigned(t *testing.T) {
+	kafka, client := kafka(t)
+	name := topic(t, client, 2, 100)
+	book := &ledger{next: map[int32]int64{1: 60}}
+	running, until := make(chan struct{}, 1), make(chan struct{})
+	stop, ended := run(t, kafka, config(name, name, func(p int32) streams.Worker {
+		w := &counting{t: t, ledger: book, partition: p}
+		if p == 0 {
+			return &startWaits{counting: w, until: until}
+		}
+		return &startFails{counting: w, running: running}
+	}))
+	select {
+	case <-running: // too early
+	case <-time.After(300 * time.Millisecond):
+	}
+	close(until)
+	await(t, "all records", func() bool {
+		select {
+		case <-ended:
+			t.Fatal(stop())
+		default:
+		}
+		return book.total() == 200
+	})
+}
+
 func TestWorkerFailsForGood(t *testing.T) {
 	kafka, client := kafka(t)
 	name := topic(t, client, 2, 100)

@@ -13,7 +13,10 @@ import (
 	"github.com/millrace/millrace/streams/broker"
 )
 
-const session = 6 * time.Second // the shortest that a broker takes
+const (
+	session   = 6 * time.Second // the shortest that a broker takes
+	rebalance = 30 * time.Second
+)
 
 // member speaks the group protocol by hand, so that it can die at a given step.
 type member struct {
@@ -40,11 +43,40 @@ func newMember(ctx context.Context, t *testing.T, addr, group string) *member {
 func (m *member) join(ctx context.Context) (*kmsg.JoinGroupResponse, error) {
 	r := kmsg.NewPtrJoinGroupRequest()
 	r.Group, r.MemberID, r.ProtocolType = m.group, m.id, "consumer"
-	r.SessionTimeoutMillis, r.RebalanceTimeoutMillis = int32(session.Milliseconds()), 30_000
+	r.SessionTimeoutMillis, r.RebalanceTimeoutMillis = int32(session.Milliseconds()), int32(rebalance.Milliseconds())
 	p := kmsg.NewJoinGroupRequestProtocol()
 	p.Name = "range"
 	r.Protocols = append(r.Protocols, p)
 	return r.RequestWith(ctx, m.client)
+}
+
+// joinAndDie has another member join the group, and cuts its connection while it waits for this one to do so, too.
+func (m *member) joinAndDie(ctx context.Context) {
+	m.t.Helper()
+	dies := newMember(ctx, m.t, m.client.OptValue(kgo.SeedBrokers).([]string)[0], m.group)
+	go func() { _, _ = dies.join(ctx) }()
+	m.until(ctx, "a member waits", 2, func() {})
+	dies.client.Close()
+}
+
+// until waits for the group to have so many members.
+func (m *member) until(ctx context.Context, what string, members int, meanwhile func()) {
+	m.t.Helper()
+	admin := kadm.NewClient(m.client)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		groups, err := admin.DescribeGroups(ctx, m.group)
+		if err == nil && len(groups[m.group].Members) == members {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			m.t.Fatalf("not in time: %s; %s with %d members (%v)", what, groups[m.group].State, len(groups[m.group].Members), err)
+		case <-tick.C:
+			meanwhile()
+		}
+	}
 }
 
 // lead joins and syncs as the leader, and gives the generation.
@@ -85,28 +117,9 @@ func dieWhileJoining(t *testing.T, addr, group string) {
 	lives := newMember(ctx, t, addr, group)
 	defer lives.client.Close()
 	lives.lead(ctx)
-	admin := kadm.NewClient(lives.client)
-	until := func(what string, members int, meanwhile func()) {
-		t.Helper()
-		for tick := time.NewTicker(20 * time.Millisecond); ; {
-			groups, err := admin.DescribeGroups(ctx, group)
-			if err == nil && len(groups[group].Members) == members {
-				return
-			}
-			select {
-			case <-ctx.Done():
-				t.Fatalf("not in time: %s; %s with %d members (%v)", what, groups[group].State, len(groups[group].Members), err)
-			case <-tick.C:
-				meanwhile()
-			}
-		}
-	}
-	dies := newMember(ctx, t, addr, group)
-	go func() { _, _ = dies.join(ctx) }()
-	until("a member waits", 2, func() {})
-	dies.client.Close()
+	lives.joinAndDie(ctx)
 	generation := lives.lead(ctx)
-	until("the dead member is gone", 1, func() {
+	lives.until(ctx, "the dead member is gone", 1, func() {
 		h := kmsg.NewPtrHeartbeatRequest()
 		h.Group, h.MemberID, h.Generation = group, lives.id, generation
 		if r, err := h.RequestWith(ctx, lives.client); err != nil {
@@ -117,4 +130,27 @@ func dieWhileJoining(t *testing.T, addr, group string) {
 			t.Fatal(kerr.ErrorForCode(r.ErrorCode))
 		}
 	})
+}
+
+// TestRebalanceWithADeadMember has a member die while it joins, and the one that lives on join again. A rebalance waits for all members: it
+// must not wait for the dead one until its own deadline, and the other, which waits for longer than its session, must stay and be answered.
+func TestRebalanceWithADeadMember(t *testing.T) {
+	b, err := broker.Start("", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	for _, group := range []string{"a", "b"} {
+		t.Run(group, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), rebalance/2)
+			defer cancel()
+			lives := newMember(ctx, t, b.Addr(), group)
+			defer lives.client.Close()
+			lives.lead(ctx)
+			lives.joinAndDie(ctx)
+			lives.lead(ctx)
+			lives.lead(ctx)
+		})
+	}
 }
