@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"runtime/debug"
 	"runtime/pprof"
 	"syscall"
 
