@@ -276,6 +276,38 @@ func TestServedAgrees(t *testing.T) {
 	}
 }
 
+// A model that reads two entities of a group, of different partitions, has two positions of it.
+func TestServedAtTheEntitysOwnPosition(t *testing.T) {
+	for _, direct := range []bool{false, true} {
+		t.Run(fmt.Sprintf("direct=%v", direct), func(t *testing.T) {
+			w := newWorld(t, direct)
+			w.happen(1, 1000)
+			random := rand.New(rand.NewPCG(3, 4))
+			var all []schemas.Prediction
+			for range 100 {
+				p := w.predict(fmt.Sprintf("A%02d", random.IntN(12)), noon, w.somewhere(random))
+				other := p.Positions[0]
+				other.Partition = (other.Partition + 1 + random.Int32N(partitions-1)) % partitions
+				if other.Next = 0; !direct {
+					other.Sources = []schemas.SourcePosition{{Source: "arrivals", Next: make([]int64, partitions)}}
+				}
+				p.Positions = append([]schemas.ReadPosition{other}, p.Positions...)
+				all = append(all, p)
+			}
+			w.send(all...)
+			r := w.check(Range{})
+			if r.Reads != 100 || r.Skipped != (Skipped{}) {
+				t.Errorf("%+v", r)
+			}
+			for _, f := range r.Features {
+				if f.Compared != 100 || f.Different() != 0 {
+					t.Errorf("%+v", f)
+				}
+			}
+		})
+	}
+}
+
 // TestDifferencesAreNamed plants one fault of each sort beside many reads that agree.
 func TestDifferencesAreNamed(t *testing.T) {
 	w := newWorld(t, false)

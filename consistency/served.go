@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/features"
+	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
@@ -89,6 +90,7 @@ type collector struct {
 	groups  map[*project.Group]*served
 	reads   int
 	skipped *Skipped
+	width   func(topic string) (int32, error) // a topic's partition count
 }
 
 // collect reads the predictions topic.
@@ -96,6 +98,20 @@ func collect(ctx context.Context, cfg Config, d Deps, from Range, r *Report) (gr
 	c := &collector{cfg: cfg, models: map[string][]*lookup{}, groups: map[*project.Group]*served{}, skipped: &r.Skipped}
 	for _, m := range d.Project.Models {
 		c.models[m.Name] = lookups(m)
+	}
+	client, err := streams.NewClient(d.Kafka)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer client.Close()
+	widths := map[string]int32{}
+	c.width = func(topic string) (n int32, err error) {
+		if n, ok := widths[topic]; ok {
+			return n, nil
+		}
+		n, err = streams.Partitions(ctx, client, topic)
+		widths[topic] = n
+		return n, err
 	}
 	left := map[int32]int64{} // by partition, the first prediction that is too new
 	next, err = streams.Read(ctx, d.Kafka, streams.ReadOptions{Topic: d.Project.Own().Predictions.Name, From: from.Offsets}, func(record *kgo.Record) error {
@@ -157,17 +173,11 @@ func (c *collector) lookup(p *schemas.Prediction, l *lookup, inputs map[string]*
 		c.skipped.Merged++
 		return nil
 	}
-	ofGroup := func(at schemas.ReadPosition) bool { return at.Group == l.group.Name }
-	if !slices.ContainsFunc(p.Positions, ofGroup) {
-		c.skipped.Unread++
-		return nil
+	position, err := c.position(p, l, key)
+	if err != nil || position == nil {
+		return err
 	}
-	at := slices.IndexFunc(p.Positions, func(at schemas.ReadPosition) bool { return ofGroup(at) && at.Version == l.version() })
-	if at < 0 {
-		c.skipped.OtherVersion++
-		return nil
-	}
-	r := &read{prediction: p.ID, at: p.At, upTo: upTo(l.group, &p.Positions[at])}
+	r := &read{prediction: p.ID, at: p.At, upTo: upTo(l.group, position)}
 	if l.own != nil {
 		if r.own, err = l.ownEvent(p, r.upTo); err != nil {
 			c.skipped.Unreadable++
@@ -190,6 +200,43 @@ func (c *collector) lookup(p *schemas.Prediction, l *lookup, inputs map[string]*
 		return nil
 	}
 	return c.keep(l.group, key, r)
+}
+
+// position is the one that the entity was read at: where a model reads several entities of a group, that of the entity's partition. It is nil
+// when there is none to compare with, which is counted.
+func (c *collector) position(p *schemas.Prediction, l *lookup, key string) (*schemas.ReadPosition, error) {
+	var of []*schemas.ReadPosition
+	read := false
+	for i := range p.Positions {
+		if at := &p.Positions[i]; at.Group == l.group.Name {
+			read = true
+			if at.Version == l.version() {
+				of = append(of, at)
+			}
+		}
+	}
+	switch {
+	case !read:
+		c.skipped.Unread++
+		return nil, nil
+	case len(of) == 0:
+		c.skipped.OtherVersion++
+		return nil, nil
+	case len(of) == 1:
+		return of[0], nil
+	}
+	n, err := c.width(l.group.KeyedTopic)
+	if err != nil {
+		return nil, err
+	}
+	partition := online.Partition(online.Partitioner(l.group.Partitioner()), key, n)
+	for _, at := range of {
+		if at.Partition == partition {
+			return at, nil
+		}
+	}
+	c.skipped.Unread++ // its own read failed
+	return nil, nil
 }
 
 func (c *collector) keep(g *project.Group, key string, r *read) error {
