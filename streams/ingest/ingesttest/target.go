@@ -240,7 +240,7 @@ type work struct {
 
 // ends are the ends of all partitions that the stage reads.
 func (t *target) ends(ctx context.Context) (map[work]int64, error) {
-	var topics []string
+	topics := []string{t.project.Own().DeadLetters.Name} // which is read next, and must be known by then
 	for _, s := range t.project.Sources {
 		if !s.Merged() {
 			topics = append(topics, s.Topic)
