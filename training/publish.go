@@ -26,7 +26,8 @@ func (s *Stage) publish(ctx context.Context, run string, event schemas.ModelEven
 	if err := s.producer.ProduceSync(ctx, r).FirstErr(); err != nil {
 		return failure.Wrap(failure.Unavailable, r.Topic, "publishing model event", err)
 	}
-	return s.registry.Published(ctx, event.Model, run)
+	// It can be read by now: that the stage ends must not keep it from being noted, or the next one would publish it again.
+	return s.registry.Published(context.WithoutCancel(ctx), event.Model, run)
 }
 
 // publishKept publishes what was concluded by a process that did not live to publish it. Readers know an event by its
