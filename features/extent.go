@@ -13,13 +13,10 @@ func (x extent) of(arena []uint64) []uint64 { return arena[x.at : x.at+x.words :
 // smallState is up to how many words a state is given room to grow before it needs it: hashes come one by one, until they are registers.
 const smallState = registerWords
 
-// spare is how many words more a state gets room for when it is moved.
-func spare(words uint32) uint32 { return words/4 + 1 }
-
 // grow gives a small state room for more words, and is the state.
 func (e *Entity) grow(x *extent) []uint64 {
 	if x.words == x.room && x.words < smallState {
-		e.place(x, x.of(e.arena), spare(x.words))
+		e.place(x, x.of(e.arena))
 	}
 	return x.of(e.arena)
 }
@@ -32,17 +29,16 @@ func (e *Entity) keep(x *extent, state []uint64) {
 	case x.room > 0 && &state[0] == &e.arena[x.at]:
 		x.words = uint32(len(state))
 	default:
-		more := uint32(0)
-		if n := uint32(len(state)); n > x.room && x.room > 0 && n < smallState {
-			more = spare(n) // it will go on growing
-		}
-		e.place(x, state, more)
+		e.place(x, state)
 	}
 }
 
-// place copies a state to the end of the arena, with room for some more words.
-func (e *Entity) place(x *extent, state []uint64, more uint32) {
-	room := len(state) + int(more)
+// place copies a state to the end of the arena, a small one with room for a quarter more words.
+func (e *Entity) place(x *extent, state []uint64) {
+	room := len(state)
+	if room < smallState {
+		room += room/4 + 1
+	}
 	*x = extent{}
 	if len(e.arena)+room > cap(e.arena) {
 		e.pack(room)
