@@ -1,7 +1,6 @@
 package project
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/millrace/millrace/features"
@@ -91,14 +90,7 @@ func (l *loader) groupNamed(at value, what, name string) *Group {
 	if g := l.project.Group(name); g != nil {
 		return g
 	}
-	var names []string
-	for other := range l.resolving.groups {
-		names = append(names, other)
-	}
-	slices.SortFunc(names, func(a, b string) int {
-		return cmp.Compare(l.resolving.groups[a].order, l.resolving.groups[b].order)
-	})
-	l.faultAt(at, didYouMean(name, names), "%s: there is no feature group %q", what, name)
+	l.faultAt(at, didYouMean(name, namesOf(l.resolving.groups)), "%s: there is no feature group %q", what, name)
 	return nil
 }
 

@@ -144,8 +144,13 @@ func (e *engine) add(g *Group, s *Source, event schemas.Row, at int64) error {
 
 // give folds what a group gives out for an event into the groups that read it.
 func (e *engine) give(g *Group, entity *features.Entity, event schemas.Row, at int64) error {
-	for _, s := range e.project.GivenBy(g) {
-		if err := e.event(s, s.Given(event, at, g.Read(entity, GivenAt(at), nil), nil), at); err != nil {
+	given := e.project.GivenBy(g)
+	if len(given) == 0 {
+		return nil
+	}
+	results := g.Read(entity, GivenAt(at), nil)
+	for _, s := range given {
+		if err := e.event(s, s.Given(event, at, results, nil), at); err != nil {
 			return err
 		}
 	}

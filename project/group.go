@@ -3,7 +3,6 @@ package project
 import (
 	"cmp"
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -116,13 +115,7 @@ func (l *loader) sourceNamed(at value, what, name string) *Source {
 	}
 	s := l.project.Source(name)
 	if s == nil {
-		var names []string
-		for other := range l.resolving.sources {
-			names = append(names, other)
-		}
-		slices.SortFunc(names, func(a, b string) int {
-			return cmp.Compare(l.resolving.sources[a].order, l.resolving.sources[b].order)
-		})
+		names := namesOf(l.resolving.sources)
 		l.faultAt(at, didYouMean(name, names), "%s: there is no source %q", what, name)
 	}
 	return s

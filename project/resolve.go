@@ -2,6 +2,7 @@ package project
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -28,6 +29,11 @@ func declarations(entries []entry) map[string]*declaration {
 		}
 	}
 	return all
+}
+
+// namesOf are the names declared, in the order of the file.
+func namesOf(declared map[string]*declaration) []string {
+	return slices.SortedFunc(maps.Keys(declared), func(a, b string) int { return cmp.Compare(declared[a].order, declared[b].order) })
 }
 
 // resolveAll resolves what the file declares, and puts it in the order of the file.
