@@ -99,16 +99,16 @@ func collect(ctx context.Context, cfg Config, d Deps, from Range, r *Report) (gr
 	for _, m := range d.Project.Models {
 		c.models[m.Name] = lookups(m)
 	}
-	client, err := streams.NewClient(d.Kafka)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer client.Close()
 	widths := map[string]int32{}
 	c.width = func(topic string) (n int32, err error) {
 		if n, ok := widths[topic]; ok {
 			return n, nil
 		}
+		client, err := streams.NewClient(d.Kafka)
+		if err != nil {
+			return 0, err
+		}
+		defer client.Close()
 		n, err = streams.Partitions(ctx, client, topic)
 		widths[topic] = n
 		return n, err
