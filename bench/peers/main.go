@@ -85,16 +85,22 @@ func prepare() (string, error) {
 	return to, nil
 }
 
-func run(ctx context.Context) error {
-	dir, err := prepare()
-	if err != nil {
-		return err
-	}
+// stream is the program on the project in dir. It is asked to end when ctx does.
+func stream(ctx context.Context, dir string) *exec.Cmd {
 	args := append([]string{"stream", "--project", dir, "--kafka", os.Getenv("BOOTSTRAP"), "--redis", os.Getenv("REDIS_ADDR"),
 		"--data-dir", filepath.Join(os.Getenv("RUN_DIR"), "data"), "--listen", "127.0.0.1:0"}, strings.Fields(os.Getenv("MILLRACE_FLAGS"))...)
 	cmd := exec.CommandContext(ctx, os.Getenv("MILLRACE"), args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+func run(ctx context.Context) error {
+	dir, err := prepare()
+	if err != nil {
+		return err
+	}
+	cmd := stream(ctx, dir)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err

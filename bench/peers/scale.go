@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -62,9 +61,7 @@ func rounded(x float64) float64 { return float64(int(x*100+0.5)) / 100 }
 func together(ctx context.Context, dir string, n int, fn func(context.Context) error) (cpu float64, err error) {
 	var all []*exec.Cmd
 	for range n {
-		cmd := exec.CommandContext(ctx, os.Getenv("MILLRACE"), "stream", "--project", dir, "--kafka", os.Getenv("BOOTSTRAP"), "--redis", os.Getenv("REDIS_ADDR"),
-			"--data-dir", filepath.Join(os.Getenv("RUN_DIR"), "data"), "--listen", "127.0.0.1:0")
-		cmd.Stderr = os.Stderr
+		cmd := stream(ctx, dir)
 		out, failed := cmd.StdoutPipe()
 		if failed == nil {
 			failed = cmd.Start()
