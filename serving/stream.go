@@ -80,7 +80,7 @@ func (s *streamScorer) session(ctx context.Context, from int64) error {
 	}
 	defer base.Close()
 	admin := kadm.NewClient(base)
-	if err := s.pin(ctx, admin, from); err != nil {
+	if err := s.pin(ctx, base, from); err != nil {
 		return err
 	}
 	cfg := s.stage.cfg
@@ -133,21 +133,27 @@ func leave(session *kgo.GroupTransactSession, end context.CancelFunc) {
 
 // pin commits where the group starts, for partitions that it has never committed: the first record that the champion was not trained
 // on. Were it left to the first batch, a crash before that and another champion would move the start.
-func (s *streamScorer) pin(ctx context.Context, admin *kadm.Client, from int64) error {
+func (s *streamScorer) pin(ctx context.Context, client *kgo.Client, from int64) error {
+	admin := kadm.NewClient(client)
 	committed, err := admin.FetchOffsetsForTopics(ctx, s.group, s.topic)
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return failure.Wrap(failure.Unavailable, s.group, "reading committed offsets", err)
 	}
-	starts, err := s.starts(ctx, admin, from)
+	var starts []int64
+	if from == noTime {
+		starts, err = streams.EndOffsets(ctx, client, s.topic)
+	} else {
+		starts, err = streams.OffsetsSince(ctx, client, s.topic, from)
+	}
 	if err != nil {
-		return failure.Wrap(failure.Unavailable, s.topic, "looking for the first record to score", err)
+		return fmt.Errorf("looking for the first record to score: %w", err)
 	}
 	offsets := kadm.Offsets{}
-	starts.Each(func(o kadm.ListedOffset) {
-		if c, ok := committed.Lookup(o.Topic, o.Partition); !ok || c.At < 0 {
-			offsets.AddOffset(o.Topic, o.Partition, o.Offset, -1)
+	for partition, start := range starts {
+		if c, ok := committed.Lookup(s.topic, int32(partition)); !ok || c.At < 0 {
+			offsets.AddOffset(s.topic, int32(partition), start, -1)
 		}
-	})
+	}
 	if len(offsets) == 0 {
 		return nil
 	}
@@ -160,31 +166,6 @@ func (s *streamScorer) pin(ctx context.Context, admin *kadm.Client, from int64) 
 		return failure.Wrap(failure.Unavailable, s.group, "committing where to start", err)
 	}
 	return nil
-}
-
-// starts lists the first record of each partition that was written at or after from, and where there is none, the end. The ends are asked
-// for first: a partition whose end is looked up after no such record was found may have got some in between, which would be skipped.
-func (s *streamScorer) starts(ctx context.Context, admin *kadm.Client, from int64) (kadm.ListedOffsets, error) {
-	ends, err := admin.ListEndOffsets(ctx, s.topic)
-	if err == nil {
-		err = ends.Error()
-	}
-	if err != nil || from == noTime {
-		return ends, err
-	}
-	starts, err := admin.ListOffsetsAfterMilli(ctx, from, s.topic)
-	if err == nil {
-		err = starts.Error()
-	}
-	if err != nil {
-		return nil, err
-	}
-	for partition, start := range starts[s.topic] {
-		if end, ok := ends.Lookup(s.topic, partition); ok && end.Offset < start.Offset {
-			starts[s.topic][partition] = end
-		}
-	}
-	return starts, nil
 }
 
 // batch scores what one poll gave, in one transaction. The error is of the session: it must be given up.

@@ -53,6 +53,25 @@ func EndOffsets(ctx context.Context, client *kgo.Client, topic string) ([]int64,
 	return byPartition(topic, "listing end offsets", listed, err)
 }
 
+// OffsetsSince is, by partition of a topic, the offset of the first record with a timestamp of since (Unix milliseconds) or later, or where
+// there is none, the end. What is written meanwhile is never behind it: a client that finds no such record asks for the end by another
+// request, so the ends are asked for before.
+func OffsetsSince(ctx context.Context, client *kgo.Client, topic string, since int64) ([]int64, error) {
+	offsets, err := EndOffsets(ctx, client, topic)
+	if err != nil {
+		return nil, err
+	}
+	listed, err := kadm.NewClient(client).ListOffsetsAfterMilli(ctx, since, topic)
+	firsts, err := byPartition(topic, "listing offsets by time", listed, err)
+	if err != nil {
+		return nil, err
+	}
+	for p := range min(len(offsets), len(firsts)) {
+		offsets[p] = min(offsets[p], firsts[p])
+	}
+	return offsets, nil
+}
+
 func byPartition(topic, doing string, listed kadm.ListedOffsets, err error) ([]int64, error) {
 	if err == nil {
 		err = listed.Error()
