@@ -1,9 +1,6 @@
 package consistency
 
 import (
-	"strconv"
-	"strings"
-
 	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
@@ -32,7 +29,7 @@ func (l *lookup) ownEvent(p *schemas.Prediction, upTo []int64) (*features.OwnEve
 		}
 	}
 	own := &features.OwnEvent{Time: p.At}
-	if partition, offset, ok := recordOf(p.Source); ok {
+	if partition, offset, ok := p.Record(); ok {
 		if t := l.on.TimeIndex(); t >= 0 && !event[t].IsNull() {
 			own.Time = event[t].Int()
 		}
@@ -43,18 +40,4 @@ func (l *lookup) ownEvent(p *schemas.Prediction, upTo []int64) (*features.OwnEve
 		return nil, nil
 	}
 	return own, nil
-}
-
-// recordOf is the place of the record that a prediction answers; false for one over HTTP.
-func recordOf(source string) (partition int, offset int64, ok bool) {
-	parts := strings.Split(source, "/")
-	if len(parts) != 3 {
-		return 0, 0, false
-	}
-	partition, err := strconv.Atoi(parts[1])
-	if err != nil {
-		return 0, 0, false
-	}
-	offset, err = strconv.ParseInt(parts[2], 10, 64)
-	return partition, offset, err == nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -269,7 +268,7 @@ func (s *streamScorer) score(ctx context.Context, frontier *frontier, fetches kg
 		}
 		f.fill(i, q, &s.in)
 		v := line.decide(line.plan, &s.in, &s.work)
-		source := s.topic + "/" + strconv.Itoa(int(records[i].Partition)) + "/" + strconv.FormatInt(records[i].Offset, 10)
+		source := schemas.RecordSource(s.topic, records[i].Partition, records[i].Offset)
 		a := asked{id: s.d.model.Name + "/" + source, source: source, start: start, now: s.stage.deps.Clock()}
 		batch.predictions = append(batch.predictions, s.d.compose(a, q, &s.in, &v, line))
 		batch.verdicts = append(batch.verdicts, v)
