@@ -3,7 +3,6 @@ package ingest
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
@@ -255,17 +254,13 @@ func (a *applier) load(ctx context.Context) error {
 		return a.lost() // what was read is another's; adding to it would count events twice
 	}
 	for i, e := range a.missing {
-		e.entity = *a.group.NewEntity()
-		if states[i] != nil {
-			if len(raw) == 0 {
-				return failure.New(failure.Corrupt, a.group.Name, "entity %q has a state in Redis, but partition %d has no position", e.key, a.partition).
-					WithHint("was the position deleted? Delete the group's other keys, too: it is rebuilt from the log")
-			}
-			if err := a.group.DecodeInto(&e.entity, states[i]); err != nil {
-				return fmt.Errorf("loading entity %q of %s: %w", e.key, a.group.Name, err)
-			}
+		if states[i] != nil && len(raw) == 0 {
+			return failure.New(failure.Corrupt, a.group.Name, "entity %q has a state in Redis, but partition %d has no position", e.key, a.partition).
+				WithHint("was the position deleted? Delete the group's other keys, too: it is rebuilt from the log")
 		}
-		a.cache.sized(e, int64(e.entity.Bytes()))
+		if err := a.cache.decode(e, a.group, states[i]); err != nil {
+			return err
+		}
 	}
 	a.missing = a.missing[:0]
 	return nil

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"fmt"
 	"sync/atomic"
 
 	"github.com/millrace/millrace/features"
@@ -57,6 +58,18 @@ func (c *cache) add(key string) *cached {
 	c.entities[key] = e
 	c.link(e)
 	return e
+}
+
+// decode makes the entity of its state; of none, nil, it is without events.
+func (c *cache) decode(e *cached, g *group, state []byte) error {
+	e.entity = *g.NewEntity()
+	if state != nil {
+		if err := g.DecodeInto(&e.entity, state); err != nil {
+			return fmt.Errorf("loading entity %q of %s: %w", e.key, g.Name, err)
+		}
+	}
+	c.sized(e, int64(e.entity.Bytes()))
+	return nil
 }
 
 // sized notes how large an entity is now.

@@ -282,12 +282,8 @@ func TestChainRedisLosesWrites(t *testing.T) {
 
 // TestChainKafkaRefusesOnce has Kafka refuse a request of what is given out, and take those behind it.
 func TestChainKafkaRefusesOnce(t *testing.T) {
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cluster.Close)
-	c := newChain((&rig{t: t, dir: t.TempDir()}).on(cluster.ListenAddrs()[0]), true)
+	cluster, r := onFaulty(t)
+	c := newChain(r, true)
 	c.pay(rand.New(rand.NewPCG(9, 10)), 600)
 	const times = 3
 	fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: c.project.Source("card_spend").Topic, Err: kerr.TopicAuthorizationFailed, Count: times})

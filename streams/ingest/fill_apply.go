@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"fmt"
 	"runtime"
 
 	"github.com/millrace/millrace/features"
@@ -215,14 +214,13 @@ func (a *fillWorker) fetch(ctx context.Context, t *target, missing []*cached) er
 		}
 	}
 	for i, c := range missing {
-		c.entity = *a.group.NewEntity()
-		if states == nil || states[i] == nil {
-			continue
+		var state []byte
+		if states != nil {
+			state = states[i]
 		}
-		if err := a.group.DecodeInto(&c.entity, states[i]); err != nil {
-			return fmt.Errorf("loading entity %q of %s: %w", c.key, a.group.Name, err)
+		if err := t.cache.decode(c, a.group, state); err != nil {
+			return err
 		}
-		t.cache.sized(c, int64(c.entity.Bytes()))
 	}
 	return nil
 }

@@ -361,15 +361,21 @@ func TestWritesFail(t *testing.T) {
 	}
 }
 
-// TestKafkaDoesNotAcknowledge has Kafka refuse what is re-keyed for a while: the source's offset must not be committed before the
-// records are there.
-func TestKafkaDoesNotAcknowledge(t *testing.T) {
+// onFaulty is a rig on a Kafka that can be told to refuse.
+func onFaulty(t *testing.T) (*kfake.Cluster, *rig) {
+	t.Helper()
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
-	r := (&rig{t: t, dir: t.TempDir()}).on(cluster.ListenAddrs()[0])
+	return cluster, (&rig{t: t, dir: t.TempDir()}).on(cluster.ListenAddrs()[0])
+}
+
+// TestKafkaDoesNotAcknowledge has Kafka refuse what is re-keyed for a while: the source's offset must not be committed before the
+// records are there.
+func TestKafkaDoesNotAcknowledge(t *testing.T) {
+	cluster, r := onFaulty(t)
 	r.produce(r.trips(55, 500))
 	fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: r.project.Groups[0].KeyedTopic, Err: kerr.NotEnoughReplicas, Count: -1})
 	g := r.run(r.stage())
@@ -512,12 +518,7 @@ func counterSum(t *testing.T, s *Stage, name string) (sum float64) {
 func TestKafkaRefusesOnce(t *testing.T) {
 	for _, refusal := range []*kerr.Error{kerr.TopicAuthorizationFailed, kerr.UnknownServerError, kerr.MessageTooLarge} {
 		t.Run(refusal.Message, func(t *testing.T) {
-			cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(cluster.Close)
-			r := (&rig{t: t, dir: t.TempDir()}).on(cluster.ListenAddrs()[0])
+			cluster, r := onFaulty(t)
 			r.produce(r.trips(59, 2000))
 			times := 3
 			if refusal == kerr.MessageTooLarge {
@@ -540,12 +541,7 @@ func TestKafkaRefusesOnce(t *testing.T) {
 // TestKafkaRefusesForGood has Kafka refuse every re-keyed record of one group as too large: each is a dead letter, with its own bytes, and the
 // other group has it all the same.
 func TestKafkaRefusesForGood(t *testing.T) {
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cluster.Close)
-	r := (&rig{t: t, dir: t.TempDir()}).on(cluster.ListenAddrs()[0])
+	cluster, r := onFaulty(t)
 	trips := r.trips(61, 200)
 	r.produce(trips)
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: r.project.Groups[0].KeyedTopic, Err: kerr.MessageTooLarge, Count: -1})

@@ -629,17 +629,20 @@ func TestEnrichment(t *testing.T) {
 		r.expect("legs_by_id", "2", map[string]float64{"n": 1, "high": math.NaN()})
 	}
 	with := func(_ *Config, d *Deps) { d.Tables = tables }
-	send(0, 150, func(code string, at int64) (string, float64) {
-		switch {
-		case code == "Den":
-			return "CO", 1600
-		case code == "atl" && at < start+100:
-			return "GA", 300
-		case code == "atl":
-			return "SC", 50
+	known := func(denver string, elevation float64) func(string, int64) (string, float64) {
+		return func(code string, at int64) (string, float64) {
+			switch {
+			case code == "Den":
+				return denver, elevation
+			case code == "atl" && at < start+100:
+				return "GA", 300
+			case code == "atl":
+				return "SC", 50
+			}
+			return "", 0
 		}
-		return "", 0
-	})
+	}
+	send(0, 150, known("CO", 1600))
 	g := r.run(r.stage(with))
 	r.settled()
 	if missed := counterSum(t, g.Stage, "millrace_ingest_lookups_missed_total"); missed != float64(unknown) {
@@ -648,17 +651,7 @@ func TestEnrichment(t *testing.T) {
 	check("at first")
 
 	put("DEN", "WY", 20, start) // what was known was wrong, and is put right
-	send(150, 60, func(code string, at int64) (string, float64) {
-		switch {
-		case code == "Den":
-			return "WY", 20
-		case code == "atl" && at < start+100:
-			return "GA", 300
-		case code == "atl":
-			return "SC", 50
-		}
-		return "", 0
-	})
+	send(150, 60, known("WY", 20))
 	r.settled()
 	check("after the table changed")
 	if err := r.redis.FlushAll(t.Context()).Err(); err != nil {
