@@ -127,7 +127,7 @@ type Conclusion struct {
 	Digest   string // the model it made; may be empty
 	Alias    string // the alias to move to Digest; empty to move none
 	Expected string // as for SetAlias
-	Back     bool            // the alias goes back: Digest must be what Before says
+	Back     bool   // the alias goes back: Digest must be what Before says
 }
 
 // Conclude keeps a run's outcome and moves the alias, both or none. Conflict when the alias does not name
