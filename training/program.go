@@ -44,7 +44,7 @@ func (s *Stage) parent(m *project.Model, data *Dataset) (*parent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decoding the champion: %w", err)
 	}
-	now := signature(m)
+	now := Signature(m)
 	if len(now) != len(bundle.Signature) || changedInput(bundle.Signature, now) != "" || hasSeen(manifest, data.Span) != "" {
 		return nil, nil
 	}
@@ -57,7 +57,7 @@ func (s *Stage) runProgram(ctx context.Context, c project.Candidate, f fitting) 
 		Project: s.project.Name, Model: f.model.Name, Candidate: c.Name, Objective: string(model.Binary), Metric: f.model.Train.Metric,
 		Seed: f.model.Train.Seed, Params: c.Program.Params,
 	}
-	sources := signature(f.model)
+	sources := Signature(f.model)
 	for _, in := range f.inputs {
 		from := sources[in]
 		job.Inputs = append(job.Inputs, trainer.Input{
