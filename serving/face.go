@@ -44,6 +44,10 @@ func (s *Stage) call(ctx context.Context, c Call,
 	}
 	ctx, cancel := deadlineOf(ctx, allowed)
 	defer cancel()
+	if p := s.admitted.enter(ctx); p != nil {
+		return nil, p
+	}
+	defer s.admitted.leave()
 	predictions, why, p := ask(ctx, d, s.deps.Clock(), allowed)
 	if p == nil && why != reasonNone {
 		p = refusal(predictions, why)

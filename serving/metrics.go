@@ -10,6 +10,7 @@ import (
 type metrics struct {
 	requests       *prometheus.CounterVec   // route, status
 	requestSeconds *prometheus.HistogramVec // route
+	shed           *prometheus.CounterVec   // reason
 	readSeconds    prometheus.Histogram
 	freshness      *prometheus.HistogramVec // group
 	predictions    *prometheus.CounterVec   // model, source, rung
@@ -59,6 +60,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return &metrics{
 		requests:       counter("requests_total", "HTTP requests by route and status.", "route", "status"),
 		requestSeconds: histogram("request_seconds", "Time to answer an HTTP request.", quick, "route"),
+		shed:           counter("shed_requests_total", "Requests refused with 429 because as many as are allowed were under way, by reason: the queue was full, or the turn did not come in time.", "reason"),
 		readSeconds:    histogram("feature_read_seconds", "Time of a read of entity states from Redis.", quick).WithLabelValues().(prometheus.Histogram),
 		freshness:      histogram("feature_freshness_seconds", "Event time from the newest event applied to a partition until now, when an entity of it was read; not under clock: event.", aged, "group"),
 		predictions:    counter("predictions_total", "Rows answered, by where they came from and the rung of the fallback ladder that answered.", "model", "source", "rung"),

@@ -29,7 +29,12 @@ func (s *Stage) score(w http.ResponseWriter, r *http.Request, d *deployment) {
 		p.Write(w)
 		return
 	}
+	if p := s.admitted.enter(ctx); p != nil {
+		p.Write(w)
+		return
+	}
 	predictions, why, p := s.ask(ctx, d, body, start, allowed)
+	s.admitted.leave()
 	if p != nil {
 		p.Write(w)
 		return
