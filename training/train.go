@@ -44,6 +44,7 @@ type trained struct {
 	failed     map[string]string // candidates that could not be fitted, and why
 	best       candidate
 	ablation   Metrics
+	simpler    model.Model // what the ablation measured; nil where the inputs are all of groups or none is
 }
 
 // champion is the model that answers requests, measured on the run's held-out rows.
@@ -179,6 +180,7 @@ func (s *Stage) ablate(ctx context.Context, m *project.Model, t *trained) (Metri
 	if err != nil {
 		return Metrics{}, err
 	}
+	t.simpler = plain
 	_, metrics, err := judge(ctx, plain, names, held)
 	return metrics, err
 }
