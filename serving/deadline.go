@@ -27,7 +27,7 @@ func timeout(r *http.Request, declared time.Duration) (time.Duration, *problem) 
 	}
 	ms, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || ms <= 0 {
-		return 0, badRequest(codeType, HeaderTimeout, "%q is not a number of milliseconds above 0", text)
+		return 0, badRequest(codeType, HeaderTimeout, "is not a number of milliseconds above 0")
 	}
 	if ms >= declared.Milliseconds() {
 		return declared, nil
@@ -36,8 +36,8 @@ func timeout(r *http.Request, declared time.Duration) (time.Duration, *problem) 
 }
 
 // deadlineOf is the context of a request that has so long. It ends when the client hangs up, too.
-func deadlineOf(r *http.Request, d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(r.Context(), d, failure.New(failure.Deadline, "", "the %s that the request had are over", d))
+func deadlineOf(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, d, failure.New(failure.Deadline, "", "the %s that the request had are over", d))
 }
 
 // fetchUntil is the time until which features may be read: declared from now on, where that is not 0, and in any case a tenth of what is
