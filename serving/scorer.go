@@ -104,7 +104,7 @@ func (s *scorer) score(values []float64, w *scoring) (v verdict, ok bool) {
 	if math.IsNaN(v.score) || math.IsInf(v.score, 0) {
 		return v, false
 	}
-	_, v.method = s.model.Explain(row, contributions)
+	_, v.method = s.model.Explain(row, 0, "", contributions)
 	v.reasons = s.strongest(contributions)
 	return v, true
 }

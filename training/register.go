@@ -207,7 +207,7 @@ func (s *Stage) registerSimpler(ctx context.Context, m *project.Model, t *traine
 }
 
 func (s *Stage) registerModel(ctx context.Context, m *project.Model, t *trained, kept *registered) error {
-	bundle, err := model.NewBundle(signature(m), t.best.model, golden(s.cfg.GoldenRows, t.train))
+	bundle, err := model.NewBundle(Signature(m), t.best.model, golden(s.cfg.GoldenRows, t.train))
 	if err != nil {
 		return fmt.Errorf("packing the model: %w", err)
 	}
@@ -244,8 +244,8 @@ func golden(n int, p Part) [][]float64 {
 	return rows
 }
 
-// signature says where each input comes from.
-func signature(m *project.Model) []model.SignatureInput {
+// Signature says of a model of the project where each input comes from.
+func Signature(m *project.Model) []model.SignatureInput {
 	inputs := make([]model.SignatureInput, len(m.Inputs))
 	for i, in := range m.Inputs {
 		s := model.SignatureInput{Name: in.Name, Required: in.Required}

@@ -252,7 +252,7 @@ func (s *Stage) champion(ctx context.Context, m *project.Model, t *trained) (cha
 	if err != nil {
 		return old, fmt.Errorf("checking the champion: %w", err)
 	}
-	old.incomparable = cmp.Or(changedInput(bundle.Signature, signature(m)), hasSeen(manifest, t.data.Span))
+	old.incomparable = cmp.Or(changedInput(bundle.Signature, Signature(m)), hasSeen(manifest, t.data.Span))
 	if old.incomparable != "" {
 		return old, nil
 	}

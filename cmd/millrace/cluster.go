@@ -128,7 +128,7 @@ func (s servers) connect(ctx context.Context, rt *runtime, need opening) (err er
 	if err := os.MkdirAll(rt.dataDir, 0o755); err != nil {
 		return failure.Wrap(failure.Unavailable, rt.dataDir, "making the data folder", err).WithHint("choose another with --data-dir")
 	}
-	if rt.registry, err = registry.Open(filepath.Join(rt.dataDir, "registry")); err != nil {
+	if rt.registry, err = openRegistry(rt.dataDir); err != nil {
 		return err
 	}
 	if need.kafka {
