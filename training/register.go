@@ -189,7 +189,7 @@ func (s *Stage) registerSimpler(ctx context.Context, m *project.Model, t *traine
 		return nil
 	}
 	names, train := withoutGroups(m, t.train)
-	own := slices.DeleteFunc(signature(m), func(in model.SignatureInput) bool { return !slices.Contains(names, in.Name) })
+	own := slices.DeleteFunc(Signature(m), func(in model.SignatureInput) bool { return !slices.Contains(names, in.Name) })
 	bundle, err := model.NewBundle(own, t.simpler, golden(s.cfg.GoldenRows, train))
 	if err != nil {
 		return fmt.Errorf("packing the simpler model: %w", err)
