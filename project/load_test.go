@@ -58,7 +58,10 @@ func TestFlights(t *testing.T) {
 	if len(m.Inputs) != 55 || len(m.Groups()) != 2 || m.On != p.Source("departures") || m.Label.Source != p.Source("arrivals") || m.Label.Within != 24*time.Hour {
 		t.Errorf("model: %+v", m)
 	}
-	wantTrain := Train{[]string{CandidateLogistic, CandidateGBDT}, MetricAUC, 14 * duration.Day, 3 * duration.Day, 17 * duration.Day, 120000, 1}
+	wantTrain := Train{
+		Candidates: []Candidate{{Name: CandidateLogistic}, {Name: CandidateGBDT}}, Metric: MetricAUC, Window: 14 * duration.Day, Holdout: 3 * duration.Day,
+		FirstAfter: 17 * duration.Day, MaxRows: 120000, Seed: 1,
+	}
 	if !reflect.DeepEqual(m.Train, wantTrain) {
 		t.Errorf("train: %+v", m.Train)
 	}

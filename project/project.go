@@ -145,23 +145,6 @@ type Label struct {
 	Line   int
 }
 
-// The candidates that can be trained.
-const (
-	CandidateLogistic = "logistic"
-	CandidateGBDT     = "gbdt"
-)
-
-// Train is how a model is trained.
-type Train struct {
-	Candidates []string      // CandidateLogistic, CandidateGBDT
-	Metric     string        // MetricAUC, MetricLogLoss or MetricBrier: what the best candidate is chosen by
-	Window     time.Duration // event time of the rows trained on
-	Holdout    time.Duration // event time of the later rows held out
-	FirstAfter time.Duration // event time that the data must span before the first model is trained
-	MaxRows    int           // most rows trained on; 0 for no limit
-	Seed       int64
-}
-
 // The metrics of an evaluation, as gates and Train.Metric name them.
 const (
 	MetricAUC              = "auc"

@@ -23,7 +23,7 @@ func TestFallbackSpellings(t *testing.T) {
 		"fallback: []":                     "",
 		"otherwise: refuse":                "previous",
 		"otherwise: default, default: 0.2": "previous, default: 0.2",
-		"fallback: none, otherwise: default, default: 0.2":                                    "default: 0.2",
+		"fallback: none, otherwise: default, default: 0.2":                                          "default: 0.2",
 		`fallback: [simpler, previous, {rule: "hour(scheduled) > 0 ? 0.3 : nil"}, {default: 0.02}]`: "simpler, previous, rule: hour(scheduled) > 0 ? 0.3 : nil, default: 0.02",
 	} {
 		var rungs []string

@@ -392,7 +392,7 @@ func TestAConclusionOnAnOldChampionIsTakenBack(t *testing.T) {
 func TestACandidateThatCannotBeFittedIsLeftOut(t *testing.T) {
 	w := newWorld(t, 12, 480)
 	s, r := w.stage(t)
-	s.fitters[project.CandidateLogistic] = func(context.Context, Config, []string, Part, int64) (model.Model, error) {
+	s.fitters[project.CandidateLogistic] = func(context.Context, Config, fitting) (model.Model, error) {
 		return nil, failure.New(failure.Refused, "logistic", "it does not converge")
 	}
 	mustTrain(t, s, w.request("r1"), schemas.ModelPromoted)
