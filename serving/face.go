@@ -118,3 +118,9 @@ func (d *deployment) describe() Model {
 func (s *Stage) Measured(route string, handle http.HandlerFunc) http.HandlerFunc {
 	return s.measured(route, handle)
 }
+
+// Measure is Measured for a face that is not HTTP's; status is the protocol's own.
+func (s *Stage) Measure(route, status string, took time.Duration) {
+	s.metrics.requestSeconds.WithLabelValues(route).Observe(took.Seconds())
+	s.metrics.requests.WithLabelValues(route, status).Inc()
+}
