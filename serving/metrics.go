@@ -12,8 +12,10 @@ type metrics struct {
 	requestSeconds *prometheus.HistogramVec // route
 	shed           *prometheus.CounterVec   // reason
 	readSeconds    prometheus.Histogram
+	readsOff       prometheus.Gauge
 	freshness      *prometheus.HistogramVec // group
 	predictions    *prometheus.CounterVec   // model, source, rung
+	fallbacks      *prometheus.CounterVec   // model, rung, reason
 	refusals       *prometheus.CounterVec   // model, reason
 	missing        *prometheus.CounterVec   // model, input, status
 	swaps          *prometheus.CounterVec   // model, result
@@ -62,8 +64,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		requestSeconds: histogram("request_seconds", "Time to answer an HTTP request.", quick, "route"),
 		shed:           counter("shed_requests_total", "Requests refused with 429 because as many as are allowed were under way, by reason: the queue was full, or the turn did not come in time.", "reason"),
 		readSeconds:    histogram("feature_read_seconds", "Time of a read of entity states from Redis.", quick).WithLabelValues().(prometheus.Histogram),
+		readsOff:       gauge("feature_reads_off", "1 while no feature is read because Redis does not answer, else 0.").WithLabelValues(),
 		freshness:      histogram("feature_freshness_seconds", "Event time from the newest event applied to a partition until now, when an entity of it was read; not under clock: event.", aged, "group"),
 		predictions:    counter("predictions_total", "Rows answered, by where they came from and the rung of the fallback ladder that answered.", "model", "source", "rung"),
+		fallbacks:      counter("fallbacks_total", "Rows answered by a rung below the model whose turn it was, by rung and reason.", "model", "rung", "reason"),
 		refusals:       counter("refusals_total", "Rows that no rung answered, by reason.", "model", "reason"),
 		missing:        counter("missing_features_total", "Inputs that were not present when a row was scored, by status.", "model", "input", "status"),
 		swaps:          counter("swaps_total", "Champions that went live (swapped) or did not pass their checks (refused).", "model", "result"),
@@ -91,7 +95,7 @@ type modelMetrics struct {
 
 func (m *metrics) of(model, source string, inputs []plannedInput) *modelMetrics {
 	c := &modelMetrics{metrics: m, model: model, rungs: map[string]prometheus.Counter{}, missing: make([][statuses]prometheus.Counter, len(inputs))}
-	for _, rung := range []string{schemas.RungPrimary, schemas.RungPrevious, schemas.RungDefault, schemas.RungRefused} {
+	for _, rung := range []string{schemas.RungPrimary, schemas.RungPrevious, schemas.RungSimpler, schemas.RungRule, schemas.RungDefault, schemas.RungRefused} {
 		c.rungs[rung] = m.predictions.WithLabelValues(model, source, rung)
 	}
 	for i, in := range inputs {
@@ -107,8 +111,12 @@ func (m *metrics) of(model, source string, inputs []plannedInput) *modelMetrics 
 // count counts one row that was answered.
 func (c *modelMetrics) count(v *verdict, status []inputStatus) {
 	c.rungs[v.rung].Inc()
-	if v.rung == schemas.RungRefused {
+	switch v.rung {
+	case schemas.RungPrimary:
+	case schemas.RungRefused:
 		c.metrics.refusals.WithLabelValues(c.model, string(v.reason)).Inc()
+	default:
+		c.metrics.fallbacks.WithLabelValues(c.model, v.rung, string(v.reason)).Inc()
 	}
 	for i, s := range status {
 		if s != present {
