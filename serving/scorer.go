@@ -31,6 +31,7 @@ type scorer struct {
 type scoring struct {
 	row           []float64
 	contributions []float64
+	bare          bool // nobody asks for reasons
 }
 
 // loadScorer reads a model artefact and refuses it unless its digest, its signature and its golden rows hold; then scores the golden
@@ -103,6 +104,9 @@ func (s *scorer) score(values []float64, w *scoring) (v verdict, ok bool) {
 	v.scorer, v.score = s, s.model.Predict(row)
 	if math.IsNaN(v.score) || math.IsInf(v.score, 0) {
 		return v, false
+	}
+	if w.bare {
+		return v, true
 	}
 	_, v.method = s.model.Explain(row, 0, "", contributions)
 	v.reasons = s.strongest(contributions)

@@ -47,6 +47,7 @@ type commands struct {
 	Consistency consistencyCommand `cmd:"" group:"Looking" help:"Compute a sample of what was served again, from the offline events at the very positions, and compare."`
 	DeadLetters deadLettersCommand `cmd:"" group:"Looking" help:"List or replay the records that were refused."`
 	Dataset     datasetCommand     `cmd:"" group:"Looking" help:"Make a training set: rows from a file, a query or a source, joined with features as they were known then."`
+	Score       scoreCommand       `cmd:"" group:"Looking" help:"Score rows of files or of the offline log, with features as they were known then; needs no servers."`
 	Export      exportCommand      `cmd:"" group:"Looking" help:"Write offline events or features as a Parquet file."`
 	Replay      replayCommand      `cmd:"" group:"Looking" help:"Produce real flights to the example's topics, as the demo does."`
 

@@ -106,6 +106,20 @@ func (s *shelf) add(weight float64, inputs []string) string {
 	return digest
 }
 
+// inputs are the names of the example's model's.
+func (s *shelf) inputs() []string {
+	s.t.Helper()
+	p, err := project.Load(flightsProject)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var names []string
+	for _, in := range p.Models[0].Inputs {
+		names = append(names, in.Name)
+	}
+	return names
+}
+
 // models runs a verb on the shelf.
 func (s *shelf) models(args ...string) (stdout, stderr string, status int) {
 	s.t.Helper()
