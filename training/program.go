@@ -58,10 +58,10 @@ func (s *Stage) runProgram(ctx context.Context, c project.Candidate, f fitting) 
 		Seed: f.model.Train.Seed, Params: c.Program.Params,
 	}
 	sources := Signature(f.model)
-	for _, in := range f.inputs {
+	for i, in := range f.inputs {
 		from := sources[in]
 		job.Inputs = append(job.Inputs, trainer.Input{
-			Name: from.Name, Kind: from.Kind, Source: from.Source,
+			Name: from.Name, Kind: from.Kind, Source: from.Source, Categorical: f.categorical(i), Monotone: f.model.Train.Monotone[from.Name],
 		})
 	}
 	if f.parent != nil && c.Program.Parent {

@@ -37,9 +37,11 @@ type Job struct {
 
 // Input is a column that the model reads: float64, null where it is missing.
 type Input struct {
-	Name   string `json:"name"`
-	Kind   string `json:"kind"`             // of the column it comes from, like "int"
-	Source string `json:"source,omitempty"` // where it comes from
+	Name        string `json:"name"`
+	Kind        string `json:"kind"`             // of the column it comes from, like "int"
+	Source      string `json:"source,omitempty"` // where it comes from
+	Categorical bool   `json:"categorical"`      // its numbers are codes of categories
+	Monotone    int    `json:"monotone"`         // 1: the score must not fall as it rises; -1: must not rise; 0: either
 }
 
 // Part is one file of rows, in the order of their time.

@@ -188,7 +188,7 @@ func run(ctx context.Context, t *testing.T, how string, timeout time.Duration, p
 		t.Fatal(err)
 	}
 	p := Program{Command: []string{os.Args[0]}, Dir: t.TempDir(), Env: map[string]string{behaviour: how}, Timeout: timeout, KeepLog: 200}
-	job := Job{Candidate: "mine", Inputs: []Input{{Name: "x"}, {Name: "gap"}, {Name: "z"}}, Params: text}
+	job := Job{Candidate: "mine", Inputs: []Input{{Name: "x"}, {Name: "gap"}, {Name: "z", Monotone: 1}}, Params: text}
 	return Run(ctx, p, job, someRows(400, 1000), someRows(100, 2000))
 }
 
@@ -309,7 +309,7 @@ func TestTheJobIsWhole(t *testing.T) {
 	dir := t.TempDir()
 	job := Job{
 		Project: "flights", Model: "late", Candidate: "mine", Objective: "binary", Metric: "auc", Seed: 7, Params: json.RawMessage(`{"depth":3}`),
-		Inputs: []Input{{Name: "x", Kind: "float"}, {Name: "gap", Kind: "int"}, {Name: "z", Kind: "float"}},
+		Inputs: []Input{{Name: "x", Kind: "float"}, {Name: "gap", Kind: "int", Categorical: true}, {Name: "z", Kind: "float", Monotone: -1}},
 		Parent: &Parent{MediaType: model.MediaLightGBM, Digest: "sha256:abc", Bytes: []byte("tree")},
 	}
 	train := someRows(10, 100)
