@@ -110,6 +110,8 @@ var layers = []map[string]bool{
 	set("features/pit"),
 	set("features/dataset"),
 	set("streams/ingest", "training", "serving", "monitor", "consistency", "console"),
+	set("serving/openinference/inferencepb"),
+	set("serving/openinference"),
 	set("examples/flights", "streams/ingest/ingesttest"),
 	set("cmd/millrace", "bench/flights", "bench/forest", "bench/peers", "e2e"),
 }

@@ -74,7 +74,7 @@ func TestFlights(t *testing.T) {
 	if want := []string{"auc >= 0.6", "calibration_error <= 0.05", "versus_champion >= -0.002"}; !slices.Equal(gates, want) {
 		t.Errorf("gates: %q", gates)
 	}
-	if want := (Serve{Timeout: 100 * time.Millisecond, Fallback: FallbackPrevious, Otherwise: OtherwiseRefuse, MissingAllowed: 1}); !reflect.DeepEqual(m.Serve, want) {
+	if want := (Serve{Timeout: 100 * time.Millisecond, Fallback: []Rung{{Kind: RungPrevious}}, MissingAllowed: 1}); !reflect.DeepEqual(m.Serve, want) {
 		t.Errorf("serve: %+v", m.Serve)
 	}
 	if want := (Monitor{24 * time.Hour, DefaultMinRows, StatisticPSI, StatisticPSI, []string{"weekday"}, 1, 2, 3, 5 * duration.Day}); !reflect.DeepEqual(m.Monitor, want) {
@@ -171,7 +171,7 @@ func TestSettingsAndDefaults(t *testing.T) {
 	if !m.Inputs[0].Required || m.Inputs[1].Required || m.On.Schema.Columns[m.Inputs[1].Entity[0]].Name != "destination" {
 		t.Errorf("inputs: %+v", m.Inputs)
 	}
-	if m.Serve.Otherwise != OtherwiseDefault || m.Serve.Default != 0.2 || m.Serve.Timeout != DefaultTimeout {
+	if !slices.Equal(m.Serve.Fallback, []Rung{{Kind: RungPrevious}, {Kind: RungDefault, Score: 0.2}}) || m.Serve.Timeout != DefaultTimeout {
 		t.Errorf("serve: %+v", m.Serve)
 	}
 	if m.Train.FirstAfter != DefaultTrainWindow+DefaultHoldout || m.Train.MaxRows != DefaultMaxRows || len(m.Train.Candidates) != 2 {

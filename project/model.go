@@ -102,30 +102,6 @@ func (l *loader) expression(at value, where, source string, s *schemas.Schema, w
 	return x
 }
 
-// Defaults of a model's serving.
-const DefaultTimeout = 50 * time.Millisecond
-
-func (l *loader) serve(model object, m *Model, complete bool) Serve {
-	o := l.object(model.get("serve"), model.what+": serve", "timeout", "fallback", "otherwise", "default", "missing_allowed", "required")
-	s := Serve{
-		Timeout:        o.duration("timeout", DefaultTimeout, time.Millisecond),
-		Fallback:       o.choice("fallback", FallbackPrevious, FallbackNone),
-		Otherwise:      o.choice("otherwise", OtherwiseRefuse, OtherwiseDefault),
-		Default:        o.float("default", 0, 0, 1),
-		MissingAllowed: o.float("missing_allowed", 1, 0, 1),
-		Required:       l.inputNames(o, "required", m, complete),
-	}
-	if has := o.has("default"); has && s.Otherwise != OtherwiseDefault {
-		l.faultAt(o.get("default"), "say otherwise: default, or take the default away", "%s: the default is never used", o.what)
-	} else if !has && s.Otherwise == OtherwiseDefault {
-		l.faultAt(o.get("otherwise"), "", "%s: otherwise: default needs a default score", o.what)
-	}
-	for i := range m.Inputs {
-		m.Inputs[i].Required = slices.Contains(s.Required, m.Inputs[i].Name)
-	}
-	return s
-}
-
 // Defaults of a model's monitoring.
 const (
 	DefaultMonitorWindow = duration.Day

@@ -163,24 +163,6 @@ type Gate struct {
 	Line   int
 }
 
-// Serve is how a model answers.
-type Serve struct {
-	Timeout        time.Duration
-	Fallback       string  // FallbackPrevious or FallbackNone: what is tried first when the champion cannot answer
-	Otherwise      string  // OtherwiseRefuse or OtherwiseDefault: what is done then
-	Default        float64 // the score of OtherwiseDefault
-	MissingAllowed float64 // share of the inputs, 0 to 1, that may be other than present
-	Required       []string
-}
-
-// The rungs below the champion.
-const (
-	FallbackPrevious = "previous"
-	FallbackNone     = "none"
-	OtherwiseRefuse  = "refuse"
-	OtherwiseDefault = "default"
-)
-
 // Monitor is how a model is watched.
 type Monitor struct {
 	Window     time.Duration // event time of one look

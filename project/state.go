@@ -130,7 +130,7 @@ func (m *Model) state() ModelState {
 	t, v, w := m.Train, m.Serve, m.Monitor
 	s.Settings = []string{
 		t.setting(),
-		"serve within " + duration.Format(v.Timeout) + fmt.Sprint(", fallback ", v.Fallback, ", otherwise ", v.Otherwise, " ", v.Default, ", missing ", v.MissingAllowed,
+		"serve within " + duration.Format(v.Timeout) + fmt.Sprint(", features within ", duration.Format(v.FetchTimeout), ", fallback ", v.Fallback, ", missing ", v.MissingAllowed,
 			", required ", strings.Join(v.Required, ",")),
 		"monitor by " + duration.Format(w.Window) + fmt.Sprint(", rows ", w.MinRows, ", columns ", w.MinColumns, ", ", w.Features, " and ", w.Prediction, ", after ", w.After, " of ", w.Of,
 			", cooldown ", duration.Format(w.Cooldown), ", without ", strings.Join(w.Exclude, ",")),

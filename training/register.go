@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/millrace/millrace/features/offline"
@@ -39,6 +40,7 @@ const (
 // registered is the digests of what a run made.
 type registered struct {
 	features, dataset, baseline, metrics, model string
+	simpler                                     string // empty without one
 	version                                     int
 }
 
@@ -46,6 +48,7 @@ type registered struct {
 //
 //	features ─► dataset ─┬► baseline ─┐
 //	                     ├► metrics ──┼► model
+//	                     ├► simpler ──┤
 //	                     └────────────┘
 //
 // Nothing of it depends on the time of day, nor on the champion unless a program went on from it, so that the same log and cutoff give the
@@ -53,7 +56,7 @@ type registered struct {
 func (s *Stage) register(ctx context.Context, m *project.Model, t *trained) (registered, error) {
 	var kept registered
 	steps := []func(context.Context, *project.Model, *trained, *registered) error{
-		s.registerFeatures, s.registerDataset, s.registerBaseline, s.registerMetrics, s.registerModel,
+		s.registerFeatures, s.registerDataset, s.registerBaseline, s.registerMetrics, s.registerSimpler, s.registerModel,
 	}
 	for i, step := range steps {
 		s.progress("registering", int64(i), int64(len(steps)))
@@ -181,6 +184,31 @@ func (s *Stage) registerMetrics(ctx context.Context, m *project.Model, t *traine
 	return err
 }
 
+// registerSimpler keeps the model without feature groups, where there is one: it answers when features cannot be read, in a project that
+// falls back to it.
+func (s *Stage) registerSimpler(ctx context.Context, m *project.Model, t *trained, kept *registered) error {
+	if t.simpler == nil {
+		return nil
+	}
+	f := s.newFitting(m, t.train, true)
+	names, train := f.names(), f.rows
+	own := slices.DeleteFunc(Signature(m), func(in model.SignatureInput) bool { return !slices.Contains(names, in.Name) })
+	bundle, err := model.NewBundle(own, t.simpler, golden(s.cfg.GoldenRows, train))
+	if err != nil {
+		return fmt.Errorf("packing the simpler model: %w", err)
+	}
+	b, err := bundle.Encode()
+	if err != nil {
+		return fmt.Errorf("encoding the simpler model: %w", err)
+	}
+	kept.simpler, err = s.registry.Put(ctx, registry.Manifest{
+		Kind: registry.KindModel, Name: m.Name, MediaType: model.MediaBundle, Code: s.cfg.Code, Rows: int64(len(train.Labels)),
+		Inputs:      []registry.Ref{{Role: roleFeatures, Digest: kept.features}, {Role: roleDataset, Digest: kept.dataset}},
+		Annotations: map[string]string{"project": s.project.Name, "candidate": t.best.Name, "without": "feature groups"},
+	}, bytes.NewReader(b))
+	return err
+}
+
 func (s *Stage) registerModel(ctx context.Context, m *project.Model, t *trained, kept *registered) error {
 	bundle, err := model.NewBundle(Signature(m), t.best.model, golden(s.cfg.GoldenRows, t.train))
 	if err != nil {
@@ -190,12 +218,16 @@ func (s *Stage) registerModel(ctx context.Context, m *project.Model, t *trained,
 	if err != nil {
 		return fmt.Errorf("encoding the model: %w", err)
 	}
+	inputs := []registry.Ref{
+		{Role: roleFeatures, Digest: kept.features}, {Role: roleDataset, Digest: kept.dataset},
+		{Role: roleBaseline, Digest: kept.baseline}, {Role: roleMetrics, Digest: kept.metrics},
+	}
+	if kept.simpler != "" {
+		inputs = append(inputs, registry.Ref{Role: registry.RoleSimpler, Digest: kept.simpler})
+	}
 	manifest := registry.Manifest{
 		Kind: registry.KindModel, Name: m.Name, MediaType: model.MediaBundle, Code: s.cfg.Code, Rows: int64(len(t.train.Labels)),
-		Inputs: []registry.Ref{
-			{Role: roleFeatures, Digest: kept.features}, {Role: roleDataset, Digest: kept.dataset},
-			{Role: roleBaseline, Digest: kept.baseline}, {Role: roleMetrics, Digest: kept.metrics},
-		},
+		Inputs: inputs,
 		Annotations: map[string]string{
 			"project": s.project.Name, "candidate": t.best.Name, "metric": m.Train.Metric,
 			"data_from": instant(t.data.Times[0]), "data_until": instant(t.data.Until),

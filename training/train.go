@@ -45,7 +45,8 @@ type trained struct {
 	printed    map[string]string // by candidates that are programs
 	parent     *parent           // that programs were given; nil for none
 	best       candidate
-	ablation   *Metrics // nil when the best kind could not be fitted without the feature groups
+	ablation   *Metrics    // nil when the best kind could not be fitted without the feature groups
+	simpler    model.Model // what the ablation measured; nil where the inputs are all of groups or none is
 }
 
 // champion is the model that answers requests, measured on the run's held-out rows.
@@ -196,6 +197,7 @@ func (s *Stage) ablate(ctx context.Context, m *project.Model, t *trained) (*Metr
 	if err != nil {
 		return nil, err
 	}
+	t.simpler = plain
 	_, metrics, err := judge(ctx, plain, t.data.Names, t.held)
 	return &metrics, err
 }
