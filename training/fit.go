@@ -114,17 +114,33 @@ func forestParams(p gbdt.Params, t project.Train) gbdt.Params {
 	return p
 }
 
-// fit makes a candidate's model; log is what its program printed, where it is one.
-func (s *Stage) fit(ctx context.Context, c project.Candidate, f fitting) (m model.Model, log string, err error) {
+// fitted is a model that a candidate made.
+type fitted struct {
+	model.Model
+	mediaType string // of encoded
+	encoded   []byte // the file that a program left, to be kept as it is; nil for a model of Millrace's own trainers
+	printed   string // by a program
+}
+
+// pack makes the bundle of it.
+func (m fitted) pack(signature []model.SignatureInput, golden [][]float64) (model.Bundle, error) {
+	if m.encoded == nil {
+		return model.NewBundle(signature, m.Model, golden)
+	}
+	return model.PackBundle(signature, m.mediaType, m.encoded, nil, golden)
+}
+
+// fit makes a candidate's model. What a program printed is there with an error, too.
+func (s *Stage) fit(ctx context.Context, c project.Candidate, f fitting) (m fitted, err error) {
 	if c.Program != nil {
-		m, log, err = s.runProgram(ctx, c, f)
+		m, err = s.runProgram(ctx, c, f)
 	} else if fitter := s.fitters[c.Name]; fitter != nil {
-		m, err = fitter(ctx, s.cfg, f)
+		m.Model, err = fitter(ctx, s.cfg, f)
 	} else {
 		err = failure.New(failure.BadProject, c.Name, "there is no such candidate")
 	}
 	if err != nil {
-		return nil, log, fmt.Errorf("fitting %s: %w", c.Name, err)
+		return m, fmt.Errorf("fitting %s: %w", c.Name, err)
 	}
-	return m, log, nil
+	return m, nil
 }

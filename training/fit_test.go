@@ -22,11 +22,11 @@ func TestTheForestIsTrainedAsTheProjectSays(t *testing.T) {
 		t.Helper()
 		m := *w.model
 		change(&m.Train)
-		got, _, err := s.fit(t.Context(), project.Candidate{Name: project.CandidateGBDT}, s.newFitting(&m, train, false))
+		got, err := s.fit(t.Context(), project.Candidate{Name: project.CandidateGBDT}, s.newFitting(&m, train, false))
 		if err != nil {
 			t.Fatal(err)
 		}
-		return got.(*model.Forest)
+		return got.Model.(*model.Forest)
 	}
 	hour := slices.Index(data.Names, "hour")
 	delay := slices.Index(data.Names, "origin_delays.delay_mean_1h")
