@@ -33,7 +33,7 @@ func (s *Stage) routes() http.Handler {
 	mux.HandleFunc("/healthz", s.measured("healthz", get(s.health)))
 	mux.HandleFunc("/readyz", s.measured("readyz", get(s.ready)))
 	mux.HandleFunc("/", s.measured("other", func(w http.ResponseWriter, r *http.Request) {
-		absent("path", "there is nothing at %s", r.URL.Path).write(w)
+		absent("path", "there is nothing at this path").Write(w)
 	}))
 	return mux
 }
@@ -42,7 +42,7 @@ func (s *Stage) routes() http.Handler {
 func (s *Stage) model(w http.ResponseWriter, r *http.Request) {
 	path, ok := segments(r, "/v1/models/")
 	route, handle := "other", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		absent("path", "there is nothing at %s", r.URL.Path).write(w)
+		absent("path", "there is nothing at this path").Write(w)
 	})
 	if ok {
 		name, scored := strings.CutSuffix(path[0], ":score")
@@ -64,7 +64,7 @@ func (s *Stage) withModel(name string, handle func(http.ResponseWriter, *http.Re
 	return func(w http.ResponseWriter, r *http.Request) {
 		d, ok := s.models[name]
 		if !ok {
-			absent("model", "the project has no model %q", name).write(w)
+			noModel().Write(w)
 			return
 		}
 		handle(w, r, d)
@@ -97,9 +97,9 @@ func only(method string, handle http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != method {
 			w.Header().Set("Allow", method)
-			p := badRequest(codeMethod, "", "%s is not for %s", r.URL.Path, r.Method)
+			p := badRequest(codeMethod, "", "the path is for %s only", method)
 			p.Status = http.StatusMethodNotAllowed
-			p.write(w)
+			p.Write(w)
 			return
 		}
 		handle(w, r)
@@ -139,7 +139,7 @@ func timeout(r *http.Request, declared time.Duration) (time.Duration, *problem) 
 	}
 	ms, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || ms <= 0 {
-		return 0, badRequest(codeType, HeaderTimeout, "%q is not a number of milliseconds above 0", text)
+		return 0, badRequest(codeType, HeaderTimeout, "is not a number of milliseconds above 0")
 	}
 	if ms >= declared.Milliseconds() {
 		return declared, nil
@@ -169,14 +169,14 @@ func (s *Stage) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *probl
 		p.Status = http.StatusRequestTimeout
 		return nil, p
 	default:
-		return nil, badRequest(codeMalformed, "", "the body broke off: %v", err)
+		return nil, badRequest(codeMalformed, "", "the body broke off")
 	}
 }
 
 func writeJSON(w http.ResponseWriter, v any) {
 	b, err := json.Marshal(v)
 	if err != nil {
-		problemOf(err).write(w)
+		problemOf(err).Write(w)
 		return
 	}
 	writeBody(w, append(b, '\n'))
@@ -195,13 +195,15 @@ func (s *Stage) health(w http.ResponseWriter, _ *http.Request) {
 
 func (s *Stage) ready(w http.ResponseWriter, _ *http.Request) {
 	if err := s.Ready(); err != nil {
-		problemOf(err).write(w)
+		p := problemOf(err)
+		p.Detail, p.Hint = "a model has no champion that can be served", "GET /v1/models says which, and why"
+		p.Write(w)
 		return
 	}
 	writeJSON(w, map[string]string{"status": "ready"})
 }
 
 // deadlineOf is the context of a request that has so long.
-func deadlineOf(r *http.Request, d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(r.Context(), d, failure.New(failure.Deadline, "", "the %s that the request had are over", d))
+func deadlineOf(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, d, failure.New(failure.Deadline, "", "the %s that the request had are over", d))
 }

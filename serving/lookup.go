@@ -90,7 +90,7 @@ func formatTime(ms int64) string { return milli(ms).Format(timeFormat) }
 func (s *Stage) prediction(w http.ResponseWriter, d *deployment, joinKey string) {
 	p := s.recent.get(d.model.Name, joinKey)
 	if p == nil {
-		absent("join_key", "none of the last %d predictions here is for %q", s.cfg.Recent, joinKey).write(w)
+		absent("join_key", "none of the last %d predictions here has this join key", s.cfg.Recent).Write(w)
 		return
 	}
 	writeBody(w, append(appendPrediction(nil, p), '\n'))
@@ -126,36 +126,36 @@ type featureView struct {
 func (s *Stage) features(w http.ResponseWriter, r *http.Request) {
 	g, number, values, p := s.entity(r)
 	if p != nil {
-		p.write(w)
+		p.Write(w)
 		return
 	}
 	at := int64(noTime)
 	if text := r.URL.Query().Get(fieldAt); text != "" {
 		if at, p = parseAt(fieldAt, text); p != nil {
-			p.write(w)
+			p.Write(w)
 			return
 		}
 	}
 	allowed, p := timeout(r, s.cfg.MaxTimeout)
 	if p != nil {
-		p.write(w)
+		p.Write(w)
 		return
 	}
 	key, err := g.KeyOf(values)
 	if err != nil {
-		problemOf(err).write(w)
+		unnamed(err).Write(w)
 		return
 	}
-	ctx, cancel := deadlineOf(r, allowed)
+	ctx, cancel := deadlineOf(r.Context(), allowed)
 	defer cancel()
 	entries, err := s.fetch.get(ctx, []online.Ref{{Group: number, Key: key}})
 	if err != nil {
-		problemOf(err).write(w)
+		problemOf(err).Write(w)
 		return
 	}
 	view, err := s.entityView(g, &entries[0], at)
 	if err != nil {
-		problemOf(err).write(w)
+		problemOf(err).Write(w)
 		return
 	}
 	view.Entity = values
@@ -165,10 +165,10 @@ func (s *Stage) features(w http.ResponseWriter, r *http.Request) {
 func (s *Stage) entity(r *http.Request) (*project.Group, int, map[string]string, *problem) {
 	path, ok := segments(r, "/v1/features/")
 	if !ok {
-		return nil, 0, nil, absent("path", "there is nothing at %s", r.URL.Path)
+		return nil, 0, nil, absent("path", "there is nothing at this path")
 	}
 	if s.groups[path[0]] == nil {
-		return nil, 0, nil, absent("group", "the project has no feature group %q", path[0])
+		return nil, 0, nil, absent("group", "the project has no such feature group")
 	}
 	number, g := s.catalog.activeOf(path[0])
 	if len(path)-1 != len(g.Entity) {

@@ -27,6 +27,7 @@ const (
 // and out-of-range fields are refused by name. "at", RFC 3339 or Unix milliseconds, is the time the features are to be as of.
 type requestReader struct {
 	decoder  schemas.Decoder
+	schema   *schemas.Schema
 	source   *project.Source // whose events are asked about; nil takes every row
 	tables   project.Tables  // what the rows are looked up in
 	columns  int
@@ -40,7 +41,7 @@ func newRequestReader(s *schemas.Schema) (*requestReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &requestReader{decoder: decoder, columns: len(s.Columns)}
+	r := &requestReader{decoder: decoder, schema: s, columns: len(s.Columns)}
 	for _, c := range s.Record().Columns {
 		top, _, _ := strings.Cut(c.Name, ".")
 		r.ownsRows = r.ownsRows || top == fieldRows
@@ -58,7 +59,7 @@ func (r *requestReader) read(ctx context.Context, body []byte, limit int) ([]que
 		err = fastjson.ValidateBytes(body) // the parser alone lets control characters, NaN and 01 pass
 	}
 	if err != nil {
-		return nil, badRequest(codeMalformed, "", "the body is not JSON: %v", err)
+		return nil, badRequest(codeMalformed, "", "the body is not JSON")
 	}
 	if tree.Type() != fastjson.TypeObject {
 		return nil, badRequest(codeType, "", "the body is %s where an object must be", tree.Type())
@@ -135,11 +136,7 @@ func (r *requestReader) row(ctx context.Context, tree *fastjson.Value, path stri
 	var fault *schemas.RecordError
 	switch {
 	case errors.As(err, &fault):
-		code := classCodes[fault.Class]
-		if code == "" {
-			code = fault.Class
-		}
-		return question{}, badRequest(code, within(path, fault.Path), "%s", fault.Reason)
+		return question{}, faultOf(r.schema, path, fault)
 	case err != nil:
 		return question{}, problemOf(err)
 	}
@@ -181,12 +178,12 @@ func parseAt(field, text string) (int64, *problem) {
 	if err != nil {
 		t, err := time.Parse(time.RFC3339Nano, text)
 		if err != nil {
-			return 0, badRequest(codeType, field, "%q is neither RFC 3339 nor Unix milliseconds", text)
+			return 0, badRequest(codeType, field, "the time is neither RFC 3339 nor Unix milliseconds")
 		}
 		ms = t.UnixMilli()
 	}
 	if ms < schemas.MinTime || ms > schemas.MaxTime {
-		return 0, badRequest(codeRange, field, "%q is outside the years 1 to 9999", text)
+		return 0, badRequest(codeRange, field, "the time is outside the years 1 to 9999")
 	}
 	return ms, nil
 }

@@ -19,28 +19,36 @@ func (s *Stage) score(w http.ResponseWriter, r *http.Request, d *deployment) {
 	start := s.deps.Clock()
 	allowed, p := timeout(r, s.declared(d.model))
 	if p != nil {
-		p.write(w)
+		p.Write(w)
 		return
 	}
-	ctx, cancel := deadlineOf(r, allowed)
+	ctx, cancel := deadlineOf(r.Context(), allowed)
 	defer cancel()
 	body, p := s.readBody(w, r)
 	if p != nil {
-		p.write(w)
+		p.Write(w)
 		return
 	}
+	predictions, why, p := s.ask(ctx, d, body, start, allowed)
+	if p != nil {
+		p.Write(w)
+		return
+	}
+	writePredictions(w, predictions, why)
+}
+
+// ask is a scoring request from its body to the predictions, which are kept. Every face comes through here.
+func (s *Stage) ask(ctx context.Context, d *deployment, body []byte, start time.Time, allowed time.Duration) ([]*schemas.Prediction, reason, *problem) {
 	questions, p := d.reader.read(ctx, body, s.cfg.MaxRows)
 	if p != nil {
-		p.write(w)
-		return
+		return nil, reasonNone, p
 	}
 	predictions, why, p := s.answer(ctx, d, questions, start, allowed)
 	if p != nil {
-		p.write(w)
-		return
+		return nil, reasonNone, p
 	}
 	s.keep(predictions)
-	writePredictions(w, predictions, why)
+	return predictions, why, nil
 }
 
 // declared is the model's timeout.
@@ -58,8 +66,8 @@ func (s *Stage) answer(ctx context.Context, d *deployment, questions []question,
 	var p *problem
 	f.prepare(questions, func(row int, column string, err error) {
 		if p == nil {
-			p = problemOf(err)
-			p.Status, p.Field = http.StatusBadRequest, column
+			p = unnamed(err)
+			p.Field = column
 			if len(questions) > 1 {
 				p.Field = within(rowPath(row), column)
 			}
@@ -106,13 +114,17 @@ func (s *Stage) judge(ctx context.Context, d *deployment, line *lineUp, f *fille
 				why = v.reason
 			}
 		}
-		id := d.model.Name + "/http/" + s.cfg.Instance + "-" + strconv.FormatUint(s.requests.Add(1), 10)
-		predictions[i] = d.compose(asked{id: id, source: sourceHTTP, start: start, now: s.deps.Clock()}, q, &in, &v, line)
+		predictions[i] = d.compose(asked{id: s.nextID(d), source: sourceHTTP, start: start, now: s.deps.Clock()}, q, &in, &v, line)
 	}
 	if refused < len(questions) {
 		why = reasonNone
 	}
 	return predictions, why
+}
+
+// nextID names a prediction that was asked for by a client.
+func (s *Stage) nextID(d *deployment) string {
+	return d.model.Name + "/http/" + s.cfg.Instance + "-" + strconv.FormatUint(s.requests.Add(1), 10)
 }
 
 // chooseTimes gives the rows that name no time the time it is now. Under clock: event, before any event, that is the row's own.
@@ -177,10 +189,17 @@ func writePredictions(w http.ResponseWriter, predictions []*schemas.Prediction, 
 		writeBody(w, append(b, "}\n"...))
 		return
 	}
+	p := refusal(predictions, why)
+	p.Predictions = b[len(opening):]
+	p.Write(w)
+}
+
+// refusal is the problem of a request of which every row was refused.
+func refusal(predictions []*schemas.Prediction, why reason) *problem {
 	kind := why.kind()
-	p := &problem{Status: kind.Status(), Code: string(why), Detail: "no row could be answered: " + predictions[0].Reason, Predictions: b[len(opening):]}
+	p := &problem{Status: kind.Status(), Code: string(why), Detail: "no row could be answered: " + predictions[0].Reason}
 	if kind.Retry() {
 		p.Hint = "try again"
 	}
-	p.write(w)
+	return p
 }
