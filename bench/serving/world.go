@@ -191,7 +191,7 @@ func fetchBodies() (bodies, error) {
 func feastBodies() (bodies, error) {
 	return encode(distinctAsked, func(i int) any {
 		customer, card, merchant := asked(i)
-		return map[string]any{"feature_service": "thirty", "entities": map[string][]string{"customer": {customer}, "card": {card}, "merchant": {merchant}}}
+		return map[string]any{"feature_service": "thirty", "full_feature_names": true, "entities": map[string][]string{"customer": {customer}, "card": {card}, "merchant": {merchant}}}
 	})
 }
 
