@@ -106,10 +106,12 @@ var layers = []map[string]bool{
 	set("registry/model", "features/profile", "features/script"),
 	set("project"),
 	set("features/online", "features/offline", "streams/broker", "training/gbdt", "training/logistic"),
-	set("enrich"),
+	set("enrich", "training/trainer"),
 	set("features/pit"),
 	set("features/dataset"),
 	set("streams/ingest", "training", "serving", "monitor", "consistency", "console"),
+	set("serving/openinference/inferencepb"),
+	set("serving/openinference"),
 	set("examples/flights", "streams/ingest/ingesttest"),
 	set("cmd/millrace", "bench/flights", "bench/forest", "bench/peers", "e2e"),
 }

@@ -58,7 +58,10 @@ func TestFlights(t *testing.T) {
 	if len(m.Inputs) != 55 || len(m.Groups()) != 2 || m.On != p.Source("departures") || m.Label.Source != p.Source("arrivals") || m.Label.Within != 24*time.Hour {
 		t.Errorf("model: %+v", m)
 	}
-	wantTrain := Train{[]string{CandidateLogistic, CandidateGBDT}, MetricAUC, 14 * duration.Day, 3 * duration.Day, 17 * duration.Day, 120000, 1}
+	wantTrain := Train{
+		Candidates: []Candidate{{Name: CandidateLogistic}, {Name: CandidateGBDT}}, Metric: MetricAUC, Window: 14 * duration.Day, Holdout: 3 * duration.Day,
+		FirstAfter: 17 * duration.Day, MaxRows: 120000, Seed: 1,
+	}
 	if !reflect.DeepEqual(m.Train, wantTrain) {
 		t.Errorf("train: %+v", m.Train)
 	}
@@ -69,7 +72,7 @@ func TestFlights(t *testing.T) {
 	if want := []string{"auc >= 0.6", "calibration_error <= 0.05", "versus_champion >= -0.002"}; !slices.Equal(gates, want) {
 		t.Errorf("gates: %q", gates)
 	}
-	if want := (Serve{Timeout: 100 * time.Millisecond, Fallback: FallbackPrevious, Otherwise: OtherwiseRefuse, MissingAllowed: 1}); !reflect.DeepEqual(m.Serve, want) {
+	if want := (Serve{Timeout: 100 * time.Millisecond, Fallback: []Rung{{Kind: RungPrevious}}, MissingAllowed: 1}); !reflect.DeepEqual(m.Serve, want) {
 		t.Errorf("serve: %+v", m.Serve)
 	}
 	if want := (Monitor{24 * time.Hour, DefaultMinRows, StatisticPSI, StatisticPSI, []string{"weekday"}, 1, 2, 3, 5 * duration.Day}); !reflect.DeepEqual(m.Monitor, want) {
@@ -166,7 +169,7 @@ func TestSettingsAndDefaults(t *testing.T) {
 	if !m.Inputs[0].Required || m.Inputs[1].Required || m.On.Schema.Columns[m.Inputs[1].Entity[0]].Name != "destination" {
 		t.Errorf("inputs: %+v", m.Inputs)
 	}
-	if m.Serve.Otherwise != OtherwiseDefault || m.Serve.Default != 0.2 || m.Serve.Timeout != DefaultTimeout {
+	if !slices.Equal(m.Serve.Fallback, []Rung{{Kind: RungPrevious}, {Kind: RungDefault, Score: 0.2}}) || m.Serve.Timeout != DefaultTimeout {
 		t.Errorf("serve: %+v", m.Serve)
 	}
 	if m.Train.FirstAfter != DefaultTrainWindow+DefaultHoldout || m.Train.MaxRows != DefaultMaxRows || len(m.Train.Candidates) != 2 {

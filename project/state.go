@@ -129,9 +129,8 @@ func (m *Model) state() ModelState {
 	}
 	t, v, w := m.Train, m.Serve, m.Monitor
 	s.Settings = []string{
-		"train " + fmt.Sprint(strings.Join(t.Candidates, ","), " by ", t.Metric, ", window ", duration.Format(t.Window), ", holdout ", duration.Format(t.Holdout),
-			", first after ", duration.Format(t.FirstAfter), ", rows ", t.MaxRows, ", seed ", t.Seed),
-		"serve within " + duration.Format(v.Timeout) + fmt.Sprint(", fallback ", v.Fallback, ", otherwise ", v.Otherwise, " ", v.Default, ", missing ", v.MissingAllowed,
+		t.setting(),
+		"serve within " + duration.Format(v.Timeout) + fmt.Sprint(", features within ", duration.Format(v.FetchTimeout), ", fallback ", v.Fallback, ", missing ", v.MissingAllowed,
 			", required ", strings.Join(v.Required, ",")),
 		"monitor by " + duration.Format(w.Window) + fmt.Sprint(", rows ", w.MinRows, ", columns ", w.MinColumns, ", ", w.Features, " and ", w.Prediction, ", after ", w.After, " of ", w.Of,
 			", cooldown ", duration.Format(w.Cooldown), ", without ", strings.Join(w.Exclude, ",")),

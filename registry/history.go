@@ -24,7 +24,8 @@ const (
 
 // Entry is one line of a model's history.
 type Entry struct {
-	At       int64           `json:"at"` // wall time, Unix milliseconds
+	At       int64           `json:"at"`           // wall time, Unix milliseconds
+	By       string          `json:"by,omitempty"` // who did it, as WithActor says
 	Kind     string          `json:"kind"`
 	Version  int             `json:"version,omitempty"`
 	Alias    string          `json:"alias,omitempty"`
@@ -116,7 +117,7 @@ func (r *Registry) extend(model string, f *os.File, decide func([]Entry) ([]Entr
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
 	for _, e := range added {
-		e.At = r.clock().UnixMilli()
+		e.At, e.By = r.clock().UnixMilli(), r.actor
 		if err := enc.Encode(e); err != nil {
 			return fmt.Errorf("encoding history of %s: %w", model, err)
 		}

@@ -10,8 +10,10 @@ import (
 
 // The rungs of the fallback ladder that an answer can come from (Prediction.Rung).
 const (
-	RungPrimary  = "primary"
-	RungPrevious = "previous"
+	RungPrimary  = "primary"  // the model whose turn it is
+	RungPrevious = "previous" // the champion before
+	RungSimpler  = "simpler"  // the model that was trained beside the champion on the request's own columns
+	RungRule     = "rule"
 	RungDefault  = "default"
 	RungRefused  = "refused"
 )
@@ -30,7 +32,7 @@ type Prediction struct {
 
 	Score   float64 `json:"score"` // never NaN; 0 when refused
 	Refused bool    `json:"refused"`
-	Rung    string  `json:"rung"` // primary, previous, default or refused
+	Rung    string  `json:"rung"` // one of the rungs above
 	Reason  string  `json:"reason"`
 
 	Inputs        []PredictionInput `json:"inputs"`

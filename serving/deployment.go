@@ -3,6 +3,7 @@ package serving
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/registry"
+	"github.com/millrace/millrace/registry/model"
 )
 
 // deployment is one model of the project as it is served: which versions answer now, and the change from one to the next.
@@ -40,7 +42,8 @@ type deployment struct {
 type lineUp struct {
 	plan     *plan   // of the champion's inputs
 	champion *scorer // nil before the first
-	previous *scorer // the champion before it; nil when there is none that can be served
+	previous *scorer // the champion before it; nil when there is none that can be served, or the project does not ask for it
+	simpler  *scorer // trained beside the champion on the request's own columns; nil likewise
 	since    int64   // wall time of the swap
 }
 
@@ -98,12 +101,15 @@ func (d *deployment) look(ctx context.Context) error {
 		}
 		return err
 	}
-	d.swap(champion, d.predecessor(history, champion, before))
+	d.swap(&lineUp{
+		plan: champion.plan, champion: champion, previous: d.predecessor(history, champion, before), simpler: d.simpler(champion), since: d.clock().UnixMilli(),
+	})
 	return nil
 }
 
-func (d *deployment) swap(champion, previous *scorer) {
-	d.live.Store(&lineUp{plan: champion.plan, champion: champion, previous: previous, since: d.clock().UnixMilli()})
+func (d *deployment) swap(line *lineUp) {
+	champion := line.champion
+	d.live.Store(line)
 	d.fault.Store(nil)
 	d.metrics.swaps.WithLabelValues(d.model.Name, "swapped").Inc()
 	d.metrics.version.WithLabelValues(d.model.Name).Set(float64(champion.version))
@@ -118,7 +124,7 @@ func (d *deployment) swap(champion, previous *scorer) {
 // predecessor is the champion before, nil when it cannot be served: then there is one rung less, which is no reason not to swap.
 // So it is when it was trained on other versions of the features, as only one is read for a request.
 func (d *deployment) predecessor(history []registry.Entry, champion *scorer, digest string) *scorer {
-	if digest == "" || d.model.Serve.Fallback != project.FallbackPrevious {
+	if digest == "" || !d.fallsTo(project.RungPrevious) {
 		return nil
 	}
 	s, err := d.scorer(history, digest)
@@ -131,6 +137,26 @@ func (d *deployment) predecessor(history []registry.Entry, champion *scorer, dig
 		return nil
 	}
 	return s
+}
+
+// simpler is the model that was trained beside the champion, nil when it has none that can be served. It reads no group, so that any plan
+// with the request's columns serves it: it is of the champion's.
+func (d *deployment) simpler(champion *scorer) *scorer {
+	if champion.beside == "" || !d.fallsTo(project.RungSimpler) {
+		return nil
+	}
+	ofChampion := func([]model.SignatureInput) (*plan, error) { return champion.plan, nil }
+	s, err := loadScorer(d.registry, ofChampion, champion.beside, champion.version, d.warmUp)
+	if err != nil {
+		d.log.Warn("the simpler model cannot stand in", "model", d.model.Name, "digest", champion.beside, "error", err)
+		return nil
+	}
+	return s
+}
+
+// fallsTo reports whether the project has a rung of the kind.
+func (d *deployment) fallsTo(kind string) bool {
+	return slices.ContainsFunc(d.model.Serve.Fallback, func(r project.Rung) bool { return r.Kind == kind })
 }
 
 // scorer takes a version that is loaded already from the line-up, and another from the registry.

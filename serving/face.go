@@ -19,20 +19,20 @@ type Call struct {
 // Score scores rows given as the body of POST /v1/models/{model}:score. It gives a problem when the request cannot be answered, or no
 // row of it was.
 func (s *Stage) Score(ctx context.Context, c Call, body []byte) ([]*schemas.Prediction, *Problem) {
-	return s.call(ctx, c, func(ctx context.Context, d *deployment, start time.Time, allowed time.Duration) ([]*schemas.Prediction, reason, *problem) {
-		return s.ask(ctx, d, body, start, allowed)
+	return s.call(ctx, c, func(ctx context.Context, d *deployment, start time.Time) ([]*schemas.Prediction, reason, *problem) {
+		return s.ask(ctx, d, body, start)
 	})
 }
 
 // ScoreInputs scores rows of the model's own inputs, in the order of Model.Inputs, NaN where one is missing. No feature is read.
 func (s *Stage) ScoreInputs(ctx context.Context, c Call, rows [][]float64) ([]*schemas.Prediction, *Problem) {
-	return s.call(ctx, c, func(ctx context.Context, d *deployment, start time.Time, _ time.Duration) ([]*schemas.Prediction, reason, *problem) {
+	return s.call(ctx, c, func(ctx context.Context, d *deployment, start time.Time) ([]*schemas.Prediction, reason, *problem) {
 		return s.askInputs(ctx, d, rows, start)
 	})
 }
 
 func (s *Stage) call(ctx context.Context, c Call,
-	ask func(ctx context.Context, d *deployment, start time.Time, allowed time.Duration) ([]*schemas.Prediction, reason, *problem),
+	ask func(ctx context.Context, d *deployment, start time.Time) ([]*schemas.Prediction, reason, *problem),
 ) ([]*schemas.Prediction, *problem) {
 	d, ok := s.models[c.Model]
 	if !ok {
@@ -44,7 +44,7 @@ func (s *Stage) call(ctx context.Context, c Call,
 	}
 	ctx, cancel := deadlineOf(ctx, allowed)
 	defer cancel()
-	predictions, why, p := ask(ctx, d, s.deps.Clock(), allowed)
+	predictions, why, p := ask(ctx, d, s.deps.Clock())
 	if p == nil && why != reasonNone {
 		p = refusal(predictions, why)
 	}
@@ -117,4 +117,10 @@ func (d *deployment) describe() Model {
 // Measured counts and times what a handler of a face answers, under the name of its route.
 func (s *Stage) Measured(route string, handle http.HandlerFunc) http.HandlerFunc {
 	return s.measured(route, handle)
+}
+
+// Measure is Measured for a face that is not HTTP's; status is the protocol's own.
+func (s *Stage) Measure(route, status string, took time.Duration) {
+	s.metrics.requestSeconds.WithLabelValues(route).Observe(took.Seconds())
+	s.metrics.requests.WithLabelValues(route, status).Inc()
 }

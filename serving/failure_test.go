@@ -149,7 +149,7 @@ func TestRedisStalled(t *testing.T) {
 		t.Errorf("asked for a minute: %d", status)
 	}
 	// With the reads left behind filling every slot, requests are refused all the same, in time.
-	w.model().Serve.Otherwise, w.model().Serve.Default = project.OtherwiseDefault, 0.25
+	w.fallTo(project.Rung{Kind: project.RungPrevious}, project.Rung{Kind: project.RungDefault, Score: 0.25})
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
@@ -340,7 +340,7 @@ func TestPredictionLogDropsWhenFull(t *testing.T) {
 	w.promote(byDelay(0.1))
 	s.lookAll(t.Context())
 	for range 5 {
-		predictions, _, p := s.answer(t.Context(), s.models["late"], mustRead(t, s, flight), noon, time.Second)
+		predictions, _, p := s.answer(t.Context(), s.models["late"], mustRead(t, s, flight), noon)
 		if p != nil {
 			t.Fatal(p)
 		}

@@ -1,7 +1,6 @@
 package serving
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -11,12 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/millrace/millrace/internal/failure"
 )
-
-// HeaderTimeout is the request header with the milliseconds that the client has; the model's declared timeout caps it.
-const HeaderTimeout = "Millrace-Timeout-Ms"
 
 const statusTooLarge = http.StatusRequestEntityTooLarge
 
@@ -131,22 +125,6 @@ func (w *statusWriter) WriteHeader(status int) {
 // Unwrap lets http.ResponseController reach the connection.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// timeout is what the client gives, at most what is declared.
-func timeout(r *http.Request, declared time.Duration) (time.Duration, *problem) {
-	text := r.Header.Get(HeaderTimeout)
-	if text == "" {
-		return declared, nil
-	}
-	ms, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || ms <= 0 {
-		return 0, badRequest(codeType, HeaderTimeout, "is not a number of milliseconds above 0")
-	}
-	if ms >= declared.Milliseconds() {
-		return declared, nil
-	}
-	return time.Duration(ms) * time.Millisecond, nil
-}
-
 // readBody reads at most MaxBody bytes, for at most bodyTimeout.
 func (s *Stage) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *problem) {
 	control := http.NewResponseController(w)
@@ -201,9 +179,4 @@ func (s *Stage) ready(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	writeJSON(w, map[string]string{"status": "ready"})
-}
-
-// deadlineOf is the context of a request that has so long.
-func deadlineOf(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, d, failure.New(failure.Deadline, "", "the %s that the request had are over", d))
 }

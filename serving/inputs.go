@@ -26,7 +26,7 @@ func (s *Stage) askInputs(ctx context.Context, d *deployment, rows [][]float64, 
 		if ctx.Err() != nil {
 			return nil, reasonNone, problemOf(context.Cause(ctx))
 		}
-		v := line.decide(line.plan, &in, &w)
+		v := line.decide(line.plan, &in, q.row, &w)
 		d.http.count(&v, in.status)
 		if v.refused() {
 			if refused++; why == reasonNone {

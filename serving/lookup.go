@@ -23,8 +23,8 @@ type modelView struct {
 	Previous    *versionView `json:"previous,omitempty"`   // who stands in for the champion
 	Fault       string       `json:"fault,omitempty"`      // why the registry's champion is not the one that answers
 	TimeoutMs   int64        `json:"timeout_ms"`
-	Fallback    string       `json:"fallback"`
-	Otherwise   string       `json:"otherwise"`
+	Simpler     *versionView `json:"simpler,omitempty"` // trained beside the champion on the request's own columns
+	Fallback    []string     `json:"fallback"`          // the rungs below the champion, as the project writes them
 	Inputs      []inputView  `json:"inputs,omitempty"`
 	RequestForm []columnView `json:"request,omitempty"`
 }
@@ -71,7 +71,10 @@ func (s *Stage) view(d *deployment) modelView {
 	m, line := d.model, d.live.Load()
 	v := modelView{
 		Name: m.Name, On: m.On.Name, State: "waiting", Fault: d.faultText(),
-		TimeoutMs: s.declared(m).Milliseconds(), Fallback: m.Serve.Fallback, Otherwise: m.Serve.Otherwise,
+		TimeoutMs: s.declared(m).Milliseconds(), Fallback: make([]string, len(m.Serve.Fallback)),
+	}
+	for i, r := range m.Serve.Fallback {
+		v.Fallback[i] = r.String()
 	}
 	if c := line.champion; c != nil {
 		v.State, v.Version, v.Digest, v.Kind, v.Since = "live", c.version, c.digest, c.model.Kind(), formatTime(line.since)
@@ -79,10 +82,15 @@ func (s *Stage) view(d *deployment) modelView {
 			v.DataUntil = formatTime(c.dataUntil)
 		}
 	}
-	if p := line.previous; p != nil {
-		v.Previous = &versionView{p.version, p.digest, p.model.Kind()}
-	}
+	v.Previous, v.Simpler = line.previous.view(), line.simpler.view()
 	return v
+}
+
+func (s *scorer) view() *versionView {
+	if s == nil {
+		return nil
+	}
+	return &versionView{s.version, s.digest, s.model.Kind()}
 }
 
 func formatTime(ms int64) string { return milli(ms).Format(timeFormat) }

@@ -11,8 +11,10 @@ type metrics struct {
 	requests       *prometheus.CounterVec   // route, status
 	requestSeconds *prometheus.HistogramVec // route
 	readSeconds    prometheus.Histogram
+	readsOff       prometheus.Gauge
 	freshness      *prometheus.HistogramVec // group
 	predictions    *prometheus.CounterVec   // model, source, rung
+	fallbacks      *prometheus.CounterVec   // model, rung, reason
 	refusals       *prometheus.CounterVec   // model, reason
 	missing        *prometheus.CounterVec   // model, input, status
 	swaps          *prometheus.CounterVec   // model, result
@@ -60,8 +62,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		requests:       counter("requests_total", "HTTP requests by route and status.", "route", "status"),
 		requestSeconds: histogram("request_seconds", "Time to answer an HTTP request.", quick, "route"),
 		readSeconds:    histogram("feature_read_seconds", "Time of a read of entity states from Redis.", quick).WithLabelValues().(prometheus.Histogram),
+		readsOff:       gauge("feature_reads_off", "1 while no feature is read because Redis does not answer, else 0.").WithLabelValues(),
 		freshness:      histogram("feature_freshness_seconds", "Event time from the newest event applied to a partition until now, when an entity of it was read; not under clock: event.", aged, "group"),
 		predictions:    counter("predictions_total", "Rows answered, by where they came from and the rung of the fallback ladder that answered.", "model", "source", "rung"),
+		fallbacks:      counter("fallbacks_total", "Rows answered by a rung below the model whose turn it was, by rung and reason.", "model", "rung", "reason"),
 		refusals:       counter("refusals_total", "Rows that no rung answered, by reason.", "model", "reason"),
 		missing:        counter("missing_features_total", "Inputs that were not present when a row was scored, by status.", "model", "input", "status"),
 		swaps:          counter("swaps_total", "Champions that went live (swapped) or did not pass their checks (refused).", "model", "result"),
@@ -89,7 +93,7 @@ type modelMetrics struct {
 
 func (m *metrics) of(model, source string, inputs []plannedInput) *modelMetrics {
 	c := &modelMetrics{metrics: m, model: model, rungs: map[string]prometheus.Counter{}, missing: make([][statuses]prometheus.Counter, len(inputs))}
-	for _, rung := range []string{schemas.RungPrimary, schemas.RungPrevious, schemas.RungDefault, schemas.RungRefused} {
+	for _, rung := range []string{schemas.RungPrimary, schemas.RungPrevious, schemas.RungSimpler, schemas.RungRule, schemas.RungDefault, schemas.RungRefused} {
 		c.rungs[rung] = m.predictions.WithLabelValues(model, source, rung)
 	}
 	for i, in := range inputs {
@@ -105,8 +109,12 @@ func (m *metrics) of(model, source string, inputs []plannedInput) *modelMetrics 
 // count counts one row that was answered.
 func (c *modelMetrics) count(v *verdict, status []inputStatus) {
 	c.rungs[v.rung].Inc()
-	if v.rung == schemas.RungRefused {
+	switch v.rung {
+	case schemas.RungPrimary:
+	case schemas.RungRefused:
 		c.metrics.refusals.WithLabelValues(c.model, string(v.reason)).Inc()
+	default:
+		c.metrics.fallbacks.WithLabelValues(c.model, v.rung, string(v.reason)).Inc()
 	}
 	for i, s := range status {
 		if s != present {

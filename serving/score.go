@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/features/online"
+	"github.com/millrace/millrace/internal/clock"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
 )
@@ -29,7 +30,7 @@ func (s *Stage) score(w http.ResponseWriter, r *http.Request, d *deployment) {
 		p.Write(w)
 		return
 	}
-	predictions, why, p := s.ask(ctx, d, body, start, allowed)
+	predictions, why, p := s.ask(ctx, d, body, start)
 	if p != nil {
 		p.Write(w)
 		return
@@ -38,12 +39,12 @@ func (s *Stage) score(w http.ResponseWriter, r *http.Request, d *deployment) {
 }
 
 // ask is a scoring request from its body to the predictions, which are kept. Every face comes through here.
-func (s *Stage) ask(ctx context.Context, d *deployment, body []byte, start time.Time, allowed time.Duration) ([]*schemas.Prediction, reason, *problem) {
+func (s *Stage) ask(ctx context.Context, d *deployment, body []byte, start time.Time) ([]*schemas.Prediction, reason, *problem) {
 	questions, p := d.reader.read(body, s.cfg.MaxRows)
 	if p != nil {
 		return nil, reasonNone, p
 	}
-	predictions, why, p := s.answer(ctx, d, questions, start, allowed)
+	predictions, why, p := s.answer(ctx, d, questions, start)
 	if p != nil {
 		return nil, reasonNone, p
 	}
@@ -60,7 +61,7 @@ func (s *Stage) declared(m *project.Model) time.Duration {
 }
 
 // answer scores the rows of one request. why is the first refusal's reason if every row was refused.
-func (s *Stage) answer(ctx context.Context, d *deployment, questions []question, start time.Time, allowed time.Duration) ([]*schemas.Prediction, reason, *problem) {
+func (s *Stage) answer(ctx context.Context, d *deployment, questions []question, start time.Time) ([]*schemas.Prediction, reason, *problem) {
 	line := d.live.Load()
 	f := line.plan.fillers.Get().(*filler)
 	var p *problem
@@ -77,7 +78,7 @@ func (s *Stage) answer(ctx context.Context, d *deployment, questions []question,
 		line.plan.fillers.Put(f)
 		return nil, "", p
 	}
-	entries, err := s.readFor(ctx, f, allowed)
+	entries, err := s.readFor(ctx, d.model, f)
 	if err == nil {
 		f.read(entries)
 		defer line.plan.fillers.Put(f)
@@ -86,12 +87,20 @@ func (s *Stage) answer(ctx context.Context, d *deployment, questions []question,
 	}
 	s.chooseTimes(d.plan, f, questions)
 	predictions, why := s.judge(ctx, d, line, f, questions, start)
+	if gone(ctx) {
+		return nil, "", clientGone()
+	}
 	return predictions, why, nil
 }
 
-// readFor reads the features, leaving a tenth of the request's time, at most 5 ms, to score and to answer.
-func (s *Stage) readFor(ctx context.Context, f *filler, allowed time.Duration) ([]online.Entry, error) {
-	ctx, cancel := context.WithTimeout(ctx, allowed-min(allowed/10, 5*time.Millisecond))
+// readFor reads the features: for as long as the model declares, and no longer than leaves the reserve for scoring.
+func (s *Stage) readFor(ctx context.Context, m *project.Model, f *filler) ([]online.Entry, error) {
+	now := clock.System() // contexts know no other
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = now.Add(s.declared(m))
+	}
+	ctx, cancel := context.WithDeadline(ctx, fetchUntil(deadline, now, m.Serve.FetchTimeout))
 	defer cancel()
 	return s.fetch.get(ctx, f.refs)
 }
@@ -103,11 +112,14 @@ func (s *Stage) judge(ctx context.Context, d *deployment, line *lineUp, f *fille
 	var w scoring
 	why, refused := reasonNone, 0
 	for i, q := range questions {
+		if gone(ctx) {
+			break
+		}
 		if ctx.Err() != nil {
 			f.fail(reasonDeadline)
 		}
 		f.fill(i, q, &in)
-		v := line.decide(line.plan, &in, &w)
+		v := line.decide(line.plan, &in, q.row, &w)
 		d.http.count(&v, in.status)
 		if v.refused() {
 			if refused++; why == reasonNone {

@@ -23,7 +23,8 @@ type scorer struct {
 	model     model.Model
 	order     []int // for each input of the model its place in the plan
 	names     []string
-	dataUntil int64 // event time up to which it was trained, noTime when its manifest does not say
+	beside    string // digest of the simpler model that was trained beside it; empty without one
+	dataUntil int64  // event time up to which it was trained, noTime when its manifest does not say
 }
 
 // scoring is the working memory of one goroutine.
@@ -58,7 +59,8 @@ func loadScorer(r *registry.Registry, planFor func([]model.SignatureInput) (*pla
 	if err != nil {
 		return nil, fmt.Errorf("matching the model's inputs: %w", err)
 	}
-	s := &scorer{plan: p, digest: digest, version: version, model: m, order: order, names: m.Inputs(), dataUntil: dataUntil(manifest)}
+	beside, _ := manifest.Input(registry.RoleSimpler)
+	s := &scorer{beside: beside, plan: p, digest: digest, version: version, model: m, order: order, names: m.Inputs(), dataUntil: dataUntil(manifest)}
 	s.warm(bundle.Golden, len(p.inputs), warmUp)
 	return s, nil
 }
@@ -102,7 +104,7 @@ func (s *scorer) score(values []float64, w *scoring) (v verdict, ok bool) {
 	if math.IsNaN(v.score) || math.IsInf(v.score, 0) {
 		return v, false
 	}
-	_, v.method = s.model.Explain(row, contributions)
+	_, v.method = s.model.Explain(row, 0, "", contributions)
 	v.reasons = s.strongest(contributions)
 	return v, true
 }

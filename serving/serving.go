@@ -68,7 +68,7 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 		s.groups[g.Name] = g
 	}
 	s.catalog = newCatalog(deps.Redis, deps.Project, cfg.Lease)
-	s.fetch = newFetcher(s.catalog, cfg.MaxReads, deps.Clock, s.metrics, deps.Project)
+	s.fetch = newFetcher(s.catalog, cfg, deps.Clock, s.metrics, deps.Project)
 	for _, m := range deps.Project.Models {
 		plan, err := compilePlan(m, deps.Project.Groups, nil)
 		if err != nil {
@@ -104,7 +104,7 @@ func (s *Stage) Ready() error {
 
 // Run follows the registry, writes the prediction log and scores the topics until ctx ends; nil then.
 func (s *Stage) Run(ctx context.Context) error {
-	parts := []func(context.Context) error{s.lookRegularly, s.followVersions}
+	parts := []func(context.Context) error{s.lookRegularly, s.followVersions, s.fetch.probe}
 	if len(s.deps.Kafka.Brokers) > 0 {
 		parts = append(parts, s.followTopic, s.writeLog)
 		for _, m := range s.deps.Project.Models {

@@ -264,7 +264,7 @@ func (s *streamScorer) score(ctx context.Context, frontier *frontier, fetches kg
 			continue
 		}
 		f.fill(i, q, &s.in)
-		v := line.decide(line.plan, &s.in, &s.work)
+		v := line.decide(line.plan, &s.in, q.row, &s.work)
 		source := schemas.RecordSource(s.topic, records[i].Partition, records[i].Offset)
 		a := asked{id: s.d.model.Name + "/" + source, source: source, start: start, now: s.stage.deps.Clock()}
 		prediction, err := predictionRecord(s.stage.topic, s.d.compose(a, q, &s.in, &v, line))

@@ -91,7 +91,7 @@ func score(dir string, m meta, forest *model.Forest, out map[string]any) error {
 	reasons, worst := make([]float64, len(columns)), 0.0
 	began = cpuSeconds()
 	for i, row := range rows {
-		sum, _ := forest.Explain(row, reasons)
+		sum, _ := forest.Explain(row, 0, "", reasons)
 		for _, r := range reasons {
 			sum += r
 		}

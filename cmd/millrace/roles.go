@@ -40,11 +40,12 @@ var allRoles = []role{roleStream, roleTrain, roleServe, roleMonitor, roleConsole
 // upCommand is all roles in one process.
 type upCommand struct {
 	servers          `embed:""`
+	faceFlags        `embed:""`
 	consistencyFlags `embed:""`
 }
 
 func (c *upCommand) Run(ctx context.Context, env *environment) error {
-	return c.runRoles(ctx, env, opening{kafka: true, redis: true, embed: true, consistency: c.config()}, "up", allRoles)
+	return c.runRoles(ctx, env, opening{kafka: true, redis: true, embed: true, consistency: c.config(), faces: c.faceFlags}, "up", allRoles)
 }
 
 type streamCommand struct {
@@ -56,11 +57,12 @@ func (c *streamCommand) Run(ctx context.Context, env *environment) error {
 }
 
 type serveCommand struct {
-	servers `embed:""`
+	servers   `embed:""`
+	faceFlags `embed:""`
 }
 
 func (c *serveCommand) Run(ctx context.Context, env *environment) error {
-	return c.runRoles(ctx, env, opening{kafka: true, redis: true}, "serve", []role{roleServe})
+	return c.runRoles(ctx, env, opening{kafka: true, redis: true, faces: c.faceFlags}, "serve", []role{roleServe})
 }
 
 type monitorCommand struct {
@@ -88,6 +90,9 @@ func (s servers) runRoles(ctx context.Context, env *environment, need opening, n
 	}
 	defer rt.close()
 	if err := s.listen(ctx, rt); err != nil {
+		return err
+	}
+	if err := need.faces.listenGRPC(ctx, rt); err != nil {
 		return err
 	}
 	rt.announce(env, name)
@@ -172,7 +177,7 @@ func (rt *runtime) stage(r role) (run func(context.Context) error, err error) {
 			return nil, err
 		}
 		rt.mux.Handle("/", s.Handler())
-		return s.Run, nil
+		return rt.withFaces(s), nil
 	case roleMonitor:
 		s, err := monitor.New(monitor.Default(), monitor.Deps{
 			Project: rt.project, Kafka: rt.kafka, Baselines: monitor.RegistryBaselines{Registry: rt.registry},

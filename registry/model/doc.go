@@ -5,9 +5,8 @@
 // golden rows into a Bundle, the content of a model artefact. Whoever serves a Bundle first calls Check: a model that
 // does not reproduce its own golden rows is refused.
 //
-// It refuses what it does not understand, by name, rather than guess: other boosters (dart, random forests), linear
-// leaves, categorical splits, several classes, unknown versions, objectives and fields. It draws no randomness, reads no
-// clock and does no I/O.
+// It refuses what it does not understand, by name, rather than guess: other boosters (dart), linear leaves, unknown
+// versions, objectives and fields. It draws no randomness, reads no clock and does no I/O.
 //
 // On the event's way it stands between training, which writes bundles, and serving, which scores with them; both import
 // it, and so does cmd. It imports internal/failure alone.

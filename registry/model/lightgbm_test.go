@@ -103,7 +103,7 @@ func checkGolden(t *testing.T, f *Forest, want golden) {
 			t.Errorf("row %d %v: score %v, LightGBM says %v", i, x, got, want.Scores[i])
 		}
 		out := make([]float64, len(x))
-		bias, method := f.Explain(x, out)
+		bias, method := f.Explain(x, 0, "", out)
 		if method != Saabas || math.Abs(bias-want.Bias) > 1e-12 {
 			t.Errorf("row %d: %s bias %v, LightGBM says %v", i, method, bias, want.Bias)
 		}
@@ -247,7 +247,7 @@ func FuzzLoadLightGBM(f *testing.F) {
 				x[i] = math.NaN()
 			}
 		}
-		first.Explain(x, make([]float64, len(x)))
+		first.Explain(x, 0, "", make([]float64, len(x)))
 		second, err := LoadLightGBM(first.LightGBM())
 		if err != nil {
 			t.Fatalf("what was written cannot be read: %v", err)

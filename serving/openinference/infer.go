@@ -1,0 +1,146 @@
+package openinference
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/millrace/millrace/schemas"
+	"github.com/millrace/millrace/serving"
+)
+
+// Stage is what the face needs of the serving stage (serving.Stage).
+type Stage interface {
+	Models() []serving.Model
+	Model(name string) (serving.Model, *serving.Problem)
+	Ready() error
+	Score(ctx context.Context, c serving.Call, body []byte) ([]*schemas.Prediction, *serving.Problem)
+	ScoreInputs(ctx context.Context, c serving.Call, rows [][]float64) ([]*schemas.Prediction, *serving.Problem)
+	ReadBody(w http.ResponseWriter, r *http.Request) ([]byte, *serving.Problem)
+	Measured(route string, handle http.HandlerFunc) http.HandlerFunc
+	Measure(route, status string, took time.Duration)
+}
+
+// The codes that are the protocol's own; the others are the stage's.
+const (
+	codeTensor  = "invalid_tensor"
+	codeOutput  = "unknown_output"
+	codeVersion = "other_version"
+)
+
+func invalid(tensor, format string, args ...any) *serving.Problem {
+	return &serving.Problem{Status: http.StatusBadRequest, Code: codeTensor, Field: tensor, Detail: fmt.Sprintf(format, args...)}
+}
+
+func unsayable(tensor string) *serving.Problem {
+	return invalid(tensor, "an element is infinite, or not UTF-8")
+}
+
+// request is an inference request, whatever it came by.
+type request struct {
+	model   string
+	version string // "" for whichever answers
+	id      string
+	timeout time.Duration // 0: the model's
+	inputs  []*tensor
+	outputs []string // asked for; nil: all
+}
+
+// answer is what came of it.
+type answer struct {
+	model   string
+	version string // "" when rows were answered by several
+	outputs []*tensor
+}
+
+// infer scores a request.
+func infer(ctx context.Context, s Stage, r *request) (*answer, *serving.Problem) {
+	m, p := served(s, r.model, r.version)
+	if p != nil {
+		return nil, p
+	}
+	for _, name := range r.outputs {
+		if _, ok := outputs[name]; !ok {
+			return nil, &serving.Problem{Status: http.StatusBadRequest, Code: codeOutput, Field: "outputs", Detail: "there is no such output; GET /v2/models/{model} lists them"}
+		}
+	}
+	predictions, p := score(ctx, s, r, &m)
+	if p != nil {
+		return nil, p
+	}
+	a := &answer{model: m.Name, version: versionOf(predictions)}
+	if r.version != "" && a.version != r.version {
+		return nil, &serving.Problem{Status: http.StatusConflict, Code: codeVersion, Field: "version", Detail: "another version answered, as the fallback ladder or a swap had it"}
+	}
+	names := r.outputs
+	if names == nil {
+		names = outputNames
+	}
+	for _, name := range names {
+		t := &tensor{name: name, datatype: outputs[name].datatype, kind: datatypes[outputs[name].datatype].kind, shape: []int64{int64(len(predictions))}}
+		for _, p := range predictions {
+			outputs[name].add(t, p)
+		}
+		a.outputs = append(a.outputs, t)
+	}
+	return a, nil
+}
+
+// served is a model, if it is served in that version.
+func served(s Stage, model, version string) (serving.Model, *serving.Problem) {
+	m, p := s.Model(model)
+	if p == nil && version != "" && (m.Version == 0 || strconv.Itoa(m.Version) != version) {
+		p = &serving.Problem{Status: http.StatusNotFound, Code: "not_found", Field: "version", Detail: "the version is not the one that is served"}
+	}
+	return m, p
+}
+
+func score(ctx context.Context, s Stage, r *request, m *serving.Model) ([]*schemas.Prediction, *serving.Problem) {
+	call := serving.Call{Model: m.Name, Timeout: r.timeout}
+	rows, p := matrix(m, r.inputs)
+	if p != nil {
+		return nil, p
+	}
+	if rows != nil {
+		return s.ScoreInputs(ctx, call, rows)
+	}
+	b, p := body(r.inputs)
+	if p != nil {
+		return nil, p
+	}
+	return s.Score(ctx, call, b)
+}
+
+func versionOf(predictions []*schemas.Prediction) string {
+	for _, p := range predictions[1:] {
+		if p.Version != predictions[0].Version {
+			return ""
+		}
+	}
+	return strconv.Itoa(predictions[0].Version)
+}
+
+// output is one tensor of an answer.
+type output struct {
+	datatype string
+	add      func(t *tensor, p *schemas.Prediction)
+}
+
+var outputNames = []string{"score", "rung", "reason", "version", "prediction_id"}
+
+var outputs = map[string]output{
+	"score": {typeFP64, func(t *tensor, p *schemas.Prediction) {
+		if p.Refused {
+			t.floats = append(t.floats, math.NaN())
+		} else {
+			t.floats = append(t.floats, p.Score)
+		}
+	}},
+	"rung":          {typeBytes, func(t *tensor, p *schemas.Prediction) { t.texts = append(t.texts, p.Rung) }},
+	"reason":        {typeBytes, func(t *tensor, p *schemas.Prediction) { t.texts = append(t.texts, p.Reason) }},
+	"version":       {typeInt64, func(t *tensor, p *schemas.Prediction) { t.ints = append(t.ints, int64(p.Version)) }},
+	"prediction_id": {typeBytes, func(t *tensor, p *schemas.Prediction) { t.texts = append(t.texts, p.ID) }},
+}
