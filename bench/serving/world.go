@@ -194,4 +194,3 @@ func feastBodies() (bodies, error) {
 		return map[string]any{"feature_service": "thirty", "full_feature_names": true, "entities": map[string][]string{"customer": {customer}, "card": {card}, "merchant": {merchant}}}
 	})
 }
-
