@@ -220,7 +220,6 @@ type batchWorker struct {
 	scoring scoring
 	in      filled
 	values  schemas.Row
-	model   []float64
 }
 
 // row is a row of the model's source, with the columns that are read.
@@ -323,10 +322,8 @@ func (b *batch) answer(w *batchWorker, l *batchLayout, rows *offline.Batch, r in
 	if v.scorer == nil || len(a.classes) == 0 {
 		return
 	}
-	w.model = append(w.model[:0], make([]float64, len(a.classes))...)
-	v.scorer.model.PredictInto(w.scoring.row[:len(v.scorer.order)], w.model)
 	for c := range a.classes {
-		a.classes[c][r] = w.model[c]
+		a.classes[c][r] = w.scoring.outputs[c]
 	}
 }
 

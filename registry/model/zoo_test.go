@@ -95,7 +95,7 @@ func (c *zooCase) check(t *testing.T, folder, name, file string) {
 	if c.Scored {
 		want = compare(t, "score", got, want, near)
 	}
-	want = want[c.Explained*c.Outputs*(len(c.Inputs)+1):]
+	want = c.checkReasons(t, m, TreeSHAP, rows, want, nearReason)
 	if c.Approximated {
 		want = c.checkReasons(t, m, Saabas, rows, want, nearReason)
 	}
@@ -142,7 +142,7 @@ func compare(t *testing.T, what string, got, want []float64, near float64) []flo
 	return want[len(got):]
 }
 
-func numbers(t *testing.T, path string) []float64 {
+func numbers(t testing.TB, path string) []float64 {
 	t.Helper()
 	b := readFile(t, path)
 	out := make([]float64, len(b)/8)
