@@ -39,7 +39,7 @@ type commands struct {
 	Topics   topicsCommand   `cmd:"" group:"Project" help:"Print the topics of the project: who writes and reads each, and its schema."`
 
 	Status      statusCommand      `cmd:"" group:"Looking" help:"Positions, lag and models as they are now; with Redis given, the versions of the feature groups."`
-	Models      modelsCommand      `cmd:"" group:"Looking" help:"Versions of the project's models: list, show, promote, rollback, diff, export."`
+	Models      modelsCommand      `cmd:"" group:"Looking" help:"Versions of the project's models: list, show, promote, rollback, diff, export, import, push, pull."`
 	Lineage     lineageCommand     `cmd:"" group:"Looking" help:"What an artefact was made from, and what was made from it."`
 	Tail        tailCommand        `cmd:"" group:"Looking" help:"Print a topic's events as JSON lines."`
 	Inspect     inspectCommand     `cmd:"" group:"Looking" help:"The state of one entity: values, windows with their spans, tiles, position."`
