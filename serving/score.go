@@ -44,7 +44,7 @@ func (s *Stage) ask(ctx context.Context, d *deployment, body []byte, start time.
 		return nil, reasonNone, p
 	}
 	defer s.admitted.leave()
-	questions, p := d.reader.read(ctx, body, s.cfg.MaxRows)
+	questions, p := d.reader.read(body, s.cfg.MaxRows)
 	if p != nil {
 		return nil, reasonNone, p
 	}
@@ -185,12 +185,16 @@ func (s *Stage) seen(t int64) int64 {
 
 // keep hands answers to the prediction log and to those who will ask by name.
 func (s *Stage) keep(predictions []*schemas.Prediction) {
-	s.recent.put(predictions...)
-	if len(s.deps.Kafka.Brokers) == 0 {
-		return
-	}
 	for _, p := range predictions {
-		s.log.put(p)
+		record, err := predictionRecord(s.topic, p)
+		if err != nil {
+			s.metrics.logDropped.WithLabelValues(dropEncoding).Inc()
+			continue
+		}
+		s.recent.put(p.Model, p.JoinKey, record.Value)
+		if len(s.deps.Kafka.Brokers) > 0 {
+			s.log.put(record)
+		}
 	}
 }
 

@@ -46,6 +46,7 @@ type Stage struct {
 	groups   map[string]*project.Group
 	readers  map[string][]string // of a group: the models that it is an input of
 	log      *predictionLog
+	topic    string // of predictions
 	recent   *recent
 	handler  http.Handler
 	requests atomic.Uint64 // numbers the HTTP answers
@@ -85,11 +86,10 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 			return nil, fmt.Errorf("planning model %s: %w", m.Name, err)
 		}
 		plan.catalog = s.catalog
-		if s.models[m.Name], err = newDeployment(m, plan, s.catalog, deps.Registry, cfg.WarmUp, deps.Clock, deps.Log, s.metrics); err != nil {
-			return nil, fmt.Errorf("deploying model %s: %w", m.Name, err)
-		}
+		s.models[m.Name] = newDeployment(m, plan, s.catalog, deps.Registry, cfg.WarmUp, deps.Clock, deps.Log, s.metrics)
 		s.models[m.Name].reader.tables = deps.Tables
 	}
+	s.topic = deps.Project.Own().Predictions.Name
 	s.log = newPredictionLog(cfg.LogQueue, s.metrics)
 	s.handler = s.routes()
 	return s, nil
