@@ -56,7 +56,13 @@ func (s *Stage) writeLog(ctx context.Context) error {
 			end()
 		}
 	})()
-	topic := s.deps.Project.Own().Predictions.Name
+	own := s.deps.Project.Own()
+	topic := func(p *schemas.Prediction) string {
+		if p.Arm == schemas.ArmShadow {
+			return own.Shadows.Name
+		}
+		return own.Predictions.Name
+	}
 	for {
 		select {
 		case p := <-s.log.queue:
@@ -68,7 +74,7 @@ func (s *Stage) writeLog(ctx context.Context) error {
 	}
 }
 
-func (l *predictionLog) drain(ctx context.Context, client *kgo.Client, topic string) {
+func (l *predictionLog) drain(ctx context.Context, client *kgo.Client, topic func(*schemas.Prediction) string) {
 	for {
 		select {
 		case p := <-l.queue:
@@ -81,9 +87,9 @@ func (l *predictionLog) drain(ctx context.Context, client *kgo.Client, topic str
 }
 
 // write waits while the client's buffer is full.
-func (l *predictionLog) write(ctx context.Context, client *kgo.Client, topic string, p *schemas.Prediction) {
+func (l *predictionLog) write(ctx context.Context, client *kgo.Client, topic func(*schemas.Prediction) string, p *schemas.Prediction) {
 	l.metrics.logQueue.Dec()
-	record, err := predictionRecord(topic, p)
+	record, err := predictionRecord(topic(p), p)
 	if err != nil {
 		l.metrics.logDropped.WithLabelValues(dropEncoding).Inc()
 		return

@@ -110,16 +110,17 @@ func (s *Stage) judge(ctx context.Context, d *deployment, line *lineUp, f *fille
 	predictions := make([]*schemas.Prediction, len(questions))
 	var in filled
 	var w scoring
-	why, refused := reasonNone, 0
+	why, refused, late := reasonNone, 0, false
 	for i, q := range questions {
 		if gone(ctx) {
 			break
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil && f.entries != nil {
 			f.fail(reasonDeadline)
+			late = true
 		}
 		f.fill(i, q, &in)
-		v := line.decide(line.plan, &in, q.row, &w)
+		v := d.turn(line, &q, &in, &w, late)
 		d.http.count(&v, in.status)
 		if v.refused() {
 			if refused++; why == reasonNone {
@@ -127,6 +128,7 @@ func (s *Stage) judge(ctx context.Context, d *deployment, line *lineUp, f *fille
 			}
 		}
 		predictions[i] = d.compose(asked{id: s.nextID(d), source: sourceHTTP, start: start, now: s.deps.Clock()}, q, &in, &v, line)
+		s.mirror(d, line, &q, predictions[i], d.http)
 	}
 	if refused < len(questions) {
 		why = reasonNone

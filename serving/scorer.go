@@ -23,6 +23,7 @@ type scorer struct {
 	model     model.Model
 	order     []int // for each input of the model its place in the plan
 	names     []string
+	baseline  string // digest of the profile of its scores; empty without one
 	beside    string // digest of the simpler model that was trained beside it; empty without one
 	dataUntil int64  // event time up to which it was trained, noTime when its manifest does not say
 }
@@ -60,7 +61,8 @@ func loadScorer(r *registry.Registry, planFor func([]model.SignatureInput) (*pla
 		return nil, fmt.Errorf("matching the model's inputs: %w", err)
 	}
 	beside, _ := manifest.Input(registry.RoleSimpler)
-	s := &scorer{beside: beside, plan: p, digest: digest, version: version, model: m, order: order, names: m.Inputs(), dataUntil: dataUntil(manifest)}
+	baseline, _ := manifest.Input(registry.KindBaseline)
+	s := &scorer{baseline: baseline, beside: beside, plan: p, digest: digest, version: version, model: m, order: order, names: m.Inputs(), dataUntil: dataUntil(manifest)}
 	s.warm(bundle.Golden, len(p.inputs), warmUp)
 	return s, nil
 }
@@ -93,20 +95,26 @@ func dataUntil(m registry.Manifest) int64 {
 
 // score scores a row of the plan's inputs. ok is false when the model gives no finite number.
 func (s *scorer) score(values []float64, w *scoring) (v verdict, ok bool) {
-	if cap(w.row) < len(s.order) {
-		w.row, w.contributions = make([]float64, len(s.order)), make([]float64, len(s.order))
-	}
+	v.scorer, v.score = s, s.predict(values, w)
 	row, contributions := w.row[:len(s.order)], w.contributions[:len(s.order)]
-	for i, place := range s.order {
-		row[i] = values[place]
-	}
-	v.scorer, v.score = s, s.model.Predict(row)
 	if math.IsNaN(v.score) || math.IsInf(v.score, 0) {
 		return v, false
 	}
 	_, v.method = s.model.Explain(row, 0, "", contributions)
 	v.reasons = s.strongest(contributions)
 	return v, true
+}
+
+// predict is the score of a row of the plan's inputs; the model's own row is in w afterwards.
+func (s *scorer) predict(values []float64, w *scoring) float64 {
+	if cap(w.row) < len(s.order) {
+		w.row, w.contributions = make([]float64, len(s.order)), make([]float64, len(s.order))
+	}
+	row := w.row[:len(s.order)]
+	for i, place := range s.order {
+		row[i] = values[place]
+	}
+	return s.model.Predict(row)
 }
 
 // strongest is the contributions of largest size, largest first; of equals the earlier input. Inputs that moved nothing are no reason.

@@ -220,6 +220,8 @@ type scoredBatch struct {
 	status      [][]inputStatus
 	bad         int
 	newest      int64 // event time
+	line        *lineUp
+	questions   []question // of the predictions
 }
 
 // committed counts and keeps what is now on the topic.
@@ -231,6 +233,9 @@ func (s *streamScorer) committed(b *scoredBatch, fetches kgo.Fetches) {
 	m.streamBad.WithLabelValues(name).Add(float64(b.bad))
 	if b.newest != noTime {
 		m.streamTime.WithLabelValues(name).Set(float64(b.newest) / 1000)
+	}
+	for i, p := range b.predictions {
+		s.stage.mirror(s.d, b.line, &b.questions[i], p, s.d.stream)
 	}
 	s.stage.recent.put(b.predictions...)
 	s.lag.scored(fetches)
@@ -244,6 +249,7 @@ func (s *streamScorer) score(ctx context.Context, frontier *frontier, fetches kg
 		return nil, err
 	}
 	line := s.d.live.Load()
+	batch.line = line
 	if s.filler.plan != line.plan {
 		s.filler = newFiller(line.plan)
 	}
@@ -267,11 +273,11 @@ func (s *streamScorer) score(ctx context.Context, frontier *frontier, fetches kg
 			continue
 		}
 		f.fill(i, q, &s.in)
-		v := line.decide(line.plan, &s.in, q.row, &s.work)
+		v := s.d.turn(line, &q, &s.in, &s.work, false)
 		source := schemas.RecordSource(s.topic, records[i].Partition, records[i].Offset)
 		a := asked{id: s.d.model.Name + "/" + source, source: source, start: start, now: s.stage.deps.Clock()}
 		batch.predictions = append(batch.predictions, s.d.compose(a, q, &s.in, &v, line))
-		batch.verdicts = append(batch.verdicts, v)
+		batch.verdicts, batch.questions = append(batch.verdicts, v), append(batch.questions, q)
 		batch.status = append(batch.status, append([]inputStatus(nil), s.in.status...))
 	}
 	return batch, nil
