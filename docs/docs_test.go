@@ -103,7 +103,7 @@ var layers = []map[string]bool{
 	set("internal/failure", "internal/clock", "internal/duration"),
 	set("schemas"),
 	set("features", "streams", "registry"),
-	set("registry/model", "features/profile", "features/script"),
+	set("registry/model", "registry/oci", "features/profile", "features/script"),
 	set("project"),
 	set("features/online", "features/offline", "streams/broker", "training/gbdt", "training/logistic"),
 	set("enrich", "training/trainer"),

@@ -31,7 +31,10 @@ func (r *Registry) AddVersion(model, digest string) (int, error) {
 		number = len(versions(h)) + 1
 		return []Entry{{Kind: EntryVersion, Version: number, Digest: digest}}, nil
 	})
-	return number, err
+	if err != nil {
+		return 0, err
+	}
+	return number, r.locked(r.index)
 }
 
 // Versions lists a model's versions, oldest first.

@@ -41,7 +41,7 @@ func Open(dir string, options ...Option) (*Registry, error) {
 	if err := r.sweep(); err != nil {
 		return nil, err
 	}
-	return r, nil
+	return r, r.layOut()
 }
 
 // Dir is the registry's folder.

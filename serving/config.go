@@ -2,6 +2,7 @@ package serving
 
 import (
 	"errors"
+	"runtime"
 	"time"
 
 	"github.com/millrace/millrace/internal/failure"
@@ -15,6 +16,9 @@ type Config struct {
 
 	MaxBody        int64         // bytes of a request body
 	MaxRows        int           // rows of a request
+	MaxInFlight    int           // requests for scores and features that are worked on at a time
+	MaxQueue       int           // of them that wait for their turn; more are refused with 429
+	QueueFor       time.Duration // longest that one waits
 	MaxReads       int           // feature reads on their way to Redis at a time, over all requests
 	MaxTimeout     time.Duration // deadline of a request for features, and of a model that declares none
 	LogQueue       int           // HTTP answers waiting to be written to the predictions topic; more are dropped, counted
@@ -37,6 +41,9 @@ func Default() Config {
 	return Config{
 		MaxBody:        1 << 20,
 		MaxRows:        512,
+		MaxInFlight:    64 * runtime.GOMAXPROCS(0), // at 100 µs of a core each, and 5 ms of waiting for Redis, a core is busy with 50
+		MaxQueue:       64 * runtime.GOMAXPROCS(0),
+		QueueFor:       20 * time.Millisecond,
 		MaxReads:       256,
 		MaxTimeout:     time.Second,
 		LogQueue:       4096,
@@ -65,6 +72,9 @@ func (c Config) Validate() error {
 	}
 	positive("MaxBody", c.MaxBody)
 	positive("MaxRows", int64(c.MaxRows))
+	positive("MaxInFlight", int64(c.MaxInFlight))
+	positive("MaxQueue", int64(c.MaxQueue))
+	positive("QueueFor", int64(c.QueueFor))
 	positive("MaxReads", int64(c.MaxReads))
 	positive("MaxTimeout", int64(c.MaxTimeout))
 	positive("LogQueue", int64(c.LogQueue))

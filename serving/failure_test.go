@@ -255,7 +255,7 @@ func (w *world) damage(digest string) {
 	w.t.Helper()
 	m := must[registry.Manifest](w.t)(w.registry.Manifest(digest))
 	hex := strings.TrimPrefix(m.Content, "sha256:")
-	path := filepath.Join(w.registry.Dir(), "blobs", "sha256", hex[:2], hex)
+	path := filepath.Join(w.registry.Dir(), "blobs", "sha256", hex)
 	b := must[[]byte](w.t)(os.ReadFile(path))
 	i := bytes.Index(b, []byte(`weight\":`))
 	if i < 0 {

@@ -11,6 +11,10 @@ import (
 // askInputs scores rows whose caller gives the model's inputs themselves. Whoever answers, the inputs are the champion's: one of another
 // model that the champion does not have is missing.
 func (s *Stage) askInputs(ctx context.Context, d *deployment, rows [][]float64, start time.Time) ([]*schemas.Prediction, reason, *problem) {
+	if p := s.admitted.enter(ctx); p != nil {
+		return nil, reasonNone, p
+	}
+	defer s.admitted.leave()
 	line := d.live.Load()
 	if p := s.checkInputs(line, rows); p != nil {
 		return nil, reasonNone, p

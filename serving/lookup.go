@@ -156,6 +156,11 @@ func (s *Stage) features(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := deadlineOf(r.Context(), allowed)
 	defer cancel()
+	if p := s.admitted.enter(ctx); p != nil {
+		p.Write(w)
+		return
+	}
+	defer s.admitted.leave()
 	entries, err := s.fetch.get(ctx, []online.Ref{{Group: number, Key: key}})
 	if err != nil {
 		problemOf(err).Write(w)

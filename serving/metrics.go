@@ -10,6 +10,7 @@ import (
 type metrics struct {
 	requests       *prometheus.CounterVec   // route, status
 	requestSeconds *prometheus.HistogramVec // route
+	shed           *prometheus.CounterVec   // reason
 	readSeconds    prometheus.Histogram
 	readsOff       prometheus.Gauge
 	freshness      *prometheus.HistogramVec // group
@@ -66,6 +67,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return &metrics{
 		requests:       counter("requests_total", "HTTP requests by route and status.", "route", "status"),
 		requestSeconds: histogram("request_seconds", "Time to answer an HTTP request.", quick, "route"),
+		shed:           counter("shed_requests_total", "Requests refused with 429 because as many as are allowed were under way, by reason: the queue was full, or the turn did not come in time.", "reason"),
 		readSeconds:    histogram("feature_read_seconds", "Time of a read of entity states from Redis.", quick).WithLabelValues().(prometheus.Histogram),
 		readsOff:       gauge("feature_reads_off", "1 while no feature is read because Redis does not answer, else 0.").WithLabelValues(),
 		freshness:      histogram("feature_freshness_seconds", "Event time from the newest event applied to a partition until now, when an entity of it was read; not under clock: event.", aged, "group"),

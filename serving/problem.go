@@ -175,6 +175,9 @@ func (p *Problem) Write(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
+	if p.Status == http.StatusTooManyRequests {
+		h.Set("Retry-After", "1") // seconds, whole ones: the least there is
+	}
 	w.WriteHeader(p.Status)
 	_, _ = w.Write(append(b, '\n')) // a client that is gone
 }

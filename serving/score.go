@@ -40,6 +40,10 @@ func (s *Stage) score(w http.ResponseWriter, r *http.Request, d *deployment) {
 
 // ask is a scoring request from its body to the predictions, which are kept. Every face comes through here.
 func (s *Stage) ask(ctx context.Context, d *deployment, body []byte, start time.Time) ([]*schemas.Prediction, reason, *problem) {
+	if p := s.admitted.enter(ctx); p != nil {
+		return nil, reasonNone, p
+	}
+	defer s.admitted.leave()
 	questions, p := d.reader.read(ctx, body, s.cfg.MaxRows)
 	if p != nil {
 		return nil, reasonNone, p

@@ -40,6 +40,7 @@ type Stage struct {
 	deps     Deps
 	metrics  *metrics
 	fetch    *fetcher
+	admitted *admission
 	models   map[string]*deployment
 	catalog  *catalog
 	groups   map[string]*project.Group
@@ -69,6 +70,7 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 	for _, g := range deps.Project.Groups {
 		s.groups[g.Name] = g
 	}
+	s.admitted = newAdmission(cfg, s.metrics)
 	s.catalog = newCatalog(deps.Redis, deps.Project, cfg.Lease)
 	s.fetch = newFetcher(s.catalog, cfg, deps.Clock, s.metrics, deps.Project)
 	for _, m := range deps.Project.Models {

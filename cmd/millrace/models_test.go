@@ -307,3 +307,31 @@ func TestExport(t *testing.T) {
 		t.Errorf("the exported model scores %v", got)
 	}
 }
+
+// A version that is pushed to a folder and pulled into an empty registry is the same, down to its lineage, and is nobody's champion.
+func TestPushAndPull(t *testing.T) {
+	s := newShelf(t)
+	stick := "oci:" + filepath.Join(t.TempDir(), "stick")
+	s.must("push", "late@2", stick)
+	edge := &shelf{t: t, dir: t.TempDir()}
+	edge.refused(failure.BadRequest, "no tag", "pull", stick)
+	if out := edge.must("pull", stick+":late-2"); out != "late@1 "+s.digests[1]+"\n" {
+		t.Error(out)
+	}
+	edge.refused(failure.NotFound, "no champion", "show", "late")
+	lineage := func(of *shelf, digest string) string {
+		out, errs, status := millrace(t, "lineage", digest, "--data-dir", of.dir)
+		if status != 0 {
+			t.Fatal(errs)
+		}
+		made, _, _ := strings.Cut(out, "used in")
+		return made
+	}
+	if here, there := lineage(s, "late@2"), lineage(edge, "late@1"); here != there || !strings.Contains(here, "dataset") {
+		t.Errorf("lineage was\n%s\nand is\n%s", here, there)
+	}
+	edge.must("promote", "late@1", "--reason", "it came on a stick")
+	if out := edge.must("show", "late"); !strings.Contains(out, "auc 0.62") {
+		t.Error(out)
+	}
+}

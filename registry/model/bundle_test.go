@@ -90,7 +90,7 @@ func TestBundleCatchesFaults(t *testing.T) {
 func TestBundleTextIsStrict(t *testing.T) {
 	whole := string(encode(t, someBundle(t)))
 	for old, new := range map[string]string{
-		"millrace-bundle/1": "millrace-bundle/2",
+		"millrace-bundle/1": "millrace-bundle/3",
 		`"golden"`:          `"gilded"`,
 		`"scores": [`:       `"scores": [ "x",`,
 	} {
@@ -102,11 +102,6 @@ func TestBundleTextIsStrict(t *testing.T) {
 	b.Golden[0][0] = math.Inf(1)
 	if _, err := b.Encode(); failure.Of(err) != failure.Corrupt {
 		t.Errorf("infinite golden value: error %v", err)
-	}
-	b = someBundle(t)
-	b.Model = []byte{0xff}
-	if _, err := b.Encode(); failure.Of(err) != failure.Corrupt {
-		t.Errorf("model that is not text: error %v", err)
 	}
 }
 

@@ -40,6 +40,7 @@ type flat[T real] struct {
 	groups  []group
 	single  []int32 // trees that are walked by themselves
 	base    []T     // per output, what the sum begins with
+	deepest int
 	pool    sync.Pool
 }
 
@@ -146,8 +147,12 @@ func (f *flat[T]) add(t *Tree, columns map[column]int32, c cover, above float64)
 	depth := 0
 	if len(t.Splits) == 0 {
 		queue[0].child = ^0
-	} else if depth = below[0].depth; float64(depth) > maxWaste*below[0].steps {
-		depth = -1
+	} else {
+		depth = below[0].depth
+		f.deepest = max(f.deepest, depth)
+		if float64(depth) > maxWaste*below[0].steps {
+			depth = -1
+		}
 	}
 	for i := 0; i < len(queue); i++ {
 		p := queue[i]
@@ -424,4 +429,12 @@ func (f *flat[T]) biases() []float64 {
 		out[f.outputs[t]] += f.means[root].value
 	}
 	return out
+}
+
+// methods are the ways in which these trees can be explained.
+func (f *flat[T]) methods() []string {
+	if f.deepest > maxShapDepth {
+		return forestMethods[:1]
+	}
+	return forestMethods
 }

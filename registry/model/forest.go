@@ -34,6 +34,7 @@ type Forest struct {
 	spec    ForestSpec
 	meaning meaning
 	classes []string
+	methods []string
 	narrow  *flat[float32] // of a Float32 forest
 	wide    *flat[float64] // of the others
 	bias    []float64      // per output, mean margin of the training rows
@@ -67,10 +68,10 @@ func (f *Forest) build() error {
 	}
 	if f.spec.Float32 {
 		f.narrow = flatten[float32](&f.spec, base)
-		f.bias = f.narrow.biases()
+		f.bias, f.methods = f.narrow.biases(), f.narrow.methods()
 	} else {
 		f.wide = flatten[float64](&f.spec, base)
-		f.bias = f.wide.biases()
+		f.bias, f.methods = f.wide.biases(), f.wide.methods()
 	}
 	if f.spec.Average {
 		f.counts = make([]float64, len(f.classes))
@@ -315,19 +316,28 @@ func (f *Forest) average(sums []float64) {
 }
 
 // forestMethods are what Explain knows.
-var forestMethods = []string{Saabas}
+var forestMethods = []string{Saabas, TreeSHAP}
 
-// Methods is Saabas.
-func (f *Forest) Methods() []string { return forestMethods }
+// Methods are Saabas and, unless a tree is deeper than 512 splits, TreeSHAP.
+func (f *Forest) Methods() []string { return f.methods }
 
 // Explain attributes the margin of an output to the inputs. The bias is the mean margin of the training rows, the same
-// as the last column of LightGBM's pred_contrib and XGBoost's pred_contribs. It does not allocate.
-func (f *Forest) Explain(row []float64, output int, _ string, out []float64) (bias float64, used string) {
+// as the last column of LightGBM's pred_contrib and XGBoost's pred_contribs. Saabas does not allocate.
+func (f *Forest) Explain(row []float64, output int, method string, out []float64) (bias float64, used string) {
 	out = out[:len(f.spec.Inputs)]
 	clear(out)
-	if f.narrow != nil {
+	used = Saabas
+	if method == TreeSHAP && len(f.methods) > 1 {
+		used = TreeSHAP
+	}
+	switch {
+	case used == TreeSHAP && f.narrow != nil:
+		f.narrow.shap(row, output, out)
+	case used == TreeSHAP:
+		f.wide.shap(row, output, out)
+	case f.narrow != nil:
 		f.narrow.saabas(row, output, out)
-	} else {
+	default:
 		f.wide.saabas(row, output, out)
 	}
 	if f.counts != nil && f.counts[output] > 0 {
@@ -335,5 +345,5 @@ func (f *Forest) Explain(row []float64, output int, _ string, out []float64) (bi
 			out[i] /= f.counts[output]
 		}
 	}
-	return f.bias[output], Saabas
+	return f.bias[output], used
 }

@@ -180,9 +180,12 @@ type arrays struct {
 }
 
 func (a *arrays) leaves(n int) []Leaf {
-	values, counts := a.floats("leaf_value", n), a.ints("leaf_count", n)
-	weights := make([]float64, n)
-	if strings.TrimSpace(a.fields["leaf_weight"]) != "" { // a tree of one leaf has none
+	values, counts, weights := a.floats("leaf_value", n), make([]int, n), make([]float64, n)
+	// A tree of one leaf does not say what the leaf is made of: not its weight, and in LightGBM 3 not its rows.
+	if n > 1 || strings.TrimSpace(a.fields["leaf_count"]) != "" {
+		counts = a.ints("leaf_count", n)
+	}
+	if n > 1 || strings.TrimSpace(a.fields["leaf_weight"]) != "" {
 		weights = a.floats("leaf_weight", n)
 	}
 	if a.err != nil {

@@ -153,4 +153,6 @@ func texts[T any](of []T, text func(T) string) []string {
 	return out
 }
 
-func number(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
+func number(x float64) string {
+	return strings.TrimPrefix(strings.ToLower(strconv.FormatFloat(x, 'g', -1, 64)), "+")
+} // inf, as C has it

@@ -8,9 +8,11 @@ import (
 
 // Media types of the encodings that Load reads.
 const (
-	MediaLightGBM = "application/vnd.millrace.lightgbm+text" // LightGBM text, v3 or v4
-	MediaLogistic = "application/vnd.millrace.logistic+json"
-	MediaBundle   = "application/vnd.millrace.bundle+json" // a Bundle; not a Model by itself
+	MediaLightGBM    = "application/vnd.millrace.lightgbm+text" // LightGBM text, v3 or v4
+	MediaXGBoostJSON = "application/vnd.millrace.xgboost+json"  // XGBoost 1.7 to 3.x
+	MediaXGBoostUBJ  = "application/vnd.millrace.xgboost+ubjson"
+	MediaLogistic    = "application/vnd.millrace.logistic+json"
+	MediaBundle      = "application/vnd.millrace.bundle+json" // a Bundle; not a Model by itself
 )
 
 // Methods of explanation, as Explain names them.
@@ -18,6 +20,9 @@ const (
 	// Saabas is, per split on the path, the change of the mean training margin (Saabas 2014, treeinterpreter). It is no
 	// Shapley value: a split near the root gets less than its due.
 	Saabas = "saabas"
+	// TreeSHAP is the Shapley values of the path-dependent expectation (Lundberg, Erion and Lee 2018, algorithm 2), what
+	// XGBoost's pred_contribs and LightGBM's pred_contrib give. It takes about a hundred times as long.
+	TreeSHAP = "tree_shap"
 	// Linear is weight times distance from the mean, which is the Shapley value where the inputs are independent.
 	Linear = "linear"
 )
@@ -71,11 +76,15 @@ func Load(mediaType string, b []byte) (Model, error) {
 	switch mediaType {
 	case MediaLightGBM:
 		return LoadLightGBM(b)
+	case MediaXGBoostJSON:
+		return LoadXGBoostJSON(b)
+	case MediaXGBoostUBJ:
+		return LoadXGBoostUBJ(b)
 	case MediaLogistic:
 		return LoadLogistic(b)
 	default:
 		return nil, failure.New(failure.Refused, "media type", "%q is not a model format", mediaType).
-			WithHint("known are %s", strings.Join([]string{MediaLightGBM, MediaLogistic}, ", "))
+			WithHint("known are %s", strings.Join([]string{MediaLightGBM, MediaXGBoostJSON, MediaXGBoostUBJ, MediaLogistic}, ", "))
 	}
 }
 

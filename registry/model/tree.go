@@ -25,7 +25,7 @@ const zeroBand = float64(float32(1e-35))
 // (NaN) to the default side; Threshold and Missing say nothing then.
 type Split struct {
 	Input       int
-	Threshold   float64
+	Threshold   float64 // may be infinite: a split on what is missing alone
 	Categories  Categories
 	DefaultLeft bool
 	Missing     Missing
@@ -85,7 +85,7 @@ func (t *Tree) check(inputs int) error {
 		if s.Input < 0 || s.Input >= inputs {
 			return fmt.Errorf("split %d is on input %d of %d", i, s.Input, inputs)
 		}
-		if !finite(s.Threshold) || !finite(s.Gain) || s.Missing > MissingNaN {
+		if math.IsNaN(s.Threshold) || !finite(s.Gain) || s.Missing > MissingNaN {
 			return fmt.Errorf("split %d has threshold %v, gain %v and missing type %d", i, s.Threshold, s.Gain, s.Missing)
 		}
 		if len(s.Categories) > MaxCategory/32+1 {
