@@ -56,7 +56,7 @@ func TestPlanOfNothingApplied(t *testing.T) {
 	for _, change := range c {
 		counts[change.Kind+" "+change.Object]++
 	}
-	want := map[string]int{"create topic": 8, "create source": 2, "create group": 1, "create model": 1}
+	want := map[string]int{"create topic": 9, "create source": 2, "create group": 1, "create model": 1}
 	if !reflect.DeepEqual(counts, want) {
 		t.Errorf("counts %v, want %v\n%s", counts, want, changes(c))
 	}
