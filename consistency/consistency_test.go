@@ -194,7 +194,7 @@ func (w *world) predict(airport string, at int64, below [partitions]int64) schem
 	g := w.group()
 	p := schemas.Prediction{
 		ID: fmt.Sprintf("late/%d", w.sent), Model: "late", At: at, ScoredAt: noon + int64(w.sent), Rung: schemas.RungPrimary, Source: "http",
-		Request: map[string]string{"flight": fmt.Sprint(w.sent), "origin": airport},
+		Request: schemas.Texts{{Name: "flight", Text: fmt.Sprint(w.sent)}, {Name: "origin", Text: airport}},
 	}
 	position := schemas.ReadPosition{Group: g.Name, Version: g.Version, Partition: online.Partition(online.Murmur2, airport, partitions)}
 	if g.Direct {
@@ -368,7 +368,7 @@ func TestNotComparable(t *testing.T) {
 	}
 	unread.Positions = nil
 	nobody := w.predict("A04", noon, w.ends())
-	delete(nobody.Request, "origin")
+	nobody.Request = nobody.Request[:1] // without its origin
 	w.send(w.predict("A01", noon, ahead), before, unread, nobody)
 	r := w.check(Range{})
 	if want := (Skipped{Pending: 1, OtherVersion: 1, Unread: 1}); r.Skipped != want || r.Reads != 0 || len(r.Features) != 0 {

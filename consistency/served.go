@@ -159,7 +159,7 @@ func (c *collector) prediction(p *schemas.Prediction) error {
 func (c *collector) lookup(p *schemas.Prediction, l *lookup, inputs map[string]*schemas.PredictionInput) error {
 	names := make(map[string]string, len(l.columns))
 	for i, column := range l.columns {
-		text, ok := p.Request[column]
+		text, ok := p.Request.Get(column)
 		if !ok {
 			return nil // nobody was asked about
 		}

@@ -113,7 +113,7 @@ var layers = []map[string]bool{
 	set("serving/openinference/inferencepb"),
 	set("serving/openinference"),
 	set("examples/flights", "streams/ingest/ingesttest"),
-	set("cmd/millrace", "bench/flights", "bench/forest", "bench/peers", "e2e"),
+	set("cmd/millrace", "bench/flights", "bench/forest", "bench/peers", "bench/serving", "e2e"),
 }
 
 func set(names ...string) map[string]bool {

@@ -1,6 +1,8 @@
 package project
 
 import (
+	"encoding/json"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -60,7 +62,7 @@ func TestFlights(t *testing.T) {
 	}
 	wantTrain := Train{
 		Candidates: []Candidate{{Name: CandidateLogistic}, {Name: CandidateGBDT}}, Metric: MetricAUC, Window: 14 * duration.Day, Holdout: 3 * duration.Day,
-		FirstAfter: 17 * duration.Day, MaxRows: 120000, Seed: 1,
+		FirstAfter: 17 * duration.Day, MaxRows: 120000, Monotone: map[string]int{}, GBDT: GBDT{Growth: GrowthLeaf}, Seed: 1,
 	}
 	if !reflect.DeepEqual(m.Train, wantTrain) {
 		t.Errorf("train: %+v", m.Train)
@@ -232,5 +234,43 @@ func TestGate(t *testing.T) {
 		if g, ok := parseGate("auc", text); ok {
 			t.Errorf("%q is the gate %v", text, g)
 		}
+	}
+}
+
+func TestTrainSettings(t *testing.T) {
+	src, err := os.ReadFile("testdata/trainers.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, faults := load(src, readTestdata, "")
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	got := p.Model("late").Train
+	want := Train{
+		Candidates: []Candidate{{Name: CandidateGBDT}, {Name: "mine", Program: &Program{
+			Command: []string{"python3", "train.py"}, Timeout: 2 * time.Minute, Env: map[string]string{"OMP_NUM_THREADS": "2"},
+			Params: json.RawMessage(`{"depth":3,"deep":[1.5,true,null,{"a":"b"}]}`), Parent: true,
+		}}},
+		Metric: MetricAUC, Window: DefaultTrainWindow, Holdout: DefaultHoldout, FirstAfter: DefaultTrainWindow + DefaultHoldout, MaxRows: DefaultMaxRows,
+		Categorical: []string{"hour"}, Monotone: map[string]int{"distance": 1, "weekday": -1}, Seed: 1,
+		GBDT: GBDT{300, 15, 4, GrowthDepth, 0.05, 50, 0.5, 2, 0.8, 0.7, 30},
+	}
+	var a, b any
+	if json.Unmarshal(got.Candidates[1].Program.Params, &a) != nil || json.Unmarshal(want.Candidates[1].Program.Params, &b) != nil || !reflect.DeepEqual(a, b) {
+		t.Errorf("params %s", got.Candidates[1].Program.Params)
+	}
+	got.Candidates[1].Program.Params = want.Candidates[1].Program.Params
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("train: %+v", got)
+	}
+	line := got.setting()
+	for _, part := range []string{"OMP_NUM_THREADS", "monotone distance +1, monotone weekday -1", "categorical hour", "Trees:300"} {
+		if !strings.Contains(line, part) {
+			t.Errorf("the applied settings %q do not tell %q", line, part)
+		}
+	}
+	if strings.Contains(line, "map[") {
+		t.Errorf("the applied settings tell values of the environment: %q", line)
 	}
 }

@@ -24,7 +24,7 @@ func (l *loader) model(e entry) *Model {
 	m.On = l.topicSource(o.get("on"), o.what, o.text("on"))
 	complete := l.inputs(o, m)
 	m.Label = l.label(o, m)
-	m.Train = l.train(o)
+	m.Train = l.train(o, m, complete)
 	m.Gates = l.gates(o)
 	m.Serve = l.serve(o, m, complete)
 	m.Monitor = l.monitor(o, m, complete)

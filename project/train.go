@@ -14,14 +14,16 @@ import (
 
 // Train is how a model is trained.
 type Train struct {
-	Candidates []Candidate
-	Metric     string        // MetricAUC, MetricLogLoss or MetricBrier: what the best candidate is chosen by
-	Window     time.Duration // event time of the rows trained on
-	Holdout    time.Duration // event time of the later rows held out
-	FirstAfter time.Duration // event time that the data must span before the first model is trained
-	MaxRows    int           // most rows trained on; 0 for no limit
-	GBDT       GBDT
-	Seed       int64
+	Candidates  []Candidate
+	Metric      string         // MetricAUC, MetricLogLoss or MetricBrier: what the best candidate is chosen by
+	Window      time.Duration  // event time of the rows trained on
+	Holdout     time.Duration  // event time of the later rows held out
+	FirstAfter  time.Duration  // event time that the data must span before the first model is trained
+	MaxRows     int            // most rows trained on; 0 for no limit
+	Categorical []string       // inputs whose numbers are codes of categories
+	Monotone    map[string]int // input to 1 where the score must not fall as it rises, -1 where it must not rise
+	GBDT        GBDT
+	Seed        int64
 }
 
 // The candidates that Millrace trains itself. Any other is a program.
@@ -47,14 +49,24 @@ type Program struct {
 
 // GBDT is the settings of CandidateGBDT. What is 0 or empty is the trainer's default.
 type GBDT struct {
-	Trees        int     // at most
-	Leaves       int     // of a tree, at most
-	Depth        int     // splits on the way to a leaf, at most
-	LearningRate float64 // 0 to 1
-	MinRows      int     // in a leaf
-	MinHessian   float64 // in a leaf
-	L2           float64
+	Trees           int     // at most
+	Leaves          int     // of a tree, at most
+	Depth           int     // splits on the way to a leaf, at most
+	Growth          string  // GrowthLeaf or GrowthDepth
+	LearningRate    float64 // 0 to 1
+	MinRows         int     // in a leaf
+	MinHessian      float64 // in a leaf
+	L2              float64
+	RowFraction     float64 // of the rows that each tree looks at, 0 to 1
+	FeatureFraction float64 // of the inputs that each tree looks at, 0 to 1
+	EarlyStopping   int     // trees without gain on the later slice of the training rows after which to stop
 }
+
+// The orders in which a tree grows.
+const (
+	GrowthLeaf  = "leaf"  // the leaf that gains most first
+	GrowthDepth = "depth" // level by level
+)
 
 // Defaults of a model's training.
 const (
@@ -65,17 +77,24 @@ const (
 	MaxCandidates         = 16
 )
 
-func (l *loader) train(model object) Train {
+func (l *loader) train(model object, m *Model, complete bool) Train {
 	o := l.object(model.get("train"), model.what+": train", "candidates", "metric", "window", "holdout", "first_after", "max_rows",
-		"gbdt", "seed")
+		"categorical", "monotone", "gbdt", "seed")
 	t := Train{
-		Candidates: l.candidates(o),
-		Metric:     o.choice("metric", MetricAUC, MetricLogLoss, MetricBrier),
-		Window:     o.duration("window", DefaultTrainWindow, time.Minute),
-		Holdout:    o.duration("holdout", DefaultHoldout, time.Minute),
-		MaxRows:    int(o.integer("max_rows", DefaultMaxRows, 0, math.MaxInt32)),
-		GBDT:       l.gbdt(o),
-		Seed:       o.integer("seed", 1, 0, math.MaxInt64),
+		Candidates:  l.candidates(o),
+		Metric:      o.choice("metric", MetricAUC, MetricLogLoss, MetricBrier),
+		Window:      o.duration("window", DefaultTrainWindow, time.Minute),
+		Holdout:     o.duration("holdout", DefaultHoldout, time.Minute),
+		MaxRows:     int(o.integer("max_rows", DefaultMaxRows, 0, math.MaxInt32)),
+		Categorical: l.inputNames(o, "categorical", m, complete),
+		Monotone:    l.monotone(o, m, complete),
+		GBDT:        l.gbdt(o),
+		Seed:        o.integer("seed", 1, 0, math.MaxInt64),
+	}
+	for _, e := range o.get("monotone").entries {
+		if slices.Contains(t.Categorical, e.key) {
+			l.fault(e.line, e.col, "", "%s: monotone: %s is categorical: its codes have no order", o.what, e.key)
+		}
 	}
 	t.FirstAfter = o.duration("first_after", t.Window+t.Holdout, time.Minute)
 	if t.FirstAfter <= t.Holdout {
@@ -210,17 +229,50 @@ func (l *loader) plain(v value, where string) any {
 	}
 }
 
+// monotone reads which way the score may go with an input: {distance: +1}.
+func (l *loader) monotone(o object, m *Model, complete bool) map[string]int {
+	v := o.get("monotone")
+	in := l.object(v, o.what+": monotone", keysOf(v)...)
+	names := make([]string, 0, len(m.Inputs))
+	for _, input := range m.Inputs {
+		names = append(names, input.Name)
+	}
+	ways := map[string]int{}
+	for _, e := range in.value.entries {
+		if !slices.Contains(names, e.key) {
+			if complete {
+				l.fault(e.line, e.col, didYouMean(e.key, names), "%s: the model has no input %q", in.what, e.key)
+			}
+			continue
+		}
+		switch e.value.text {
+		case "1", "+1":
+			ways[e.key] = 1
+		case "-1":
+			ways[e.key] = -1
+		default:
+			l.faultAt(e.value, "+1 where the score must not fall as the input rises, -1 where it must not rise", "%s: %s is neither +1 nor -1", in.what, e.key)
+		}
+	}
+	return ways
+}
+
 func (l *loader) gbdt(train object) GBDT {
-	o := l.object(train.get("gbdt"), train.what+": gbdt", "trees", "leaves", "depth", "learning_rate", "min_rows", "min_hessian", "l2")
+	o := l.object(train.get("gbdt"), train.what+": gbdt", "trees", "leaves", "depth", "growth", "learning_rate", "min_rows", "min_hessian", "l2",
+		"row_fraction", "feature_fraction", "early_stopping")
 	const least = 1e-9 // above 0
 	return GBDT{
-		Trees:        int(o.integer("trees", 0, 1, 100_000)),
-		Leaves:       int(o.integer("leaves", 0, 2, 100_000)),
-		Depth:        int(o.integer("depth", 0, 1, 1000)),
-		LearningRate: o.float("learning_rate", 0, least, 1),
-		MinRows:      int(o.integer("min_rows", 0, 1, math.MaxInt32)),
-		MinHessian:   o.float("min_hessian", 0, least, math.MaxFloat64),
-		L2:           o.float("l2", 0, 0, math.MaxFloat64),
+		Trees:           int(o.integer("trees", 0, 1, 100_000)),
+		Leaves:          int(o.integer("leaves", 0, 2, 100_000)),
+		Depth:           int(o.integer("depth", 0, 1, 1000)),
+		Growth:          o.choice("growth", GrowthLeaf, GrowthDepth),
+		LearningRate:    o.float("learning_rate", 0, least, 1),
+		MinRows:         int(o.integer("min_rows", 0, 1, math.MaxInt32)),
+		MinHessian:      o.float("min_hessian", 0, least, math.MaxFloat64),
+		L2:              o.float("l2", 0, 0, math.MaxFloat64),
+		RowFraction:     o.float("row_fraction", 0, least, 1),
+		FeatureFraction: o.float("feature_fraction", 0, least, 1),
+		EarlyStopping:   int(o.integer("early_stopping", 0, 1, math.MaxInt32)),
 	}
 }
 
@@ -232,7 +284,13 @@ func (t Train) setting() string {
 	}
 	line := "train " + fmt.Sprint(strings.Join(names, ","), " by ", t.Metric, ", window ", duration.Format(t.Window), ", holdout ", duration.Format(t.Holdout),
 		", first after ", duration.Format(t.FirstAfter), ", rows ", t.MaxRows, ", seed ", t.Seed)
-	if t.GBDT != (GBDT{}) {
+	if len(t.Categorical) > 0 {
+		line += ", categorical " + strings.Join(t.Categorical, ",")
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.Monotone)) {
+		line += fmt.Sprintf(", monotone %s %+d", name, t.Monotone[name])
+	}
+	if t.GBDT != (GBDT{Growth: GrowthLeaf}) {
 		line += fmt.Sprintf(", gbdt %+v", t.GBDT)
 	}
 	return line

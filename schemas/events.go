@@ -28,15 +28,15 @@ const (
 
 // Prediction is one answer of a model, with everything needed to explain it and to compute it again.
 type Prediction struct {
-	ID       string            `json:"id"` // deterministic for stream-scored events: "<model>/<topic>/<partition>/<offset>"
-	Model    string            `json:"model"`
-	Digest   string            `json:"digest"`
-	Version  int               `json:"version"`
-	At       int64             `json:"at"` // the event time that the features are as of
-	ScoredAt int64             `json:"scored_at"`
-	JoinKey  string            `json:"join_key"` // text of the column that labels are joined by
-	Entities map[string]string `json:"entities"`
-	Request  map[string]string `json:"request"` // column to text (Value.Text)
+	ID       string `json:"id"` // deterministic for stream-scored events: "<model>/<topic>/<partition>/<offset>"
+	Model    string `json:"model"`
+	Digest   string `json:"digest"`
+	Version  int    `json:"version"`
+	At       int64  `json:"at"` // the event time that the features are as of
+	ScoredAt int64  `json:"scored_at"`
+	JoinKey  string `json:"join_key"` // text of the column that labels are joined by
+	Entities Texts  `json:"entities"`
+	Request  Texts  `json:"request"` // column to text (Value.Text)
 
 	Score   float64 `json:"score"` // never NaN; 0 when refused
 	Refused bool    `json:"refused"`

@@ -59,11 +59,8 @@ type fault struct {
 	versions *servable // there were then
 }
 
-func newDeployment(m *project.Model, p *plan, versions *catalog, r *registry.Registry, warmUp int, c clock.Clock, log *slog.Logger, mt *metrics) (*deployment, error) {
-	reader, err := newRequestReader(m.On.Schema)
-	if err != nil {
-		return nil, err
-	}
+func newDeployment(m *project.Model, p *plan, versions *catalog, r *registry.Registry, warmUp int, c clock.Clock, log *slog.Logger, mt *metrics) *deployment {
+	reader := newRequestReader(m.On.Schema)
 	reader.source = m.On
 	d := &deployment{
 		model: m, plan: p, catalog: versions, registry: r, warmUp: warmUp, clock: c, log: log, metrics: mt, reader: reader,
@@ -72,7 +69,7 @@ func newDeployment(m *project.Model, p *plan, versions *catalog, r *registry.Reg
 	}
 	d.live.Store(&lineUp{plan: p})
 	mt.version.WithLabelValues(m.Name).Set(0)
-	return d, nil
+	return d
 }
 
 // look brings the line-up to what the registry's champion alias says. A version that fails its checks changes nothing: who answers

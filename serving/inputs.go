@@ -43,7 +43,7 @@ func (s *Stage) askInputs(ctx context.Context, d *deployment, rows [][]float64, 
 	if refused < len(rows) {
 		why = reasonNone
 	}
-	s.keep(predictions)
+	s.keep(d, nil, predictions)
 	return predictions, why, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/internal/duration"
 	"github.com/millrace/millrace/project"
+	"github.com/millrace/millrace/schemas"
 )
 
 // modelView is a model as GET /v1/models shows it. Version and Digest are the champion's; State is "live", or "waiting" without one.
@@ -96,12 +97,17 @@ func formatTime(ms int64) string { return milli(ms).Format(timeFormat) }
 
 // prediction answers GET /v1/models/{model}/predictions/{join_key}: the last one that this process made, over HTTP or from the topic.
 func (s *Stage) prediction(w http.ResponseWriter, d *deployment, joinKey string) {
-	p := s.recent.get(d.model.Name, joinKey)
-	if p == nil {
+	kept := s.recent.get(d.model.Name, joinKey)
+	if kept == nil {
 		absent("join_key", "none of the last %d predictions here has this join key", s.cfg.Recent).Write(w)
 		return
 	}
-	writeBody(w, append(appendPrediction(nil, p), '\n'))
+	p, err := schemas.UnmarshalPrediction(kept)
+	if err != nil {
+		problemOf(err).Write(w)
+		return
+	}
+	writeBody(w, append(appendPrediction(nil, &p), '\n'))
 }
 
 // entityView is the features of one entity.

@@ -119,10 +119,10 @@ func (m *metrics) of(model, source string, inputs []plannedInput) *modelMetrics 
 }
 
 // countArm counts one row by the arm whose turn it was.
-func (c *modelMetrics) countArm(p *schemas.Prediction) {
-	c.metrics.armRows.WithLabelValues(c.model, p.Arm, p.Rung).Inc()
-	if p.Rung == schemas.RungPrimary {
-		c.metrics.armScores.WithLabelValues(c.model, p.Arm).Observe(p.Score)
+func (c *modelMetrics) countArm(arm, rung string, score float64) {
+	c.metrics.armRows.WithLabelValues(c.model, arm, rung).Inc()
+	if rung == schemas.RungPrimary {
+		c.metrics.armScores.WithLabelValues(c.model, arm).Observe(score)
 	}
 }
 

@@ -1,7 +1,6 @@
 package serving
 
 import (
-	"context"
 	"errors"
 	"strconv"
 	"strings"
@@ -26,7 +25,7 @@ const (
 // Rows are read by the JSON decoder of the source's schema, the one that records of a JSON topic go through: unknown, missing, ill-typed
 // and out-of-range fields are refused by name. "at", RFC 3339 or Unix milliseconds, is the time the features are to be as of.
 type requestReader struct {
-	decoder  schemas.Decoder
+	decoder  *schemas.ObjectDecoder
 	schema   *schemas.Schema
 	source   *project.Source // whose events are asked about; nil takes every row
 	tables   project.Tables  // what the rows are looked up in
@@ -36,22 +35,22 @@ type requestReader struct {
 	parsers  fastjson.ParserPool
 }
 
-func newRequestReader(s *schemas.Schema) (*requestReader, error) {
-	decoder, err := schemas.NewDecoder(s, schemas.JSON, nil)
-	if err != nil {
-		return nil, err
-	}
-	r := &requestReader{decoder: decoder, schema: s, columns: len(s.Columns)}
+func newRequestReader(s *schemas.Schema) *requestReader {
+	r := &requestReader{decoder: schemas.NewObjectDecoder(s), schema: s, columns: len(s.Columns)}
 	for _, c := range s.Record().Columns {
 		top, _, _ := strings.Cut(c.Name, ".")
 		r.ownsRows = r.ownsRows || top == fieldRows
 		r.ownsAt = r.ownsAt || top == fieldAt
 	}
-	return r, nil
+	return r
 }
 
-// read gives the rows of a body, at most limit.
-func (r *requestReader) read(ctx context.Context, body []byte, limit int) ([]question, *problem) {
+// read gives the rows of a body, at most limit. Their texts may be parts of it.
+func (r *requestReader) read(body []byte, limit int) ([]question, *problem) {
+	if row, ok := r.decoder.Plain(body, r.room()); ok {
+		q, p := r.accept(row, "", noTime)
+		return []question{q}, p
+	}
 	parser := r.parsers.Get()
 	defer r.parsers.Put(parser)
 	tree, err := parser.ParseBytes(body)
@@ -65,13 +64,13 @@ func (r *requestReader) read(ctx context.Context, body []byte, limit int) ([]que
 		return nil, badRequest(codeType, "", "the body is %s where an object must be", tree.Type())
 	}
 	if r.ownsRows || tree.Get(fieldRows) == nil {
-		q, p := r.row(ctx, tree, "", noTime)
+		q, p := r.row(tree, "", noTime)
 		return []question{q}, p
 	}
-	return r.rows(ctx, tree, limit)
+	return r.rows(tree, limit)
 }
 
-func (r *requestReader) rows(ctx context.Context, tree *fastjson.Value, limit int) ([]question, *problem) {
+func (r *requestReader) rows(tree *fastjson.Value, limit int) ([]question, *problem) {
 	at, p := envelope(tree)
 	if p != nil {
 		return nil, p
@@ -90,7 +89,7 @@ func (r *requestReader) rows(ctx context.Context, tree *fastjson.Value, limit in
 	}
 	questions := make([]question, len(rows))
 	for i, row := range rows {
-		if questions[i], p = r.row(ctx, row, rowPath(i), at); p != nil {
+		if questions[i], p = r.row(row, rowPath(i), at); p != nil {
 			return nil, p
 		}
 	}
@@ -120,7 +119,7 @@ func envelope(tree *fastjson.Value) (at int64, p *problem) {
 func rowPath(i int) string { return fieldRows + "[" + strconv.Itoa(i) + "]" }
 
 // row reads one row; path is where it stands in the body.
-func (r *requestReader) row(ctx context.Context, tree *fastjson.Value, path string, at int64) (question, *problem) {
+func (r *requestReader) row(tree *fastjson.Value, path string, at int64) (question, *problem) {
 	object, err := tree.Object()
 	if err != nil {
 		return question{}, badRequest(codeType, path, "%s where an object must be", tree.Type())
@@ -132,7 +131,7 @@ func (r *requestReader) row(ctx context.Context, tree *fastjson.Value, path stri
 		}
 		object.Del(fieldAt)
 	}
-	row, err := r.decoder.Decode(ctx, tree.MarshalTo(nil), make(schemas.Row, 0, r.columns))
+	row, err := r.decoder.Decode(tree, r.room())
 	var fault *schemas.RecordError
 	switch {
 	case errors.As(err, &fault):
@@ -140,6 +139,13 @@ func (r *requestReader) row(ctx context.Context, tree *fastjson.Value, path stri
 	case err != nil:
 		return question{}, problemOf(err)
 	}
+	return r.accept(row, path, at)
+}
+
+func (r *requestReader) room() schemas.Row { return make(schemas.Row, 0, r.columns) }
+
+// accept completes a row and takes it when it is an event of the model's source.
+func (r *requestReader) accept(row schemas.Row, path string, at int64) (question, *problem) {
 	if r.source != nil {
 		r.tables.Enrich(r.source, row, row[r.source.TimeIndex()].Int(), nil)
 	}

@@ -17,7 +17,7 @@ func timeoutContext(t *testing.T, d time.Duration) (context.Context, context.Can
 
 func mustRead(t testing.TB, s *Stage, body string) []question {
 	t.Helper()
-	q, p := s.models["late"].reader.read(context.Background(), []byte(body), 512)
+	q, p := s.models["late"].reader.read([]byte(body), 512)
 	if p != nil {
 		t.Fatalf("%+v", p)
 	}
@@ -33,9 +33,9 @@ func FuzzRequest(f *testing.F) {
 		f.Add([]byte(body))
 	}
 	departure := must[*schemas.Schema](f)(schemas.Parse("departure", []byte(departureSchema)))
-	reader := must[*requestReader](f)(newRequestReader(departure))
+	reader := newRequestReader(departure)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		questions, p := reader.read(context.Background(), body, 3)
+		questions, p := reader.read(body, 3)
 		if p != nil {
 			if p.Status != 400 && p.Status != 413 || p.Code == "" || p.Detail == "" {
 				t.Fatalf("%+v", p)
@@ -59,8 +59,8 @@ func FuzzRequest(f *testing.F) {
 // A schema's own columns have the names first.
 func TestRequestOfSchemaWithRowsAndAt(t *testing.T) {
 	s := must[*schemas.Schema](t)(schemas.Parse("x", []byte(`{"type":"record","name":"X","fields":[{"name":"rows","type":"long"},{"name":"at","type":"long"}]}`)))
-	reader := must[*requestReader](t)(newRequestReader(s))
-	q, p := reader.read(t.Context(), []byte(`{"rows":1,"at":2}`), 3)
+	reader := newRequestReader(s)
+	q, p := reader.read([]byte(`{"rows":1,"at":2}`), 3)
 	if p != nil || len(q) != 1 || q[0].row[0].Int() != 1 || q[0].row[1].Int() != 2 || q[0].at != noTime {
 		t.Errorf("%+v %+v", q, p)
 	}

@@ -44,7 +44,7 @@ func (s *Stage) ask(ctx context.Context, d *deployment, body []byte, start time.
 		return nil, reasonNone, p
 	}
 	defer s.admitted.leave()
-	questions, p := d.reader.read(ctx, body, s.cfg.MaxRows)
+	questions, p := d.reader.read(body, s.cfg.MaxRows)
 	if p != nil {
 		return nil, reasonNone, p
 	}
@@ -52,7 +52,7 @@ func (s *Stage) ask(ctx context.Context, d *deployment, body []byte, start time.
 	if p != nil {
 		return nil, reasonNone, p
 	}
-	s.keep(predictions)
+	s.keep(d, questions, predictions)
 	return predictions, why, nil
 }
 
@@ -132,7 +132,6 @@ func (s *Stage) judge(ctx context.Context, d *deployment, line *lineUp, f *fille
 			}
 		}
 		predictions[i] = d.compose(asked{id: s.nextID(d), source: sourceHTTP, start: start, now: s.deps.Clock()}, q, &in, &v, line)
-		s.mirror(d, line, &q, predictions[i], d.http)
 	}
 	if refused < len(questions) {
 		why = reasonNone
@@ -185,15 +184,36 @@ func (s *Stage) seen(t int64) int64 {
 	}
 }
 
-// keep hands answers to the prediction log and to those who will ask by name.
-func (s *Stage) keep(predictions []*schemas.Prediction) {
-	s.recent.put(predictions...)
+// keep hands answers to the prediction log, to those who will ask by name, and to the shadow. questions is nil where there is no entity.
+func (s *Stage) keep(d *deployment, questions []question, predictions []*schemas.Prediction) {
+	line := d.live.Load()
+	for i, p := range predictions {
+		record, err := predictionRecord(s.topic, p)
+		if err != nil {
+			s.metrics.logDropped.WithLabelValues(dropEncoding).Inc()
+			continue
+		}
+		if questions != nil {
+			s.mirror(d, line, questions[i].row, mirrored{p.Arm, p.Rung, p.Score, record.Value}, d.http)
+		}
+		s.recent.put(p.Model, p.JoinKey, record.Value)
+		if len(s.deps.Kafka.Brokers) > 0 {
+			s.log.put(record)
+		}
+	}
+}
+
+// logTo hands a prediction to the log alone.
+func (s *Stage) logTo(topic string, p *schemas.Prediction) {
 	if len(s.deps.Kafka.Brokers) == 0 {
 		return
 	}
-	for _, p := range predictions {
-		s.log.put(p)
+	record, err := predictionRecord(topic, p)
+	if err != nil {
+		s.metrics.logDropped.WithLabelValues(dropEncoding).Inc()
+		return
 	}
+	s.log.put(record)
 }
 
 func writePredictions(w http.ResponseWriter, predictions []*schemas.Prediction, why reason) {

@@ -45,6 +45,7 @@ type Stage struct {
 	catalog  *catalog
 	groups   map[string]*project.Group
 	log      *predictionLog
+	topic    string // of predictions
 	recent   *recent
 	shadows  *shadows
 	events   chan schemas.ModelEvent // of withdrawn challengers, for the models topic
@@ -79,15 +80,14 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 			return nil, fmt.Errorf("planning model %s: %w", m.Name, err)
 		}
 		plan.catalog = s.catalog
-		if s.models[m.Name], err = newDeployment(m, plan, s.catalog, deps.Registry, cfg.WarmUp, deps.Clock, deps.Log, s.metrics); err != nil {
-			return nil, fmt.Errorf("deploying model %s: %w", m.Name, err)
-		}
+		s.models[m.Name] = newDeployment(m, plan, s.catalog, deps.Registry, cfg.WarmUp, deps.Clock, deps.Log, s.metrics)
 		s.models[m.Name].reader.tables = deps.Tables
 	}
 	s.shadows, s.events = newShadows(cfg.ShadowQueue, s.metrics), make(chan schemas.ModelEvent, eventQueue)
 	for _, d := range s.models {
 		d.tell = s.tell
 	}
+	s.topic = deps.Project.Own().Predictions.Name
 	s.log = newPredictionLog(cfg.LogQueue, s.metrics)
 	s.handler = s.routes()
 	return s, nil

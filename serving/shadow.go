@@ -14,66 +14,69 @@ type shadows struct {
 	metrics *metrics
 }
 
-// shadowed is a row that somebody has answered, with its inputs, and the line-up that it was answered by.
+// shadowed is a row that a model has answered, as its prediction stands in the log, and the line-up of then.
 type shadowed struct {
 	d          *deployment
 	line       *lineUp
-	prediction *schemas.Prediction
+	prediction []byte
 }
-
-// shadowWorkers is how many goroutines score for shadows: one keeps up with several cores of requests, and takes no more than one.
-const shadowWorkers = 1
 
 func newShadows(size int, m *metrics) *shadows {
 	return &shadows{queue: make(chan shadowed, size), metrics: m}
 }
 
-// offer mirrors a row whose entity is in the shadow's share.
-func (s *shadows) offer(d *deployment, line *lineUp, unit string, p *schemas.Prediction) {
-	if !line.shadow.has(saltShadow, d.model.Name, unit) {
-		return
-	}
+// offer mirrors a row. It never waits.
+func (s *shadows) offer(job shadowed) {
 	select {
-	case s.queue <- shadowed{d, line, p}:
+	case s.queue <- job:
 	default:
-		s.metrics.shadowDropped.WithLabelValues(d.model.Name).Inc()
+		s.metrics.shadowDropped.WithLabelValues(job.d.model.Name).Inc()
 	}
+}
+
+// mirrored is what an answer shows of itself.
+type mirrored struct {
+	arm, rung  string
+	score      float64
+	prediction []byte // as it stands in the log
 }
 
 // mirror counts a row by its arm while there are several, and shows it to the shadow when a model has answered it.
-func (s *Stage) mirror(d *deployment, line *lineUp, q *question, p *schemas.Prediction, m *modelMetrics) {
+func (s *Stage) mirror(d *deployment, line *lineUp, row schemas.Row, m mirrored, count *modelMetrics) {
 	if line.challenger == nil && line.shadow == nil {
 		return
 	}
-	m.countArm(p)
-	if p.Rung == schemas.RungPrimary || p.Rung == schemas.RungChampion {
-		s.shadows.offer(d, line, line.plan.unit(q.row), p)
+	count.countArm(m.arm, m.rung, m.score)
+	answered := m.rung == schemas.RungPrimary || m.rung == schemas.RungChampion
+	if answered && line.shadow.has(saltShadow, d.model.Name, line.plan.unit(row)) {
+		s.shadows.offer(shadowed{d, line, m.prediction})
 	}
 }
 
-// runShadows scores what is in the queue and logs it, until ctx ends.
+// runShadows scores what is in the queue and logs it, until ctx ends. It is one goroutine: it keeps up with several cores of requests, and
+// takes no more than one.
 func (s *Stage) runShadows(ctx context.Context) error {
+	topic := s.deps.Project.Own().Shadows.Name
 	var w scoring
 	var values []float64
 	for {
 		select {
 		case job := <-s.shadows.queue:
-			var p *schemas.Prediction
-			p, values = job.score(values, &w)
-			job.d.http.countArm(p)
-			if len(s.deps.Kafka.Brokers) > 0 {
-				s.log.put(p)
+			p, err := schemas.UnmarshalPrediction(job.prediction)
+			if err != nil { // we wrote it
+				continue
 			}
+			values = job.score(&p, values, &w)
+			job.d.http.countArm(p.Arm, p.Rung, p.Score)
+			s.logTo(topic, &p)
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-// score is what the shadow says of a row: a copy of the answer with the shadow's part in the place of the other's. Where an input that the
-// project requires is missing, it says no more than the others could.
-func (j *shadowed) score(values []float64, w *scoring) (*schemas.Prediction, []float64) {
-	p, s := *j.prediction, j.line.shadow.scorer
+// score puts what the shadow says of a row in the place of the answer.
+func (j *shadowed) score(p *schemas.Prediction, values []float64, w *scoring) []float64 {
 	values = values[:0]
 	for i := range p.Inputs {
 		v := math.NaN()
@@ -82,12 +85,12 @@ func (j *shadowed) score(values []float64, w *scoring) (*schemas.Prediction, []f
 		}
 		values = append(values, v)
 	}
+	s := j.line.shadow.scorer
 	p.ID, p.Arm, p.Digest, p.Version = p.ID+"/"+schemas.ArmShadow, schemas.ArmShadow, s.digest, s.version
 	v, ok := s.score(values, w)
-	if ok {
-		p.Score, p.Refused, p.Rung, p.Reason, p.Reasons, p.ReasonMethod = v.score, false, schemas.RungPrimary, "", v.reasons, v.method
-	} else {
-		p.Score, p.Refused, p.Rung, p.Reason, p.Reasons, p.ReasonMethod = 0, true, schemas.RungRefused, string(reasonNotFinite), nil, ""
+	p.Score, p.Refused, p.Rung, p.Reason, p.Reasons, p.ReasonMethod = v.score, false, schemas.RungPrimary, "", v.reasons, v.method
+	if !ok {
+		p.Score, p.Refused, p.Rung, p.Reason = 0, true, schemas.RungRefused, string(reasonNotFinite)
 	}
-	return &p, values
+	return values
 }

@@ -197,25 +197,20 @@ func (s *streamScorer) batch(ctx context.Context, session *kgo.GroupTransactSess
 	return nil
 }
 
-func (s *streamScorer) produce(ctx context.Context, session *kgo.GroupTransactSession, predictions []*schemas.Prediction) error {
-	topic := s.stage.deps.Project.Own().Predictions.Name
+func (s *streamScorer) produce(ctx context.Context, session *kgo.GroupTransactSession, predictions []*kgo.Record) error {
 	first := kgo.AbortingFirstErrPromise(session.Client())
-	for _, p := range predictions {
-		record, err := predictionRecord(topic, p)
-		if err != nil {
-			return fmt.Errorf("encoding prediction %s: %w", p.ID, err)
-		}
-		session.Produce(ctx, record, first.Promise())
+	for _, r := range predictions {
+		session.Produce(ctx, r, first.Promise())
 	}
 	if err := first.Err(); err != nil {
-		return failure.Wrap(failure.Unavailable, topic, "writing predictions", err)
+		return failure.Wrap(failure.Unavailable, s.stage.topic, "writing predictions", err)
 	}
 	return nil
 }
 
 // scoredBatch is what becomes true when the transaction commits.
 type scoredBatch struct {
-	predictions []*schemas.Prediction
+	predictions []*kgo.Record
 	verdicts    []verdict
 	status      [][]inputStatus
 	bad         int
@@ -234,10 +229,11 @@ func (s *streamScorer) committed(b *scoredBatch, fetches kgo.Fetches) {
 	if b.newest != noTime {
 		m.streamTime.WithLabelValues(name).Set(float64(b.newest) / 1000)
 	}
-	for i, p := range b.predictions {
-		s.stage.mirror(s.d, b.line, &b.questions[i], p, s.d.stream)
+	for i, r := range b.predictions {
+		v := &b.verdicts[i]
+		s.stage.mirror(s.d, b.line, b.questions[i].row, mirrored{v.arm, v.rung, v.score, r.Value}, s.d.stream)
+		s.stage.recent.put(name, string(r.Key), r.Value)
 	}
-	s.stage.recent.put(b.predictions...)
 	s.lag.scored(fetches)
 }
 
@@ -276,7 +272,11 @@ func (s *streamScorer) score(ctx context.Context, frontier *frontier, fetches kg
 		v := s.d.turn(line, &q, &s.in, &s.work, false)
 		source := schemas.RecordSource(s.topic, records[i].Partition, records[i].Offset)
 		a := asked{id: s.d.model.Name + "/" + source, source: source, start: start, now: s.stage.deps.Clock()}
-		batch.predictions = append(batch.predictions, s.d.compose(a, q, &s.in, &v, line))
+		prediction, err := predictionRecord(s.stage.topic, s.d.compose(a, q, &s.in, &v, line))
+		if err != nil {
+			return nil, fmt.Errorf("encoding prediction %s: %w", a.id, err)
+		}
+		batch.predictions = append(batch.predictions, prediction)
 		batch.verdicts, batch.questions = append(batch.verdicts, v), append(batch.questions, q)
 		batch.status = append(batch.status, append([]inputStatus(nil), s.in.status...))
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"sort"
 
 	"github.com/millrace/millrace/internal/failure"
@@ -41,13 +42,14 @@ func (s *Stage) newFitting(m *project.Model, train Part, withoutGroups bool) fit
 	return f
 }
 
-// later is the first of about that share of the rows that are the last ones: it is later than the row before it.
+// later is the first of about that share of the rows that are the last ones. It is later than the row before it, unless all
+// are of one time.
 func later(times []int64, share float64) int {
 	at := len(times) - int(share*float64(len(times)))
 	if at == len(times) {
 		return at
 	}
-	return sort.Search(len(times), func(i int) bool { return times[i] >= times[at] })
+	return cmp.Or(sort.Search(len(times), func(i int) bool { return times[i] >= times[at] }), at)
 }
 
 func (f *fitting) names() []string {
@@ -58,6 +60,12 @@ func (f *fitting) names() []string {
 	return names
 }
 
+func (f *fitting) input(i int) project.Input { return f.model.Inputs[f.inputs[i]] }
+
+func (f *fitting) categorical(i int) bool {
+	return slices.Contains(f.model.Train.Categorical, f.input(i).Name)
+}
+
 func fitLogistic(ctx context.Context, cfg Config, f fitting) (model.Model, error) {
 	m, err := logistic.Fit(ctx, logistic.Data{Names: f.names(), Columns: f.rows.Columns, Labels: f.rows.Labels}, cfg.Logistic)
 	if err != nil {
@@ -66,8 +74,21 @@ func fitLogistic(ctx context.Context, cfg Config, f fitting) (model.Model, error
 	return m, nil
 }
 
+// fitForest trains on all rows, or where it is to stop early, on those before the later slice.
 func fitForest(ctx context.Context, cfg Config, f fitting) (model.Model, error) {
-	m, err := gbdt.Fit(ctx, gbdt.Data{Names: f.names(), Columns: f.rows.Columns, Labels: f.rows.Labels}, forestParams(cfg.Forest, f.model.Train))
+	p := forestParams(cfg.Forest, f.model.Train)
+	rows := f.rows
+	var valid *gbdt.Rows
+	if p.EarlyStopping > 0 {
+		later := rows.between(f.valid, len(rows.Times))
+		rows, valid = rows.between(0, f.valid), &gbdt.Rows{Columns: later.Columns, Labels: later.Labels}
+	}
+	data := gbdt.Data{Names: f.names(), Columns: rows.Columns, Labels: rows.Labels, Valid: valid}
+	for i := range f.inputs {
+		data.Categorical = append(data.Categorical, f.categorical(i))
+		data.Monotone = append(data.Monotone, f.model.Train.Monotone[f.input(i).Name])
+	}
+	m, err := gbdt.Fit(ctx, data, p)
 	if err != nil {
 		return nil, err
 	}
@@ -76,33 +97,50 @@ func fitForest(ctx context.Context, cfg Config, f fitting) (model.Model, error) 
 
 // forestParams is the default settings with those that the project gives.
 func forestParams(p gbdt.Params, t project.Train) gbdt.Params {
-	p.Seed = uint64(t.Seed)
+	p.Seed, p.DepthWise = uint64(t.Seed), t.GBDT.Growth == project.GrowthDepth
 	for _, set := range []struct {
 		to    *int
 		value int
-	}{{&p.Trees, t.GBDT.Trees}, {&p.Leaves, t.GBDT.Leaves}, {&p.MaxDepth, t.GBDT.Depth}, {&p.MinRows, t.GBDT.MinRows}} {
+	}{{&p.Trees, t.GBDT.Trees}, {&p.Leaves, t.GBDT.Leaves}, {&p.MaxDepth, t.GBDT.Depth}, {&p.MinRows, t.GBDT.MinRows}, {&p.EarlyStopping, t.GBDT.EarlyStopping}} {
 		*set.to = cmp.Or(set.value, *set.to)
 	}
 	for _, set := range []struct {
 		to    *float64
 		value float64
-	}{{&p.LearningRate, t.GBDT.LearningRate}, {&p.MinHessian, t.GBDT.MinHessian}, {&p.L2, t.GBDT.L2}} {
+	}{{&p.LearningRate, t.GBDT.LearningRate}, {&p.MinHessian, t.GBDT.MinHessian}, {&p.L2, t.GBDT.L2},
+		{&p.RowFraction, t.GBDT.RowFraction}, {&p.FeatureFraction, t.GBDT.FeatureFraction}} {
 		*set.to = cmp.Or(set.value, *set.to)
 	}
 	return p
 }
 
-// fit makes a candidate's model; log is what its program printed, where it is one.
-func (s *Stage) fit(ctx context.Context, c project.Candidate, f fitting) (m model.Model, log string, err error) {
+// fitted is a model that a candidate made.
+type fitted struct {
+	model.Model
+	mediaType string // of encoded
+	encoded   []byte // the file that a program left, to be kept as it is; nil for a model of Millrace's own trainers
+	printed   string // by a program
+}
+
+// pack makes the bundle of it.
+func (m fitted) pack(signature []model.SignatureInput, golden [][]float64) (model.Bundle, error) {
+	if m.encoded == nil {
+		return model.NewBundle(signature, m.Model, golden)
+	}
+	return model.PackBundle(signature, m.mediaType, m.encoded, nil, golden)
+}
+
+// fit makes a candidate's model. What a program printed is there with an error, too.
+func (s *Stage) fit(ctx context.Context, c project.Candidate, f fitting) (m fitted, err error) {
 	if c.Program != nil {
-		m, log, err = s.runProgram(ctx, c, f)
+		m, err = s.runProgram(ctx, c, f)
 	} else if fitter := s.fitters[c.Name]; fitter != nil {
-		m, err = fitter(ctx, s.cfg, f)
+		m.Model, err = fitter(ctx, s.cfg, f)
 	} else {
 		err = failure.New(failure.BadProject, c.Name, "there is no such candidate")
 	}
 	if err != nil {
-		return nil, log, fmt.Errorf("fitting %s: %w", c.Name, err)
+		return m, fmt.Errorf("fitting %s: %w", c.Name, err)
 	}
-	return m, log, nil
+	return m, nil
 }

@@ -52,16 +52,16 @@ func (s *Stage) parent(m *project.Model, data *Dataset) (*parent, error) {
 }
 
 // runProgram has a program of the user's make the model.
-func (s *Stage) runProgram(ctx context.Context, c project.Candidate, f fitting) (model.Model, string, error) {
+func (s *Stage) runProgram(ctx context.Context, c project.Candidate, f fitting) (fitted, error) {
 	job := trainer.Job{
 		Project: s.project.Name, Model: f.model.Name, Candidate: c.Name, Objective: string(model.Binary), Metric: f.model.Train.Metric,
 		Seed: f.model.Train.Seed, Params: c.Program.Params,
 	}
 	sources := Signature(f.model)
-	for _, in := range f.inputs {
+	for i, in := range f.inputs {
 		from := sources[in]
 		job.Inputs = append(job.Inputs, trainer.Input{
-			Name: from.Name, Kind: from.Kind, Source: from.Source,
+			Name: from.Name, Kind: from.Kind, Source: from.Source, Categorical: f.categorical(i), Monotone: f.model.Train.Monotone[from.Name],
 		})
 	}
 	if f.parent != nil && c.Program.Parent {
@@ -70,7 +70,8 @@ func (s *Stage) runProgram(ctx context.Context, c project.Candidate, f fitting) 
 	program := trainer.Program{
 		Command: c.Program.Command, Dir: s.project.Dir, Env: c.Program.Env, Timeout: c.Program.Timeout, KeepLog: s.cfg.KeepLog,
 	}
-	return trainer.Run(ctx, program, job, f.rows.between(0, f.valid).handed(), f.rows.between(f.valid, len(f.rows.Times)).handed())
+	r, err := trainer.Run(ctx, program, job, f.rows.between(0, f.valid).handed(), f.rows.between(f.valid, len(f.rows.Times)).handed())
+	return fitted{r.Model, r.MediaType, r.Bytes, r.Log}, err
 }
 
 // handed is the rows as a program gets them.

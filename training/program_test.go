@@ -155,3 +155,38 @@ func TestAnAblationMayFail(t *testing.T) {
 		t.Errorf("metrics %v after %d fits", event.Metrics, fits)
 	}
 }
+
+// TestExampleTrainers runs examples/trainers with the Python of MILLRACE_TEST_PYTHON, which has lightgbm, xgboost and
+// pyarrow.
+func TestExampleTrainers(t *testing.T) {
+	python := os.Getenv("MILLRACE_TEST_PYTHON")
+	if python == "" {
+		t.Skip("set MILLRACE_TEST_PYTHON to a Python with lightgbm, xgboost and pyarrow")
+	}
+	w := newWorld(t, 12, 480)
+	var err error
+	if w.project.Dir, err = filepath.Abs("../examples/trainers"); err != nil {
+		t.Fatal(err)
+	}
+	example := func(name, params string) project.Candidate {
+		return project.Candidate{Name: name, Program: &project.Program{
+			Command: []string{python, "train_" + name + ".py"}, Timeout: 5 * time.Minute, Params: json.RawMessage(params),
+		}}
+	}
+	w.model.Train.Candidates = []project.Candidate{{Name: project.CandidateGBDT}, example("lightgbm", `{"num_leaves": 7}`), example("xgboost", `{"max_depth": 3}`)}
+	s, r := w.stage(t)
+	event := mustTrain(t, s, w.request("r1"), schemas.ModelPromoted)
+	c := evaluationOf(t, r, event.Digest)
+	if len(c.Failed) != 0 || !strings.Contains(c.Printed["lightgbm"], "trees") || !strings.Contains(c.Printed["xgboost"], "trees") {
+		t.Fatalf("failed %v, printed %v", c.Failed, c.Printed)
+	}
+	for _, name := range []string{"gbdt", "lightgbm", "xgboost"} {
+		if auc := event.Metrics["auc_"+name]; auc < 0.6 {
+			t.Errorf("%s reaches %.3f", name, auc)
+		}
+	}
+	again := mustTrain(t, s, w.request("r2"), schemas.ModelPromoted)
+	if again.Digest != event.Digest {
+		t.Errorf("the same rows made %s after %s", again.Digest, event.Digest)
+	}
+}

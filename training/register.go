@@ -193,7 +193,7 @@ func (s *Stage) registerSimpler(ctx context.Context, m *project.Model, t *traine
 	f := s.newFitting(m, t.train, true)
 	names, train := f.names(), f.rows
 	own := slices.DeleteFunc(Signature(m), func(in model.SignatureInput) bool { return !slices.Contains(names, in.Name) })
-	bundle, err := model.NewBundle(own, t.simpler, golden(s.cfg.GoldenRows, train))
+	bundle, err := t.simpler.pack(own, golden(s.cfg.GoldenRows, train))
 	if err != nil {
 		return fmt.Errorf("packing the simpler model: %w", err)
 	}
@@ -210,7 +210,7 @@ func (s *Stage) registerSimpler(ctx context.Context, m *project.Model, t *traine
 }
 
 func (s *Stage) registerModel(ctx context.Context, m *project.Model, t *trained, kept *registered) error {
-	bundle, err := model.NewBundle(Signature(m), t.best.model, golden(s.cfg.GoldenRows, t.train))
+	bundle, err := t.best.model.pack(Signature(m), golden(s.cfg.GoldenRows, t.train))
 	if err != nil {
 		return fmt.Errorf("packing the model: %w", err)
 	}

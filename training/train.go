@@ -30,7 +30,7 @@ type Request struct {
 // candidate is a fitted model with its numbers.
 type candidate struct {
 	project.Candidate
-	model   model.Model
+	model   fitted
 	scores  []float64 // of the held-out rows
 	metrics Metrics
 }
@@ -45,8 +45,8 @@ type trained struct {
 	printed    map[string]string // by candidates that are programs
 	parent     *parent           // that programs were given; nil for none
 	best       candidate
-	ablation   *Metrics    // nil when the best kind could not be fitted without the feature groups
-	simpler    model.Model // what the ablation measured; nil where the inputs are all of groups or none is
+	ablation   *Metrics // nil when the best kind could not be fitted without the feature groups
+	simpler    *fitted  // what the ablation measured; nil where the inputs are all of groups or none is
 }
 
 // champion is the model that answers requests, measured on the run's held-out rows.
@@ -134,10 +134,9 @@ func (s *Stage) fitAll(ctx context.Context, m *project.Model, data *Dataset) (*t
 	for i, declared := range m.Train.Candidates {
 		s.progress("fitting "+declared.Name, int64(i), total)
 		c := candidate{Candidate: declared}
-		var printed string
-		c.model, printed, err = s.fit(ctx, declared, f)
-		if printed != "" {
-			t.printed[c.Name] = printed
+		c.model, err = s.fit(ctx, declared, f)
+		if c.model.printed != "" {
+			t.printed[c.Name] = c.model.printed
 		}
 		if failure.Of(err) == failure.Refused {
 			t.failed[c.Name] = err.Error() // the others may still do
@@ -189,7 +188,7 @@ func (s *Stage) ablate(ctx context.Context, m *project.Model, t *trained) (*Metr
 		even := Evaluate(make([]float64, len(t.held.Labels)), t.held.Labels) // nothing to go by: every row scores alike
 		return &even, nil
 	}
-	plain, _, err := s.fit(ctx, t.best.Candidate, f)
+	plain, err := s.fit(ctx, t.best.Candidate, f)
 	if failure.Of(err) == failure.Refused {
 		s.log.Warn("the best candidate could not be fitted without feature groups", "model", m.Name, "candidate", t.best.Name, "err", err)
 		return nil, nil
@@ -197,7 +196,7 @@ func (s *Stage) ablate(ctx context.Context, m *project.Model, t *trained) (*Metr
 	if err != nil {
 		return nil, err
 	}
-	t.simpler = plain
+	t.simpler = &plain
 	_, metrics, err := judge(ctx, plain, t.data.Names, t.held)
 	return &metrics, err
 }

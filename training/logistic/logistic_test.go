@@ -11,10 +11,7 @@ import (
 
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/registry/model"
-	"github.com/millrace/millrace/training/gbdt"
 )
-
-var _ = Data(gbdt.Data{}) // one converts to the other
 
 // someData is drawn from a known logistic law: log odds -1 + 2*a - b/100, and +1.5 where c is missing.
 func someData(rows int) Data {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/registry/model"
 )
 
 // JobFile is the name of the file that describes a job, in its folder.
@@ -37,9 +38,11 @@ type Job struct {
 
 // Input is a column that the model reads: float64, null where it is missing.
 type Input struct {
-	Name   string `json:"name"`
-	Kind   string `json:"kind"`             // of the column it comes from, like "int"
-	Source string `json:"source,omitempty"` // where it comes from
+	Name        string `json:"name"`
+	Kind        string `json:"kind"`             // of the column it comes from, like "int"
+	Source      string `json:"source,omitempty"` // where it comes from
+	Categorical bool   `json:"categorical"`      // its numbers are codes of categories
+	Monotone    int    `json:"monotone"`         // 1: the score must not fall as it rises; -1: must not rise; 0: either
 }
 
 // Part is one file of rows, in the order of their time.
@@ -80,7 +83,7 @@ func (j *Job) lay(dir string, train, valid Rows) error {
 		return failure.Wrap(failure.Unavailable, dir, "making the job's folder", err)
 	}
 	if j.Parent != nil {
-		j.Parent.Path = "parent/model" + extensions[j.Parent.MediaType]
+		j.Parent.Path = "parent/model" + extension(j.Parent.MediaType)
 		if err := write(filepath.Join(dir, j.Parent.Path), j.Parent.Bytes); err != nil {
 			return err
 		}
@@ -90,6 +93,18 @@ func (j *Job) lay(dir string, train, valid Rows) error {
 		return failure.Wrap(failure.Internal, JobFile, "encoding the job", err)
 	}
 	return write(filepath.Join(dir, JobFile), append(text, '\n'))
+}
+
+// extension is what libraries know a model file of the format by.
+func extension(mediaType string) string {
+	switch mediaType {
+	case model.MediaLightGBM:
+		return ".txt"
+	case model.MediaXGBoostUBJ:
+		return ".ubj"
+	default:
+		return ".json"
+	}
 }
 
 func (j *Job) part(dir, name string, rows Rows) (Part, error) {

@@ -3,6 +3,7 @@ package trainer
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math"
 	"os"
@@ -22,80 +23,77 @@ const ScoresFile = "valid_scores.json"
 const ScoreTolerance = 1e-5
 
 // read loads out/model.* and sees that it scores what the job asks for.
-func read(out string, inputs []Input) (model.Model, error) {
+func (r *Result) read(out string, inputs []Input) error {
 	paths, err := filepath.Glob(filepath.Join(out, "model.*"))
 	if err != nil {
-		return nil, failure.Wrap(failure.Internal, out, "looking for the model", err)
+		return failure.Wrap(failure.Internal, out, "looking for the model", err)
 	}
 	if len(paths) != 1 {
-		return nil, failure.New(failure.Refused, "out/model.*", "the program left %d such files", len(paths)).
+		return failure.New(failure.Refused, "out/model.*", "the program left %d such files", len(paths)).
 			WithHint("it must write its model to out/model.txt (LightGBM), out/model.json or out/model.ubj (XGBoost)")
 	}
 	name := "out/" + filepath.Base(paths[0])
 	info, err := os.Lstat(paths[0])
 	if err != nil {
-		return nil, failure.Wrap(failure.Unavailable, name, "looking at the model", err)
+		return failure.Wrap(failure.Unavailable, name, "looking at the model", err)
 	}
 	if !info.Mode().IsRegular() || info.Size() > model.MaxBytes {
-		return nil, failure.New(failure.Refused, name, "is not a file of at most %d bytes", model.MaxBytes)
+		return failure.New(failure.Refused, name, "is not a file of at most %d bytes", model.MaxBytes)
 	}
-	b, err := os.ReadFile(paths[0])
-	if err != nil {
-		return nil, failure.Wrap(failure.Unavailable, name, "reading the model", err)
+	if r.Bytes, err = os.ReadFile(paths[0]); err != nil {
+		return failure.Wrap(failure.Unavailable, name, "reading the model", err)
 	}
-	m, err := model.Load(mediaTypeOf(paths[0]), b)
-	if err != nil {
-		return nil, failure.Wrap(failure.Refused, name, "loading the model", err)
+	if r.MediaType, err = model.Detect(r.Bytes); err != nil {
+		return failure.Wrap(failure.Refused, name, "recognizing the model", err)
 	}
-	if forest, ok := m.(*model.Forest); ok && forest.Objective() != model.Binary {
-		return nil, failure.New(failure.Refused, name, "its objective is %s, and its score no probability", forest.Objective()).
+	if r.Model, err = model.Load(r.MediaType, r.Bytes); err != nil {
+		return failure.Wrap(failure.Refused, name, "loading the model", err)
+	}
+	if r.Model.Task() != model.TaskBinary {
+		return failure.New(failure.Refused, name, "it is a model for %s, and its score no probability", r.Model.Task()).
 			WithHint("train it for the job's objective, binary")
 	}
-	return named(m, name, inputs)
+	return r.name(name, inputs)
 }
 
-// extensions are the names that models of each format have.
-var extensions = map[string]string{model.MediaLightGBM: ".txt", model.MediaLogistic: ".json"}
-
-func mediaTypeOf(path string) string {
-	for media, extension := range extensions {
-		if filepath.Ext(path) == extension {
-			return media
-		}
-	}
-	return ""
-}
-
-// named sees that the model reads the job's inputs in their order. One that only numbers its columns is given the names.
-func named(m model.Model, file string, inputs []Input) (model.Model, error) {
+// name sees that the model reads the job's inputs in their order. One of LightGBM's that only numbers its columns is given
+// the names.
+func (r *Result) name(file string, inputs []Input) error {
 	names := make([]string, len(inputs))
 	for i, in := range inputs {
 		names[i] = in.Name
 	}
-	has := m.Inputs()
-	if slices.Equal(has, names) {
-		return m, nil
-	}
-	if len(has) != len(names) {
-		return nil, failure.New(failure.Refused, file, "the model has %d inputs, the job %d", len(has), len(names)).
+	has := r.Model.Inputs()
+	switch {
+	case slices.Equal(has, names):
+		return nil
+	case len(has) != len(names):
+		return failure.New(failure.Refused, file, "the model has %d inputs, the job %d", len(has), len(names)).
 			WithHint("train on all columns that job.json lists as inputs, in that order")
+	case r.MediaType == model.MediaLightGBM && numbered(has):
+		return r.rename(names)
 	}
-	if numbered(has, "Column_") || numbered(has, "f") {
-		return model.Rename(m, names)
+	at := 0
+	for has[at] == names[at] {
+		at++
 	}
-	for i := range names {
-		if has[i] != names[i] {
-			return nil, failure.New(failure.Refused, file, "input %d of the model is %q, that of the job %q", i, has[i], names[i]).
-				WithHint("train on the columns that job.json lists as inputs, in that order")
-		}
-	}
-	return m, nil
+	return failure.New(failure.Refused, file, "input %d of the model is %q, that of the job %q", at, has[at], names[at]).
+		WithHint("train on the columns that job.json lists as inputs, under these names and in that order")
 }
 
-// numbered reports whether columns have the names that LightGBM ("Column_0") or XGBoost ("f0") gives those without one.
-func numbered(names []string, prefix string) bool {
+// rename writes the model anew under other names.
+func (r *Result) rename(names []string) (err error) {
+	if r.Model, err = model.Rename(r.Model, names); err != nil {
+		return fmt.Errorf("naming the model's columns: %w", err)
+	}
+	r.MediaType, r.Bytes, err = model.Encode(r.Model)
+	return err
+}
+
+// numbered reports whether columns have the names that LightGBM gives those without one.
+func numbered(names []string) bool {
 	for i, name := range names {
-		if name != prefix+strconv.Itoa(i) {
+		if name != "Column_"+strconv.Itoa(i) {
 			return false
 		}
 	}

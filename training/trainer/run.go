@@ -32,28 +32,36 @@ var inherited = []string{"PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR
 // grace is how long a program that was killed may take to be gone.
 const grace = 5 * time.Second
 
-// Run has the program train on train and valid, and gives its model, and the tail of what it printed with it. What the
-// program did wrong is an error of kind Refused; when ctx ends, the error is that of ctx.
-func Run(ctx context.Context, p Program, job Job, train, valid Rows) (m model.Model, log string, err error) {
+// Result is what a program made.
+type Result struct {
+	Model     model.Model
+	MediaType string // of Bytes
+	Bytes     []byte // the model's file
+	Log       string // the tail of what the program printed; it is there with an error, too
+}
+
+// Run has the program train on train and valid. What the program did wrong is an error of kind Refused; when ctx ends, the
+// error is that of ctx.
+func Run(ctx context.Context, p Program, job Job, train, valid Rows) (r Result, err error) {
 	dir, err := os.MkdirTemp("", "millrace-train-")
 	if err != nil {
-		return nil, "", failure.Wrap(failure.Unavailable, job.Candidate, "making the job's folder", err)
+		return r, failure.Wrap(failure.Unavailable, job.Candidate, "making the job's folder", err)
 	}
 	defer os.RemoveAll(dir)
 	if err := job.lay(dir, train, valid); err != nil {
-		return nil, "", fmt.Errorf("laying out the job: %w", err)
+		return r, fmt.Errorf("laying out the job: %w", err)
 	}
-	if log, err = p.run(ctx, filepath.Join(dir, JobFile)); err != nil {
-		return nil, log, err
+	if r.Log, err = p.run(ctx, filepath.Join(dir, JobFile)); err != nil {
+		return r, err
 	}
 	out := filepath.Join(dir, job.Out)
-	if m, err = read(out, job.Inputs); err != nil {
-		return nil, log, fmt.Errorf("taking the model over: %w", err)
+	if err := r.read(out, job.Inputs); err != nil {
+		return r, fmt.Errorf("taking the model over: %w", err)
 	}
-	if err := agree(out, m, valid); err != nil {
-		return nil, log, fmt.Errorf("comparing scores: %w", err)
+	if err := agree(out, r.Model, valid); err != nil {
+		return r, fmt.Errorf("comparing scores: %w", err)
 	}
-	return m, log, nil
+	return r, nil
 }
 
 // run runs the program to its end.

@@ -60,7 +60,7 @@ func behave(how, path string) error {
 	case "leaves rubbish":
 		return out("model.txt", []byte("tree\nversion=v9\n"))
 	case "leaves an unknown format":
-		return out("model.pkl", []byte("rubbish"))
+		return out("model.pkl", []byte("\x80\x04pickled"))
 	case "hangs":
 		return hang(job)
 	}
@@ -181,23 +181,27 @@ func someRows(n int, from int64) Rows {
 	return rows
 }
 
-func run(ctx context.Context, t *testing.T, how string, timeout time.Duration, params any) (model.Model, string, error) {
+func run(ctx context.Context, t *testing.T, how string, timeout time.Duration, params any) (Result, error) {
 	t.Helper()
 	text, err := json.Marshal(params)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := Program{Command: []string{os.Args[0]}, Dir: t.TempDir(), Env: map[string]string{behaviour: how}, Timeout: timeout, KeepLog: 200}
-	job := Job{Candidate: "mine", Inputs: []Input{{Name: "x"}, {Name: "gap"}, {Name: "z"}}, Params: text}
+	job := Job{Candidate: "mine", Inputs: []Input{{Name: "x"}, {Name: "gap"}, {Name: "z", Monotone: 1}}, Params: text}
 	return Run(ctx, p, job, someRows(400, 1000), someRows(100, 2000))
 }
 
 func TestAProgramTrains(t *testing.T) {
 	var first model.Model
 	for _, how := range []string{"trains", "numbers its columns", "tells its scores"} {
-		m, _, err := run(t.Context(), t, how, time.Minute, nil)
+		r, err := run(t.Context(), t, how, time.Minute, nil)
 		if err != nil {
 			t.Fatalf("%s: %v", how, err)
+		}
+		m, err := model.Load(r.MediaType, r.Bytes)
+		if err != nil {
+			t.Fatal(err)
 		}
 		if !slices.Equal(m.Inputs(), []string{"x", "gap", "z"}) {
 			t.Errorf("%s: inputs %q", how, m.Inputs())
@@ -219,24 +223,24 @@ func TestWhatAProgramDoesWrongIsRefused(t *testing.T) {
 		"chatters":                 {"exit status 3", "it printed last: …", "the end"},
 		"leaves nothing":           {"the program left 0 such files", "out/model.txt"},
 		"leaves rubbish":           {"out/model.txt", "v9"},
-		"leaves an unknown format": {"out/model.pkl", "not a model format"},
+		"leaves an unknown format": {"out/model.pkl", "a Python pickle"},
 		"swaps columns":            {`input 0 of the model is "gap", that of the job "x"`},
 		"drops a column":           {"the model has 2 inputs, the job 3"},
-		"fits a regression":        {"its objective is regression"},
+		"fits a regression":        {"it is a model for regression"},
 		"tells other scores":       {"out/valid_scores.json: row 7 scores"},
 	} {
 		t.Run(how, func(t *testing.T) {
-			m, log, err := run(t.Context(), t, how, time.Minute, nil)
-			if m != nil || failure.Of(err) != failure.Refused {
-				t.Fatalf("model %v, error %v, want one of kind refused", m, err)
+			r, err := run(t.Context(), t, how, time.Minute, nil)
+			if failure.Of(err) != failure.Refused {
+				t.Fatalf("error %v, want one of kind refused", err)
 			}
 			for _, w := range want {
 				if !strings.Contains(err.Error(), w) {
 					t.Errorf("error %q does not say %q", err, w)
 				}
 			}
-			if len(err.Error()) > 600 || len(log) > 210 {
-				t.Errorf("%d bytes of log in an error of %d", len(log), len(err.Error()))
+			if len(err.Error()) > 600 || len(r.Log) > 210 {
+				t.Errorf("%d bytes of log in an error of %d", len(r.Log), len(err.Error()))
 			}
 		})
 	}
@@ -244,7 +248,7 @@ func TestWhatAProgramDoesWrongIsRefused(t *testing.T) {
 
 func TestAProgramThatIsNotThere(t *testing.T) {
 	p := Program{Command: []string{"no-such-trainer-anywhere"}, Dir: t.TempDir(), Timeout: time.Minute, KeepLog: 100}
-	_, _, err := Run(t.Context(), p, Job{Inputs: []Input{{Name: "x"}, {Name: "gap"}, {Name: "z"}}}, someRows(4, 0), someRows(4, 4))
+	_, err := Run(t.Context(), p, Job{Inputs: []Input{{Name: "x"}, {Name: "gap"}, {Name: "z"}}}, someRows(4, 0), someRows(4, 4))
 	if failure.Of(err) != failure.Refused || !strings.Contains(err.Error(), "install it where the train role runs") {
 		t.Errorf("error %v", err)
 	}
@@ -266,7 +270,7 @@ func TestNothingOutlivesItsTime(t *testing.T) {
 					cancel()
 				}()
 			}
-			_, _, err := run(ctx, t, "hangs", timeout, map[string]any{"Addresses": addresses})
+			_, err := run(ctx, t, "hangs", timeout, map[string]any{"Addresses": addresses})
 			if ended && !errors.Is(err, context.Canceled) {
 				t.Errorf("error %v, want that of the context", err)
 			}
@@ -309,7 +313,7 @@ func TestTheJobIsWhole(t *testing.T) {
 	dir := t.TempDir()
 	job := Job{
 		Project: "flights", Model: "late", Candidate: "mine", Objective: "binary", Metric: "auc", Seed: 7, Params: json.RawMessage(`{"depth":3}`),
-		Inputs: []Input{{Name: "x", Kind: "float"}, {Name: "gap", Kind: "int"}, {Name: "z", Kind: "float"}},
+		Inputs: []Input{{Name: "x", Kind: "float"}, {Name: "gap", Kind: "int", Categorical: true}, {Name: "z", Kind: "float", Monotone: -1}},
 		Parent: &Parent{MediaType: model.MediaLightGBM, Digest: "sha256:abc", Bytes: []byte("tree")},
 	}
 	train := someRows(10, 100)
