@@ -2,7 +2,6 @@ package serving
 
 import (
 	"context"
-	"math"
 	"strings"
 	"sync/atomic"
 
@@ -192,8 +191,9 @@ func (s *scorer) glance(p *plan, in *filled, w *scoring) (score float64, ok bool
 	if why, _ := s.unable(p, in); why != reasonNone {
 		return 0, false
 	}
-	score = s.predict(in.values, w)
-	return score, !math.IsNaN(score) && !math.IsInf(score, 0)
+	var v verdict
+	_, ok = s.predict(s.rowOf(in.values, w), w, &v)
+	return v.score, ok
 }
 
 // baselineOf is the profile of a version's scores; nil when there is none that can be read.

@@ -388,7 +388,7 @@ func TestShadowDrops(t *testing.T) {
 	w.try(registry.Shadow, w.register(byDistance(0.002)), 100)
 	s.lookAll(t.Context())
 	for range 10 {
-		if _, _, p := s.ask(t.Context(), s.models["late"], []byte(flight), noon); p != nil {
+		if _, _, p := s.ask(t.Context(), s.models["late"], []byte(flight), "", noon); p != nil {
 			t.Fatal(p)
 		}
 	}

@@ -88,7 +88,8 @@ func (j *shadowed) score(p *schemas.Prediction, values []float64, w *scoring) []
 	s := j.line.shadow.scorer
 	p.ID, p.Arm, p.Digest, p.Version = p.ID+"/"+schemas.ArmShadow, schemas.ArmShadow, s.digest, s.version
 	v, ok := s.score(values, w)
-	p.Score, p.Refused, p.Rung, p.Reason, p.Reasons, p.ReasonMethod = v.score, false, schemas.RungPrimary, "", v.reasons, v.method
+	p.Score, p.Class, p.Classes, p.Refused, p.Rung, p.Reason = v.score, v.class, v.classes, false, schemas.RungPrimary, ""
+	p.Reasons, p.ReasonMethod = v.reasons, v.method
 	if !ok {
 		p.Score, p.Refused, p.Rung, p.Reason = 0, true, schemas.RungRefused, string(reasonNotFinite)
 	}
