@@ -19,6 +19,7 @@ import (
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/registry"
+	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -48,6 +49,8 @@ type Stage struct {
 	log      *predictionLog
 	topic    string // of predictions
 	recent   *recent
+	shadows  *shadows
+	events   chan schemas.ModelEvent // of withdrawn challengers, for the models topic
 	handler  http.Handler
 	requests atomic.Uint64 // numbers the HTTP answers
 	newest   atomic.Int64  // newest event time seen in any position: now, under clock: event
@@ -89,6 +92,10 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 		s.models[m.Name] = newDeployment(m, plan, s.catalog, deps.Registry, cfg.WarmUp, deps.Clock, deps.Log, s.metrics)
 		s.models[m.Name].reader.tables = deps.Tables
 	}
+	s.shadows, s.events = newShadows(cfg.ShadowQueue, s.metrics), make(chan schemas.ModelEvent, eventQueue)
+	for _, d := range s.models {
+		d.tell = s.tell
+	}
 	s.topic = deps.Project.Own().Predictions.Name
 	s.log = newPredictionLog(cfg.LogQueue, s.metrics)
 	s.handler = s.routes()
@@ -115,9 +122,9 @@ func (s *Stage) Ready() error {
 
 // Run follows the registry, writes the prediction log and scores the topics until ctx ends; nil then.
 func (s *Stage) Run(ctx context.Context) error {
-	parts := []func(context.Context) error{s.lookRegularly, s.followVersions, s.fetch.probe}
+	parts := []func(context.Context) error{s.lookRegularly, s.followVersions, s.fetch.probe, s.runShadows}
 	if len(s.deps.Kafka.Brokers) > 0 {
-		parts = append(parts, s.followTopic, s.writeLog)
+		parts = append(parts, s.followTopic, s.writeLog, s.publishEvents)
 		for _, m := range s.deps.Project.Models {
 			scorer, err := newStreamScorer(s, s.models[m.Name])
 			if err != nil {
