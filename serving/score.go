@@ -35,7 +35,7 @@ func (s *Stage) score(w http.ResponseWriter, r *http.Request, d *deployment) {
 		p.Write(w)
 		return
 	}
-	writePredictions(w, predictions, why)
+	s.writePredictions(w, predictions, why)
 }
 
 // ask is a scoring request from its body to the predictions, which are kept. Every face comes through here.
@@ -99,6 +99,9 @@ func (s *Stage) answer(ctx context.Context, d *deployment, questions []question,
 
 // readFor reads the features: for as long as the model declares, and no longer than leaves the reserve for scoring.
 func (s *Stage) readFor(ctx context.Context, m *project.Model, f *filler) ([]online.Entry, error) {
+	if len(f.refs) == 0 {
+		return []online.Entry{}, nil
+	}
 	now := clock.System() // contexts know no other
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -112,8 +115,7 @@ func (s *Stage) readFor(ctx context.Context, m *project.Model, f *filler) ([]onl
 // judge takes each row down the ladder. Rows whose turn comes after the deadline find their features unread.
 func (s *Stage) judge(ctx context.Context, d *deployment, line *lineUp, f *filler, questions []question, start time.Time) ([]*schemas.Prediction, reason) {
 	predictions := make([]*schemas.Prediction, len(questions))
-	var in filled
-	var w scoring
+	in, w := &f.in, &f.work
 	why, refused := reasonNone, 0
 	for i, q := range questions {
 		if gone(ctx) {
@@ -122,15 +124,15 @@ func (s *Stage) judge(ctx context.Context, d *deployment, line *lineUp, f *fille
 		if ctx.Err() != nil {
 			f.fail(reasonDeadline)
 		}
-		f.fill(i, q, &in)
-		v := line.decide(line.plan, &in, q.row, &w)
+		f.fill(i, q, in)
+		v := line.decide(line.plan, in, q.row, w)
 		d.http.count(&v, in.status)
 		if v.refused() {
 			if refused++; why == reasonNone {
 				why = v.reason
 			}
 		}
-		predictions[i] = d.compose(asked{id: s.nextID(d), source: sourceHTTP, start: start, now: s.deps.Clock()}, q, &in, &v, line)
+		predictions[i] = d.compose(asked{id: s.nextID(d), source: sourceHTTP, start: start, now: s.deps.Clock()}, q, in, &v, line)
 	}
 	if refused < len(questions) {
 		why = reasonNone
@@ -198,13 +200,12 @@ func (s *Stage) keep(predictions []*schemas.Prediction) {
 	}
 }
 
-func writePredictions(w http.ResponseWriter, predictions []*schemas.Prediction, why reason) {
+func (s *Stage) writePredictions(w http.ResponseWriter, predictions []*schemas.Prediction, why reason) {
 	const opening = `{"predictions":`
-	size := len(opening) + 16
-	for _, p := range predictions {
-		size += 768 + 160*len(p.Inputs)
-	}
-	b := appendPredictions(append(make([]byte, 0, size), opening...), predictions)
+	buffer := s.buffers.Get().(*[]byte)
+	defer s.buffers.Put(buffer)
+	b := appendPredictions(append((*buffer)[:0], opening...), predictions)
+	*buffer = b
 	if why == reasonNone {
 		writeBody(w, append(b, "}\n"...))
 		return

@@ -398,25 +398,43 @@ func (f *flat[T]) input(at int32) int32 {
 	return f.columns[c].input
 }
 
-// saabas adds to out, per input, the change of the mean value across its splits on the row's paths.
+// saabas adds to out, per input, the change of the mean value across its splits on the row's paths. The trees of a group take each step
+// together, so that they do not wait for each other's loads; one that is in its leaf stays there and adds nothing.
 func (f *flat[T]) saabas(row []float64, output int, out []float64) {
 	s := f.take(1)
 	x := s.x[:len(f.columns)]
 	f.fill(x, row)
-	for t, at := range f.roots {
-		if int(f.outputs[t]) != output {
-			continue
-		}
-		for {
-			next := f.next(x, at)
-			if next == at {
-				break
+	var at [lanes]int32
+	for i := range f.groups {
+		g, n := &f.groups[i], 0
+		for lane, t := range g.trees {
+			if int(f.outputs[t]) == output && (lane == 0 || t != g.trees[lane-1]) { // a short group repeats its last tree
+				at[n] = f.roots[t]
+				n++
 			}
-			out[f.input(at)] += f.means[next].value - f.means[at].value
-			at = next
+		}
+		for range g.depth {
+			for lane := range n {
+				node := &f.nodes[at[lane]]
+				next := node.next + step(x[node.column], node.threshold)
+				out[f.columns[node.column].input] += f.means[next].value - f.means[at[lane]].value
+				at[lane] = next
+			}
+		}
+	}
+	for _, t := range f.single {
+		if int(f.outputs[t]) == output {
+			f.saabasAlone(x, f.roots[t], out)
 		}
 	}
 	f.pool.Put(s)
+}
+
+func (f *flat[T]) saabasAlone(x []T, at int32, out []float64) {
+	for next := f.next(x, at); next != at; next = f.next(x, at) {
+		out[f.input(at)] += f.means[next].value - f.means[at].value
+		at = next
+	}
 }
 
 // biases is, per output, the mean of the margin over the training rows.
