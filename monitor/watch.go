@@ -93,7 +93,7 @@ func (w *watch) passed(predictions *progress, now time.Time) int64 {
 }
 
 func (w *watch) await(window *openWindow, p *schemas.Prediction) {
-	if !answered(p) || p.JoinKey == "" {
+	if !answered(p) || p.JoinKey == "" || p.Class != "" { // a label is yes or no: it does not judge the score of one class among several
 		return
 	}
 	window.awaited++

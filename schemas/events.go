@@ -32,15 +32,26 @@ type Prediction struct {
 
 	Score   float64 `json:"score"` // never NaN; 0 when refused
 	Refused bool    `json:"refused"`
-	Rung    string  `json:"rung"` // one of the rungs above
-	Reason  string  `json:"reason"`
+
+	// Class is the class of highest score of a model with several, Score is its; "" of other models. Classes are all of them.
+	Class   string       `json:"class"`
+	Classes []ClassScore `json:"classes"`
+
+	Rung   string `json:"rung"` // one of the rungs above
+	Reason string `json:"reason"`
 
 	Inputs        []PredictionInput `json:"inputs"`
 	Positions     []ReadPosition    `json:"positions"`
 	Reasons       []Contribution    `json:"reasons"`
-	ReasonMethod  string            `json:"reason_method"` // saabas or linear
+	ReasonMethod  string            `json:"reason_method"` // saabas, tree_shap or linear
 	LatencyMicros int64             `json:"latency_micros"`
 	Source        string            `json:"source"` // "topic/partition/offset" or "http"
+}
+
+// ClassScore is the score of one class.
+type ClassScore struct {
+	Class string  `json:"class"`
+	Score float64 `json:"score"`
 }
 
 // PredictionInput is one input of the model as it was when scored.
@@ -71,7 +82,8 @@ type SourcePosition struct {
 	Next   []int64 `json:"next"` // by the topic's partition, the offset after the last record applied; 0 before the first
 }
 
-// Contribution is what one input added to the score, in margin (log-odds) space.
+// Contribution is what one input added to the score, in margin space: log odds of a probability, the logarithm of a count. Of a model
+// with classes it is the margin of Class.
 type Contribution struct {
 	Input string  `json:"input"`
 	Value float64 `json:"value"`

@@ -29,7 +29,7 @@ func (d *deployment) compose(a asked, q question, in *filled, v *verdict, line *
 		LatencyMicros: a.now.Sub(a.start).Microseconds(), Source: a.source,
 	}
 	if !v.refused() {
-		p.Score = v.score
+		p.Score, p.Class, p.Classes = v.score, v.class, v.classes
 	}
 	who := v.scorer
 	if who == nil { // the default's and nobody's answers are the champion's to be judged by
@@ -67,6 +67,7 @@ func appendPrediction(b []byte, p *schemas.Prediction) []byte {
 	} else {
 		b = appendNumber(b, p.Score)
 	}
+	b = appendClasses(b, p)
 	b = appendText(append(b, `,"model":`...), p.Model)
 	b = strconv.AppendInt(append(b, `,"version":`...), int64(p.Version), 10)
 	b = appendText(append(b, `,"digest":`...), p.Digest)

@@ -20,7 +20,7 @@ type Call struct {
 // row of it was.
 func (s *Stage) Score(ctx context.Context, c Call, body []byte) ([]*schemas.Prediction, *Problem) {
 	return s.call(ctx, c, func(ctx context.Context, d *deployment, start time.Time) ([]*schemas.Prediction, reason, *problem) {
-		return s.ask(ctx, d, body, start)
+		return s.ask(ctx, d, body, "", start)
 	})
 }
 

@@ -50,6 +50,7 @@ type question struct {
 	row    schemas.Row
 	at     int64   // Unix milliseconds, noTime when it is yet to be chosen
 	record *record // that it is; nil for a request over HTTP
+	method string  // of explanation that is asked for
 }
 
 const noTime = math.MinInt64

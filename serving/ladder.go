@@ -52,6 +52,8 @@ type verdict struct {
 	detail  string // of the reason: the input, the share
 	scorer  *scorer
 	score   float64
+	class   string // of the score, of a model with several
+	classes []schemas.ClassScore
 	reasons []schemas.Contribution
 	method  string
 }

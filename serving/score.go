@@ -23,6 +23,11 @@ func (s *Stage) score(w http.ResponseWriter, r *http.Request, d *deployment) {
 		p.Write(w)
 		return
 	}
+	method, p := explanation(r)
+	if p != nil {
+		p.Write(w)
+		return
+	}
 	ctx, cancel := deadlineOf(r.Context(), allowed)
 	defer cancel()
 	body, p := s.readBody(w, r)
@@ -30,7 +35,7 @@ func (s *Stage) score(w http.ResponseWriter, r *http.Request, d *deployment) {
 		p.Write(w)
 		return
 	}
-	predictions, why, p := s.ask(ctx, d, body, start)
+	predictions, why, p := s.ask(ctx, d, body, method, start)
 	if p != nil {
 		p.Write(w)
 		return
@@ -38,8 +43,9 @@ func (s *Stage) score(w http.ResponseWriter, r *http.Request, d *deployment) {
 	s.writePredictions(w, predictions, why)
 }
 
-// ask is a scoring request from its body to the predictions, which are kept. Every face comes through here.
-func (s *Stage) ask(ctx context.Context, d *deployment, body []byte, start time.Time) ([]*schemas.Prediction, reason, *problem) {
+// ask is a scoring request from its body to the predictions, which are kept. Every face comes through here. method is the explanation
+// asked for, "" for the model's own.
+func (s *Stage) ask(ctx context.Context, d *deployment, body []byte, method string, start time.Time) ([]*schemas.Prediction, reason, *problem) {
 	if p := s.admitted.enter(ctx); p != nil {
 		return nil, reasonNone, p
 	}
@@ -47,6 +53,9 @@ func (s *Stage) ask(ctx context.Context, d *deployment, body []byte, start time.
 	questions, p := d.reader.read(body, s.cfg.MaxRows)
 	if p != nil {
 		return nil, reasonNone, p
+	}
+	for i := range questions {
+		questions[i].method = method
 	}
 	predictions, why, p := s.answer(ctx, d, questions, start)
 	if p != nil {
@@ -125,6 +134,7 @@ func (s *Stage) judge(ctx context.Context, d *deployment, line *lineUp, f *fille
 			f.fail(reasonDeadline)
 		}
 		f.fill(i, q, in)
+		w.method = q.method
 		v := line.decide(line.plan, in, q.row, w)
 		d.http.count(&v, in.status)
 		if v.refused() {

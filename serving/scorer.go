@@ -3,6 +3,7 @@ package serving
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -31,6 +32,8 @@ type scorer struct {
 type scoring struct {
 	row           []float64
 	contributions []float64
+	outputs       []float64
+	method        string // of explanation that is asked for
 }
 
 // loadScorer reads a model artefact and refuses it unless its digest, its signature and its golden rows hold; then scores the golden
@@ -100,13 +103,37 @@ func (s *scorer) score(values []float64, w *scoring) (v verdict, ok bool) {
 	for i, place := range s.order {
 		row[i] = values[place]
 	}
-	v.scorer, v.score = s, s.model.Predict(row)
-	if math.IsNaN(v.score) || math.IsInf(v.score, 0) {
+	v.scorer = s
+	output, ok := s.predict(row, w, &v)
+	if !ok {
 		return v, false
 	}
-	_, v.method = s.model.Explain(row, 0, "", contributions)
+	_, v.method = s.model.Explain(row, output, w.method, contributions)
 	v.reasons = s.strongest(contributions)
 	return v, true
+}
+
+// predict finds the score; of a model with classes, that of the class it is highest for, and those of all. output is which it was.
+func (s *scorer) predict(row []float64, w *scoring, v *verdict) (output int, ok bool) {
+	names := s.model.Outputs()
+	w.outputs = slices.Grow(w.outputs[:0], len(names))[:len(names)]
+	s.model.PredictInto(row, w.outputs)
+	for i, score := range w.outputs {
+		if math.IsNaN(score) || math.IsInf(score, 0) {
+			return 0, false
+		}
+		if score > w.outputs[output] {
+			output = i
+		}
+	}
+	v.score = w.outputs[output]
+	if s.model.Task() == model.TaskMulticlass {
+		v.class, v.classes = names[output], make([]schemas.ClassScore, len(names))
+		for i, name := range names {
+			v.classes[i] = schemas.ClassScore{Class: name, Score: w.outputs[i]}
+		}
+	}
+	return output, true
 }
 
 // strongest is the contributions of largest size, largest first; of equals the earlier input. Inputs that moved nothing are no reason.

@@ -142,7 +142,7 @@ func compare(t *testing.T, what string, got, want []float64, near float64) []flo
 	return want[len(got):]
 }
 
-func numbers(t *testing.T, path string) []float64 {
+func numbers(t testing.TB, path string) []float64 {
 	t.Helper()
 	b := readFile(t, path)
 	out := make([]float64, len(b)/8)
