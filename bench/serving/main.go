@@ -111,7 +111,7 @@ func (b *bench) prepare(ctx context.Context, p *project.Project) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	if err := seed(ctx, p, client); err != nil {
 		return nil, err
 	}
