@@ -29,6 +29,7 @@ bench-dataset: build ## millrace dataset beside Polars, checked with DuckDB (pip
 
 bench-forest: ## the built-in forest beside LightGBM (pip install lightgbm numpy pandas pyarrow scikit-learn), FLIGHTS=path to flights-3m.parquet, fetched with npm without it
 	python3 bench/forest/compare.py $(FLIGHTS)
+	python3 bench/forest/suite.py $(FLIGHTS)
 
 PYTHON ?= python3
 SERVERS ?= millrace mlserver feast

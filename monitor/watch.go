@@ -16,6 +16,7 @@ const (
 	outcomeLate      = "late"      // its window is closed
 	outcomeFull      = "full"      // its window, or the model, is at a limit
 	outcomeUnknown   = "unknown"   // of no model of the project
+	outcomeTrial     = "trial"     // of a challenger, which is not judged here
 	outcomeMalformed = "malformed" // not decodable
 	outcomeJoined    = "joined"
 	outcomeEarly     = "early" // kept for a prediction to come
@@ -61,6 +62,9 @@ func (w *watch) prediction(p *schemas.Prediction, from origin, now time.Time) (o
 		w.read.observe(from.partition, p.At, now)
 	case p.At <= p.ScoredAt:
 		w.asked.observe(from.partition, p.At, now)
+	}
+	if p.Arm == schemas.ArmChallenger { // it is on trial; a window is of one version
+		return outcomeTrial, nil
 	}
 	if p.Digest == "" { // refused before a model was live
 		return outcomeUnknown, nil

@@ -198,7 +198,7 @@ func TestTopology(t *testing.T) {
 		names = append(names, topic.Name)
 		topics[topic.Name] = topic
 	}
-	want := []string{"arrivals", "departures", "x.airports.keyed", "x.predictions", "x.drift", "x.retrain", "x.models", "x.dead-letters"}
+	want := []string{"arrivals", "departures", "x.airports.keyed", "x.predictions", "x.shadows", "x.drift", "x.retrain", "x.models", "x.dead-letters"}
 	if !slices.Equal(names, want) {
 		t.Fatalf("topics: %q, want %q", names, want)
 	}

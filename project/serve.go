@@ -15,6 +15,7 @@ type Serve struct {
 	FetchTimeout   time.Duration // of reading features; 0 is what Timeout leaves when scoring has had its reserve
 	Fallback       []Rung        // in their order, who answers when the champion cannot; behind the last is the refusal
 	MissingAllowed float64       // share of a model's inputs, 0 to 1, that may be other than present
+	Sticky         []int         // columns of the source that say who a row is about, for whoever splits by that; nil for the default
 	Required       []string      // inputs without which no model that uses them answers
 }
 
@@ -56,7 +57,7 @@ const (
 
 func (l *loader) serve(model object, m *Model, complete bool) Serve {
 	o := l.object(model.get("serve"), model.what+": serve",
-		"timeout", "fetch_timeout", "fallback", "otherwise", "default", "missing_allowed", "required", "optional")
+		"timeout", "fetch_timeout", "fallback", "otherwise", "default", "missing_allowed", "required", "optional", "sticky")
 	s := Serve{
 		Timeout:        o.duration("timeout", DefaultTimeout, time.Millisecond),
 		FetchTimeout:   o.duration("fetch_timeout", 0, time.Millisecond),
@@ -67,6 +68,7 @@ func (l *loader) serve(model object, m *Model, complete bool) Serve {
 		l.faultAt(o.get("fetch_timeout"), "", "%s: fetch_timeout is %s, more than the timeout of %s", o.what, duration.Format(s.FetchTimeout), duration.Format(s.Timeout))
 	}
 	s.Fallback = l.ladder(o, m)
+	s.Sticky = l.columns(o, "sticky", m.On)
 	l.optional(o, m, &s, complete)
 	required := map[string]bool{}
 	for _, name := range s.Required {
@@ -76,6 +78,23 @@ func (l *loader) serve(model object, m *Model, complete bool) Serve {
 		m.Inputs[i].Required = required[m.Inputs[i].Name]
 	}
 	return s
+}
+
+// columns finds columns of a source by name.
+func (l *loader) columns(o object, key string, of *Source) []int {
+	var found []int
+	for _, v := range o.texts(key) {
+		if of == nil || of.Schema == nil {
+			continue
+		}
+		c := of.Schema.Index(v.text)
+		if c < 0 {
+			l.noColumn(v, o.what+": "+key, v.text, of.Schema)
+			continue
+		}
+		found = append(found, c)
+	}
+	return found
 }
 
 // optional makes every input required but those named. It says the same as required the other way round, so that only one may be there.

@@ -18,6 +18,7 @@ const (
 	EntryVersion    = "version"     // Digest became version Version
 	EntryAlias      = "alias"       // Alias moved from Previous to Digest
 	EntryRolledBack = "rolled_back" // Alias moved back from Previous to Digest
+	EntryEnded      = "ended"       // Alias names nothing any more
 	EntryRun        = "run"         // Run ended without moving an alias
 	EntryPublished  = "published"   // the outcome of Run was handed on
 )
@@ -31,6 +32,7 @@ type Entry struct {
 	Alias    string          `json:"alias,omitempty"`
 	Digest   string          `json:"digest,omitempty"`
 	Previous string          `json:"previous,omitempty"` // what the alias named before; empty when it is new
+	Percent  float64         `json:"percent,omitempty"`  // of the entities that a challenger or a shadow is asked about
 	Note     string          `json:"note,omitempty"`
 	Run      string          `json:"run,omitempty"`     // the run that did it
 	Outcome  json.RawMessage `json:"outcome,omitempty"` // what the run told the world

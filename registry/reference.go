@@ -63,6 +63,10 @@ func (r *Registry) Aliases(model string) (map[string]Version, error) {
 	}
 	named, all := map[string]Version{}, versions(h)
 	for _, e := range h {
+		if e.Kind == EntryEnded {
+			delete(named, e.Alias)
+			continue
+		}
 		if e.Alias != "" && e.Digest != "" {
 			i := slices.IndexFunc(all, func(v Version) bool { return v.Digest == e.Digest })
 			named[e.Alias] = all[i]

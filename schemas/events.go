@@ -11,11 +11,19 @@ import (
 // The rungs of the fallback ladder that an answer can come from (Prediction.Rung).
 const (
 	RungPrimary  = "primary"  // the model whose turn it is
+	RungChampion = "champion" // the champion in the challenger's place
 	RungPrevious = "previous" // the champion before
 	RungSimpler  = "simpler"  // the model that was trained beside the champion on the request's own columns
 	RungRule     = "rule"
 	RungDefault  = "default"
 	RungRefused  = "refused"
+)
+
+// The arms of a rollout (Prediction.Arm).
+const (
+	ArmChampion   = "champion"
+	ArmChallenger = "challenger"
+	ArmShadow     = "shadow"
 )
 
 // Prediction is one answer of a model, with everything needed to explain it and to compute it again.
@@ -37,6 +45,7 @@ type Prediction struct {
 	Class   string       `json:"class"`
 	Classes []ClassScore `json:"classes"`
 
+	Arm    string `json:"arm"`  // whose turn it was; a shadow's are on a topic of their own
 	Rung   string `json:"rung"` // one of the rungs above
 	Reason string `json:"reason"`
 
@@ -195,13 +204,14 @@ const (
 	ModelPromoted   = "promoted"
 	ModelRefused    = "refused"
 	ModelRolledBack = "rolled_back"
+	ModelWithdrawn  = "withdrawn" // a challenger, by the guard that watched it; Reason says why
 )
 
 // ModelEvent says that a model was trained, promoted, refused or rolled back. Serving follows these.
 type ModelEvent struct {
 	ID        string             `json:"id"`
 	Model     string             `json:"model"`
-	Kind      string             `json:"kind"` // candidate, promoted, refused or rolled_back
+	Kind      string             `json:"kind"` // candidate, promoted, refused, rolled_back or withdrawn
 	Version   int                `json:"version"`
 	Digest    string             `json:"digest"`
 	Previous  string             `json:"previous"` // digest of the champion before

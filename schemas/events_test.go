@@ -149,7 +149,7 @@ func compareJSON(t *testing.T, event, native any) {
 
 // The oracles are goavro for the binary and fastavro for the fingerprints.
 func TestEvents(t *testing.T) {
-	testEvent(t, "prediction.avsc", "ccd03fd0230a4355", UnmarshalPrediction)
+	testEvent(t, "prediction.avsc", "7a79a7b66a83734c", UnmarshalPrediction)
 	testEvent(t, "drift.avsc", "d5fc044d466952ad", UnmarshalDrift)
 	testEvent(t, "retrain.avsc", "cf00cf859bd6ebf3", UnmarshalRetrain)
 	testEvent(t, "model.avsc", "b739a82b3bc3ddf9", UnmarshalModelEvent)

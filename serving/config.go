@@ -23,6 +23,7 @@ type Config struct {
 	MaxTimeout     time.Duration // deadline of a request for features, and of a model that declares none
 	LogQueue       int           // HTTP answers waiting to be written to the predictions topic; more are dropped, counted
 	LogTimeout     time.Duration // given to the queue to drain when the stage ends
+	ShadowQueue    int           // rows waiting for a shadow; more are dropped, counted
 	Recent         int           // predictions kept to be asked for by join key
 	Lease          time.Duration // for which a version of a feature group is held that was read
 	FollowEvery    time.Duration // between two looks at the registry's alias, whether or not the models topic spoke
@@ -47,6 +48,7 @@ func Default() Config {
 		MaxTimeout:     time.Second,
 		LogQueue:       4096,
 		LogTimeout:     5 * time.Second,
+		ShadowQueue:    4096,
 		Recent:         4096,
 		Lease:          time.Minute,
 		FollowEvery:    time.Second,
@@ -77,6 +79,7 @@ func (c Config) Validate() error {
 	positive("MaxTimeout", int64(c.MaxTimeout))
 	positive("LogQueue", int64(c.LogQueue))
 	positive("LogTimeout", int64(c.LogTimeout))
+	positive("ShadowQueue", int64(c.ShadowQueue))
 	positive("Recent", int64(c.Recent))
 	positive("Lease", int64(c.Lease))
 	positive("FollowEvery", int64(c.FollowEvery))

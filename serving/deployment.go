@@ -12,6 +12,7 @@ import (
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/registry"
 	"github.com/millrace/millrace/registry/model"
+	"github.com/millrace/millrace/schemas"
 )
 
 // deployment is one model of the project as it is served: which versions answer now, and the change from one to the next.
@@ -32,10 +33,12 @@ type deployment struct {
 	catalog  *catalog
 
 	live atomic.Pointer[lineUp] // never nil
+	tell func(schemas.ModelEvent)
 
-	mu    sync.Mutex
-	fault atomic.Pointer[fault]
-	first chan struct{} // closed when there is a champion
+	mu        sync.Mutex
+	fault     atomic.Pointer[fault]
+	armFaults map[string]int // by alias, the history entry of an arm that cannot be served; of look
+	first     chan struct{}  // closed when there is a champion
 }
 
 // lineUp is the versions that may answer. It does not change.
@@ -45,6 +48,8 @@ type lineUp struct {
 	previous *scorer // the champion before it; nil when there is none that can be served, or the project does not ask for it
 	simpler  *scorer // trained beside the champion on the request's own columns; nil likewise
 	since    int64   // wall time of the swap
+
+	challenger, shadow *arm // nil without one
 }
 
 // fault is the champion of the registry that does not serve.
@@ -60,6 +65,7 @@ func newDeployment(m *project.Model, p *plan, versions *catalog, r *registry.Reg
 	d := &deployment{
 		model: m, plan: p, catalog: versions, registry: r, warmUp: warmUp, clock: c, log: log, metrics: mt, reader: reader,
 		http: mt.of(m.Name, sourceHTTP, p.inputs), stream: mt.of(m.Name, sourceStream, p.inputs), first: make(chan struct{}),
+		armFaults: map[string]int{}, tell: func(schemas.ModelEvent) {},
 	}
 	d.live.Store(&lineUp{plan: p})
 	mt.version.WithLabelValues(m.Name).Set(0)
@@ -78,33 +84,52 @@ func (d *deployment) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	line, err := d.succession(history)
+	now := d.live.Load()
+	switch {
+	case line != nil:
+		if c := now.challenger; c != nil && c.withdrawn.Load() != nil { // the registry is still to be told
+			line.challenger = c
+		}
+		d.arms(ctx, history, line)
+		d.swap(line)
+	case now.champion != nil:
+		same := *now
+		if d.arms(ctx, history, &same) {
+			d.live.Store(&same)
+		}
+	}
+	return err
+}
+
+// succession is the line-up of a champion that is not live yet, without arms; nil when there is none, or it cannot be served.
+func (d *deployment) succession(history []registry.Entry) (*lineUp, error) {
 	digest, before := champions(history)
 	now := d.live.Load()
 	if digest == "" || now.champion != nil && now.champion.digest == digest {
 		d.fault.Store(nil)
-		return nil
+		return nil, nil
 	}
 	// What is wrong with an artefact stays wrong: it is not loaded at every look. An artefact that could not be read is.
 	// Nor is one again that lacks a version of the features, until there are others.
 	if f := d.fault.Load(); f != nil && f.digest == digest && f.versions == d.catalog.now.Load() && !failure.Of(f.err).Retry() {
-		return nil
+		return nil, nil
 	}
 	champion, err := d.scorer(history, digest)
 	if err != nil {
 		again := d.fault.Load()
 		d.fault.Store(&fault{digest, err, d.catalog.now.Load()})
 		if again != nil && again.digest == digest && again.err.Error() == err.Error() {
-			return nil
+			return nil, nil
 		}
 		if !failure.Of(err).Retry() {
 			d.metrics.swaps.WithLabelValues(d.model.Name, "refused").Inc()
 		}
-		return err
+		return nil, err
 	}
-	d.swap(&lineUp{
+	return &lineUp{
 		plan: champion.plan, champion: champion, previous: d.predecessor(history, champion, before), simpler: d.simpler(champion), since: d.clock().UnixMilli(),
-	})
-	return nil
+	}, nil
 }
 
 func (d *deployment) swap(line *lineUp) {
@@ -162,7 +187,7 @@ func (d *deployment) fallsTo(kind string) bool {
 // scorer takes a version that is loaded already from the line-up, and another from the registry.
 func (d *deployment) scorer(history []registry.Entry, digest string) (*scorer, error) {
 	now := d.live.Load()
-	for _, s := range []*scorer{now.champion, now.previous} {
+	for _, s := range []*scorer{now.champion, now.previous, now.challenger.of(), now.shadow.of()} {
 		if s != nil && s.digest == digest {
 			return s, nil
 		}

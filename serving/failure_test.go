@@ -344,7 +344,7 @@ func TestPredictionLogDropsWhenFull(t *testing.T) {
 		if p != nil {
 			t.Fatal(p)
 		}
-		s.keep(predictions)
+		s.keep(s.models["late"], nil, predictions)
 	}
 	if n := w.metric("millrace_serving_log_dropped_total", "reason", "queue_full"); n != 3 {
 		t.Errorf("%v dropped, want 3", n)

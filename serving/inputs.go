@@ -31,6 +31,7 @@ func (s *Stage) askInputs(ctx context.Context, d *deployment, rows [][]float64, 
 			return nil, reasonNone, problemOf(context.Cause(ctx))
 		}
 		v := line.decide(line.plan, &in, q.row, &w)
+		v.arm = schemas.ArmChampion // there is no entity to choose another by
 		d.http.count(&v, in.status)
 		if v.refused() {
 			if refused++; why == reasonNone {
@@ -42,7 +43,7 @@ func (s *Stage) askInputs(ctx context.Context, d *deployment, rows [][]float64, 
 	if refused < len(rows) {
 		why = reasonNone
 	}
-	s.keep(predictions)
+	s.keep(d, nil, predictions)
 	return predictions, why, nil
 }
 

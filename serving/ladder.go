@@ -48,6 +48,7 @@ func (r reason) kind() failure.Kind {
 // verdict is who answered a row, and what.
 type verdict struct {
 	rung    string
+	arm     string // whose turn it was
 	reason  reason // why it is not the champion's; none on the first rung
 	detail  string // of the reason: the input, the share
 	scorer  *scorer

@@ -22,6 +22,11 @@ type metrics struct {
 	fallbacks      *prometheus.CounterVec   // model, rung, reason
 	refusals       *prometheus.CounterVec   // model, reason
 	missing        *prometheus.CounterVec   // model, input, status
+	armRows        *prometheus.CounterVec   // model, arm, rung
+	armScores      *prometheus.HistogramVec // model, arm
+	armShare       *prometheus.GaugeVec     // model, arm
+	withdrawn      *prometheus.CounterVec   // model
+	shadowDropped  *prometheus.CounterVec   // model
 	swaps          *prometheus.CounterVec   // model, result
 	version        *prometheus.GaugeVec     // model
 
@@ -74,6 +79,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		fallbacks:      counter("fallbacks_total", "Rows answered by a rung below the model whose turn it was, by rung and reason.", "model", "rung", "reason"),
 		refusals:       counter("refusals_total", "Rows that no rung answered, by reason.", "model", "reason"),
 		missing:        counter("missing_features_total", "Inputs that were not present when a row was scored, by status.", "model", "input", "status"),
+		armRows:        counter("arm_rows_total", "Rows by arm and rung, while there is a challenger or a shadow.", "model", "arm", "rung"),
+		armScores:      histogram("arm_score", "Scores by arm, while there is a challenger or a shadow.", prometheus.LinearBuckets(.05, .05, 19), "model", "arm"),
+		armShare:       gauge("arm_share", "Share of the entities that a challenger answers or a shadow is asked about; 0 without one.", "model", "arm"),
+		withdrawn:      counter("challengers_withdrawn_total", "Challengers that this process has withdrawn for their failures or their scores.", "model"),
+		shadowDropped:  counter("shadow_dropped_total", "Rows that the shadow was not asked about, because its queue was full.", "model"),
 		swaps:          counter("swaps_total", "Champions that went live (swapped) or did not pass their checks (refused).", "model", "result"),
 		version:        gauge("champion_version", "Version of the champion that answers; 0 without one.", "model"),
 		logDropped:     counter("log_dropped_total", "HTTP answers that were not written to the predictions topic, by reason.", "reason"),
@@ -120,7 +130,7 @@ type modelMetrics struct {
 
 func (m *metrics) of(model, source string, inputs []plannedInput) *modelMetrics {
 	c := &modelMetrics{metrics: m, model: model, rungs: map[string]prometheus.Counter{}, missing: make([][statuses]prometheus.Counter, len(inputs))}
-	for _, rung := range []string{schemas.RungPrimary, schemas.RungPrevious, schemas.RungSimpler, schemas.RungRule, schemas.RungDefault, schemas.RungRefused} {
+	for _, rung := range []string{schemas.RungPrimary, schemas.RungChampion, schemas.RungPrevious, schemas.RungSimpler, schemas.RungRule, schemas.RungDefault, schemas.RungRefused} {
 		c.rungs[rung] = m.predictions.WithLabelValues(model, source, rung)
 	}
 	for i, in := range inputs {
@@ -131,6 +141,14 @@ func (m *metrics) of(model, source string, inputs []plannedInput) *modelMetrics 
 		}
 	}
 	return c
+}
+
+// countArm counts one row by the arm whose turn it was.
+func (c *modelMetrics) countArm(arm, rung string, score float64) {
+	c.metrics.armRows.WithLabelValues(c.model, arm, rung).Inc()
+	if rung == schemas.RungPrimary {
+		c.metrics.armScores.WithLabelValues(c.model, arm).Observe(score)
+	}
 }
 
 // count counts one row that was answered.

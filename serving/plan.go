@@ -19,6 +19,7 @@ type plan struct {
 	model     *project.Model
 	inputs    []plannedInput // as the project lists them
 	groups    []plannedGroup // each once by the columns that name its entity and by whether the event that asks is merged in
+	sticky    []int          // columns that say who a row is about
 	joinKey   int            // column that labels are joined by; -1 without
 	time      int            // column of the event time; -1 without
 	ownEvents bool           // some group has the event that asks merged in
@@ -105,6 +106,7 @@ func compilePlan(m *project.Model, groups []*project.Group, versions map[string]
 		}
 		p.inputs = append(p.inputs, planned)
 	}
+	p.sticky = stickyOf(p)
 	p.nameColumns()
 	p.fillers.New = func() any { return newFiller(p) }
 	return p, nil

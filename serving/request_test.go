@@ -73,14 +73,14 @@ func TestAppendPrediction(t *testing.T) {
 		ID: "a/\"b\"\n", Model: "mö", Digest: "sha256:x", Version: 7, At: 990360000001, ScoredAt: 990360000000, JoinKey: `\`, Score: 0.1, Rung: "primary",
 		Inputs:       []schemas.PredictionInput{{Name: "x", Value: &v, Status: "present", EventTime: 5}, {Name: "y", Status: "null"}},
 		Reasons:      []schemas.Contribution{{Input: "x", Value: -2.5}, {Input: "y", Value: math.Inf(1)}},
-		ReasonMethod: "saabas", LatencyMicros: 12, Source: "http",
+		ReasonMethod: "saabas", LatencyMicros: 12, Source: "http", Arm: schemas.ArmChallenger,
 	}
 	var back map[string]any
 	if err := json.Unmarshal(appendPrediction(nil, p), &back); err != nil {
 		t.Fatalf("%v in %s", err, appendPrediction(nil, p))
 	}
 	want := map[string]any{
-		"id": "a/\"b\"\n", "score": 0.1, "model": "mö", "version": 7.0, "digest": "sha256:x", "rung": "primary", "reason": "", "join_key": `\`,
+		"id": "a/\"b\"\n", "score": 0.1, "model": "mö", "version": 7.0, "digest": "sha256:x", "arm": "challenger", "rung": "primary", "reason": "", "join_key": `\`,
 		"features": []any{
 			map[string]any{"name": "x", "value": 1e-300, "status": "present", "event_time": "1970-01-01T00:00:00.005Z"},
 			map[string]any{"name": "y", "value": nil, "status": "null", "event_time": nil},

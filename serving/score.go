@@ -61,7 +61,7 @@ func (s *Stage) ask(ctx context.Context, d *deployment, body []byte, method stri
 	if p != nil {
 		return nil, reasonNone, p
 	}
-	s.keep(predictions)
+	s.keep(d, questions, predictions)
 	return predictions, why, nil
 }
 
@@ -125,17 +125,18 @@ func (s *Stage) readFor(ctx context.Context, m *project.Model, f *filler) ([]onl
 func (s *Stage) judge(ctx context.Context, d *deployment, line *lineUp, f *filler, questions []question, start time.Time) ([]*schemas.Prediction, reason) {
 	predictions := make([]*schemas.Prediction, len(questions))
 	in, w := &f.in, &f.work
-	why, refused := reasonNone, 0
+	why, refused, late := reasonNone, 0, false
 	for i, q := range questions {
 		if gone(ctx) {
 			break
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil && f.entries != nil {
 			f.fail(reasonDeadline)
+			late = true
 		}
 		f.fill(i, q, in)
 		w.method = q.method
-		v := line.decide(line.plan, in, q.row, w)
+		v := d.turn(line, &q, in, w, late)
 		d.http.count(&v, in.status)
 		if v.refused() {
 			if refused++; why == reasonNone {
@@ -195,19 +196,36 @@ func (s *Stage) seen(t int64) int64 {
 	}
 }
 
-// keep hands answers to the prediction log and to those who will ask by name.
-func (s *Stage) keep(predictions []*schemas.Prediction) {
-	for _, p := range predictions {
+// keep hands answers to the prediction log, to those who will ask by name, and to the shadow. questions is nil where there is no entity.
+func (s *Stage) keep(d *deployment, questions []question, predictions []*schemas.Prediction) {
+	line := d.live.Load()
+	for i, p := range predictions {
 		record, err := predictionRecord(s.topic, p)
 		if err != nil {
 			s.metrics.logDropped.WithLabelValues(dropEncoding).Inc()
 			continue
+		}
+		if questions != nil {
+			s.mirror(d, line, questions[i].row, mirrored{p.Arm, p.Rung, p.Score, record.Value}, d.http)
 		}
 		s.recent.put(p.Model, p.JoinKey, record.Value)
 		if len(s.deps.Kafka.Brokers) > 0 {
 			s.log.put(record)
 		}
 	}
+}
+
+// logTo hands a prediction to the log alone.
+func (s *Stage) logTo(topic string, p *schemas.Prediction) {
+	if len(s.deps.Kafka.Brokers) == 0 {
+		return
+	}
+	record, err := predictionRecord(topic, p)
+	if err != nil {
+		s.metrics.logDropped.WithLabelValues(dropEncoding).Inc()
+		return
+	}
+	s.log.put(record)
 }
 
 func (s *Stage) writePredictions(w http.ResponseWriter, predictions []*schemas.Prediction, why reason) {

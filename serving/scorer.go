@@ -24,6 +24,7 @@ type scorer struct {
 	model     model.Model
 	order     []int // for each input of the model its place in the plan
 	names     []string
+	baseline  string // digest of the profile of its scores; empty without one
 	beside    string // digest of the simpler model that was trained beside it; empty without one
 	dataUntil int64  // event time up to which it was trained, noTime when its manifest does not say
 }
@@ -63,7 +64,8 @@ func loadScorer(r *registry.Registry, planFor func([]model.SignatureInput) (*pla
 		return nil, fmt.Errorf("matching the model's inputs: %w", err)
 	}
 	beside, _ := manifest.Input(registry.RoleSimpler)
-	s := &scorer{beside: beside, plan: p, digest: digest, version: version, model: m, order: order, names: m.Inputs(), dataUntil: dataUntil(manifest)}
+	baseline, _ := manifest.Input(registry.KindBaseline)
+	s := &scorer{baseline: baseline, beside: beside, plan: p, digest: digest, version: version, model: m, order: order, names: m.Inputs(), dataUntil: dataUntil(manifest)}
 	s.warm(bundle.Golden, len(p.inputs), warmUp)
 	return s, nil
 }
@@ -96,13 +98,8 @@ func dataUntil(m registry.Manifest) int64 {
 
 // score scores a row of the plan's inputs. ok is false when the model gives no finite number.
 func (s *scorer) score(values []float64, w *scoring) (v verdict, ok bool) {
-	if cap(w.row) < len(s.order) {
-		w.row, w.contributions = make([]float64, len(s.order)), make([]float64, len(s.order))
-	}
-	row, contributions := w.row[:len(s.order)], w.contributions[:len(s.order)]
-	for i, place := range s.order {
-		row[i] = values[place]
-	}
+	row := s.rowOf(values, w)
+	contributions := w.contributions[:len(s.order)]
 	v.scorer = s
 	output, ok := s.predict(row, w, &v)
 	if !ok {
@@ -111,6 +108,18 @@ func (s *scorer) score(values []float64, w *scoring) (v verdict, ok bool) {
 	_, v.method = s.model.Explain(row, output, w.method, contributions)
 	v.reasons = s.strongest(contributions)
 	return v, true
+}
+
+// rowOf picks the model's row out of the plan's inputs, into w.
+func (s *scorer) rowOf(values []float64, w *scoring) []float64 {
+	if cap(w.row) < len(s.order) {
+		w.row, w.contributions = make([]float64, len(s.order)), make([]float64, len(s.order))
+	}
+	row := w.row[:len(s.order)]
+	for i, place := range s.order {
+		row[i] = values[place]
+	}
+	return row
 }
 
 // predict finds the score; of a model with classes, that of the class it is highest for, and those of all. output is which it was.

@@ -215,6 +215,8 @@ type scoredBatch struct {
 	status      [][]inputStatus
 	bad         int
 	newest      int64 // event time
+	line        *lineUp
+	questions   []question // of the predictions
 }
 
 // committed counts and keeps what is now on the topic.
@@ -227,7 +229,9 @@ func (s *streamScorer) committed(b *scoredBatch, fetches kgo.Fetches) {
 	if b.newest != noTime {
 		m.streamTime.WithLabelValues(name).Set(float64(b.newest) / 1000)
 	}
-	for _, r := range b.predictions {
+	for i, r := range b.predictions {
+		v := &b.verdicts[i]
+		s.stage.mirror(s.d, b.line, b.questions[i].row, mirrored{v.arm, v.rung, v.score, r.Value}, s.d.stream)
 		s.stage.recent.put(name, string(r.Key), r.Value)
 	}
 	s.lag.scored(fetches)
@@ -241,6 +245,7 @@ func (s *streamScorer) score(ctx context.Context, frontier *frontier, fetches kg
 		return nil, err
 	}
 	line := s.d.live.Load()
+	batch.line = line
 	if s.filler.plan != line.plan {
 		s.filler = newFiller(line.plan)
 	}
@@ -264,7 +269,7 @@ func (s *streamScorer) score(ctx context.Context, frontier *frontier, fetches kg
 			continue
 		}
 		f.fill(i, q, &s.in)
-		v := line.decide(line.plan, &s.in, q.row, &s.work)
+		v := s.d.turn(line, &q, &s.in, &s.work, false)
 		source := schemas.RecordSource(s.topic, records[i].Partition, records[i].Offset)
 		a := asked{id: s.d.model.Name + "/" + source, source: source, start: start, now: s.stage.deps.Clock()}
 		prediction, err := predictionRecord(s.stage.topic, s.d.compose(a, q, &s.in, &v, line))
@@ -272,7 +277,7 @@ func (s *streamScorer) score(ctx context.Context, frontier *frontier, fetches kg
 			return nil, fmt.Errorf("encoding prediction %s: %w", a.id, err)
 		}
 		batch.predictions = append(batch.predictions, prediction)
-		batch.verdicts = append(batch.verdicts, v)
+		batch.verdicts, batch.questions = append(batch.verdicts, v), append(batch.questions, q)
 		batch.status = append(batch.status, append([]inputStatus(nil), s.in.status...))
 	}
 	return batch, nil

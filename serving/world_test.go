@@ -129,7 +129,7 @@ func (w *world) fallTo(rungs ...project.Rung) { w.model().Serve.Fallback = rungs
 // withKafka gives the world a broker with the project's topics.
 func withKafka(w *world) {
 	var err error
-	if w.kafka, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(partitions, "departures", "arrivals", "origin_delays.keyed", "predictions"), kfake.SeedTopics(1, "models"), kfake.GroupMinSessionTimeout(100*time.Millisecond),
+	if w.kafka, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(partitions, "departures", "arrivals", "origin_delays.keyed", "predictions", "shadows"), kfake.SeedTopics(1, "models"), kfake.GroupMinSessionTimeout(100*time.Millisecond),
 		kfake.BrokerConfigs(map[string]string{"log.retention.ms": "-1", "group.initial.rebalance.delay.ms": "0"})); err != nil {
 		w.t.Fatal(err)
 	}
@@ -362,6 +362,7 @@ type predictionBody struct {
 	Model        string
 	Version      int
 	Digest       string
+	Arm          string
 	Rung         string
 	Reason       string
 	JoinKey      string `json:"join_key"`

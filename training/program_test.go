@@ -173,7 +173,8 @@ func TestExampleTrainers(t *testing.T) {
 			Command: []string{python, "train_" + name + ".py"}, Timeout: 5 * time.Minute, Params: json.RawMessage(params),
 		}}
 	}
-	w.model.Train.Candidates = []project.Candidate{{Name: project.CandidateGBDT}, example("lightgbm", `{"num_leaves": 7}`), example("xgboost", `{"max_depth": 3}`)}
+	w.model.Train.Categorical, w.model.Train.Monotone = []string{"hour"}, map[string]int{"origin_delays.delay_mean_1h": 1}
+	w.model.Train.Candidates = []project.Candidate{{Name: project.CandidateGBDT}, example("lightgbm", `{"num_leaves": 7, "num_iterations": 200, "num_threads": 1}`), example("xgboost", `{"max_depth": 3, "rounds": 200, "nthread": 1}`)}
 	s, r := w.stage(t)
 	event := mustTrain(t, s, w.request("r1"), schemas.ModelPromoted)
 	c := evaluationOf(t, r, event.Digest)

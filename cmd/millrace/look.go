@@ -173,7 +173,7 @@ func printTree(out io.Writer, n *registry.Node, depth int) {
 // tailCommand prints one of the project's own topics.
 type tailCommand struct {
 	servers `embed:""`
-	Topic   string `arg:"" enum:"predictions,drift,retrain,models" help:"predictions, drift, retrain or models."`
+	Topic   string `arg:"" enum:"predictions,shadows,drift,retrain,models" help:"predictions, shadows, drift, retrain or models."`
 	Follow  bool   `short:"f" help:"Go on with what comes, instead of ending where the topic ends now."`
 }
 
@@ -185,6 +185,8 @@ func (c *tailCommand) Run(ctx context.Context, env *environment) error {
 	defer rt.close()
 	topic, decode := rt.own.Predictions.Name, func(b []byte) (any, error) { return schemas.UnmarshalPrediction(b) }
 	switch c.Topic {
+	case "shadows":
+		topic = rt.own.Shadows.Name
 	case "drift":
 		topic, decode = rt.own.Drift.Name, func(b []byte) (any, error) { return schemas.UnmarshalDrift(b) }
 	case "retrain":

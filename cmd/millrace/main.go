@@ -38,6 +38,8 @@ type commands struct {
 	Test     testCommand     `cmd:"" group:"Project" help:"Run the project's feature tests: events in, expected features out; needs no servers."`
 	Topics   topicsCommand   `cmd:"" group:"Project" help:"Print the topics of the project: who writes and reads each, and its schema."`
 
+	Tokens tokensCommand `cmd:"" group:"Roles" help:"Bearer tokens of the endpoints."`
+
 	Status      statusCommand      `cmd:"" group:"Looking" help:"Positions, lag and models as they are now; with Redis given, the versions of the feature groups."`
 	Models      modelsCommand      `cmd:"" group:"Looking" help:"Versions of the project's models: list, show, promote, rollback, diff, export."`
 	Lineage     lineageCommand     `cmd:"" group:"Looking" help:"What an artefact was made from, and what was made from it."`

@@ -22,6 +22,9 @@ type modelsCommand struct {
 	Show     modelsShow     `cmd:"" help:"One version: what it is, what it was made of, its numbers and gates."`
 	Promote  modelsPromote  `cmd:"" help:"Make a version the champion, or give it another alias."`
 	Rollback modelsRollback `cmd:"" help:"Make the champion what it was before."`
+	Canary   modelsCanary   `cmd:"" help:"Let a version answer for a percentage of the entities, as the challenger."`
+	Shadow   modelsShadow   `cmd:"" help:"Ask a version what the others answer, and log what it says."`
+	End      modelsEnd      `cmd:"" help:"End a challenger or a shadow."`
 	Diff     modelsDiff     `cmd:"" help:"What two versions differ in: inputs, numbers, rows, gates, parameters."`
 	Export   modelsExport   `cmd:"" help:"Write a version's model file in its own format, for its own library."`
 	Push     modelsPush     `cmd:"" help:"Copy a version, with all that it was made of, to an OCI registry or a folder."`
@@ -85,7 +88,7 @@ func (c *modelsList) Run(env *environment) error {
 		return err
 	}
 	if !c.JSON {
-		fmt.Fprintln(w, "\nWHEN\tWHAT\tVERSION\tALIAS\tDIGEST\tBY\tNOTE")
+		fmt.Fprintln(w, "\nWHEN\tWHAT\tVERSION\tALIAS\tPERCENT\tDIGEST\tBY\tNOTE")
 	}
 	for _, e := range history {
 		if c.JSON {
@@ -94,7 +97,7 @@ func (c *modelsList) Run(env *environment) error {
 			}
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", instant(e.At), e.Kind, e.Version, e.Alias, e.Digest, e.By, e.Note)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", instant(e.At), e.Kind, e.Version, e.Alias, percent(e.Percent), e.Digest, e.By, e.Note)
 	}
 	return w.Flush()
 }

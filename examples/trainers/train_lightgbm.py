@@ -30,12 +30,14 @@ def rows(part):
 
 train, train_labels = rows("train")
 valid, valid_labels = rows("valid")
-data = lightgbm.Dataset(train, train_labels, feature_name=names)
+categories = [i["name"] for i in job["inputs"] if i["categorical"]]
+data = lightgbm.Dataset(train, train_labels, feature_name=names, categorical_feature=categories)
 params = {
     "objective": job["objective"],
     "num_iterations": 1000,
     "early_stopping_round": 50,
     "learning_rate": 0.05,
+    "monotone_constraints": [i["monotone"] for i in job["inputs"]],
     "seed": job["seed"],
     "deterministic": True,  # the same rows give the same model
     "force_row_wise": True,

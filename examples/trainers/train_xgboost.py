@@ -20,13 +20,14 @@ import xgboost
 path = pathlib.Path(sys.argv[1])
 job, folder = json.loads(path.read_text()), path.parent
 names = [i["name"] for i in job["inputs"]]
+types = ["c" if i["categorical"] else "q" for i in job["inputs"]]
 
 
 def rows(part):
     """The inputs, NaN where they are missing, with the labels."""
     table = pyarrow.feather.read_table(folder / job[part]["path"], memory_map=False)
     matrix = np.column_stack([table[n].to_numpy() for n in names])
-    return xgboost.DMatrix(matrix, table[job["label"]].to_numpy(), feature_names=names)
+    return xgboost.DMatrix(matrix, table[job["label"]].to_numpy(), feature_names=names, feature_types=types, enable_categorical=True)
 
 
 train, valid = rows("train"), rows("valid")
@@ -35,6 +36,7 @@ params = {
     "eval_metric": "logloss",
     "tree_method": "hist",
     "learning_rate": 0.05,
+    "monotone_constraints": tuple(i["monotone"] for i in job["inputs"]),
     "seed": job["seed"],
 } | job["params"]
 rounds = params.pop("rounds", 1000)

@@ -39,8 +39,11 @@ type grower struct {
 	splits  []model.Split
 }
 
-// parallelRows is from how many rows on a leaf is worth the trouble of several workers.
-const parallelRows = 1 << 12
+// From how many rows of a leaf, and from how many bins to look through, several workers are worth their trouble.
+const (
+	parallelRows = 1 << 12
+	parallelBins = 1 << 14
+)
 
 func newGrower(t *table, p *Params, g *gradients, pool pool) *grower {
 	w := &grower{
@@ -113,7 +116,7 @@ func (w *grower) split(at int) {
 	if len(w.leaves)+1 < w.params.Leaves && w.mayGrow(large) {
 		small.hist, large.hist = w.histogram(), l.hist
 		w.fill(small.hist, w.rows[small.from:small.until])
-		large.hist.subtract(small.hist)
+		w.table.subtract(large.hist, small.hist)
 		w.search(small, large)
 	} else {
 		w.release(&l)
@@ -178,7 +181,11 @@ func (w *grower) search(leaves ...*leaf) {
 			w.release(l)
 		}
 	}
-	w.pool.each(len(leaves)*columns, func(task int) {
+	pool := w.pool
+	if len(leaves)*w.table.allBins < parallelBins {
+		pool.workers = 1
+	}
+	pool.each(len(leaves)*columns, func(task int) {
 		i, c := task/columns, task%columns
 		l, b, s := leaves[i], &w.table.bins[c], scorers[i]
 		switch s.way = w.table.ways[c]; {
@@ -218,7 +225,7 @@ func (w *grower) fill(h histogram, rows []uint32) {
 		target := h
 		if i > 0 {
 			target = w.partial[i-1]
-			clear(target)
+			w.table.clear(target)
 		}
 		ordered := w.ordered[from:until]
 		for k, r := range rows[from:until] {
@@ -227,7 +234,7 @@ func (w *grower) fill(h histogram, rows []uint32) {
 		w.table.accumulate(target, rows[from:until], ordered)
 	})
 	for _, p := range w.partial[:workers-1] {
-		h.add(p)
+		w.table.add(h, p)
 	}
 }
 
@@ -291,7 +298,7 @@ func (w *grower) histogram() histogram {
 	if n := len(w.free); n > 0 {
 		h := w.free[n-1]
 		w.free = w.free[:n-1]
-		clear(h)
+		w.table.clear(h)
 		return h
 	}
 	return w.table.newHistogram()
@@ -307,7 +314,11 @@ func (w *grower) release(l *leaf) {
 // tree gives the leaves their values: the Newton step on their rows, shrunk. It adds them to the margins.
 func (w *grower) tree(margins []float64) model.Tree {
 	t := model.Tree{Splits: append([]model.Split(nil), w.splits...), Leaves: make([]model.Leaf, len(w.leaves))}
-	w.pool.each(len(w.leaves), func(i int) {
+	pool := w.pool
+	if len(w.rows) < parallelRows {
+		pool.workers = 1
+	}
+	pool.each(len(w.leaves), func(i int) {
 		l := &w.leaves[i]
 		rows := w.rows[l.from:l.until]
 		var first, second float64

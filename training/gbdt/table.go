@@ -10,10 +10,11 @@ const slots = 256
 
 // table is the binned training set: the columns that can be split.
 type table struct {
-	columns []int    // index in Data.Columns of each used column
-	bins    []bins   // of each used column
-	ways    []int    // of each used column: how it is monotone
-	ordered bool     // any is
+	columns []int  // index in Data.Columns of each used column
+	bins    []bins // of each used column
+	ways    []int  // of each used column: how it is monotone
+	ordered bool   // any is
+	allBins int
 	ranges  []string // feature_infos of all of Data.Columns
 	groups  [][]uint64
 	rows    int
@@ -37,6 +38,7 @@ func newTable(data *Data, p *Params, pool pool) *table {
 	for c := range all {
 		if all[c].useful() {
 			t.columns, t.bins, t.ways = append(t.columns, c), append(t.bins, all[c]), append(t.ways, data.monotone(c))
+			t.allBins += all[c].count()
 			t.ordered = t.ordered || data.monotone(c) != 0
 		}
 	}
