@@ -7,6 +7,7 @@ import (
 
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
+	"github.com/millrace/millrace/serving/access"
 )
 
 // Call is a request for scores as a face read it. The faces, in packages of their own, speak other protocols than the stage's own HTTP
@@ -34,9 +35,9 @@ func (s *Stage) ScoreInputs(ctx context.Context, c Call, rows [][]float64) ([]*s
 func (s *Stage) call(ctx context.Context, c Call,
 	ask func(ctx context.Context, d *deployment, start time.Time) ([]*schemas.Prediction, reason, *problem),
 ) ([]*schemas.Prediction, *problem) {
-	d, ok := s.models[c.Model]
-	if !ok {
-		return nil, noModel()
+	d, p := s.allowed(ctx, c.Model)
+	if p != nil {
+		return nil, p
 	}
 	allowed := s.declared(d.model)
 	if c.Timeout > 0 {
@@ -50,8 +51,6 @@ func (s *Stage) call(ctx context.Context, c Call,
 	}
 	return predictions, p
 }
-
-func noModel() *problem { return absent("model", "the project has no such model") }
 
 // ReadBody reads the body of a request, at most Config.MaxBody bytes.
 func (s *Stage) ReadBody(w http.ResponseWriter, r *http.Request) ([]byte, *Problem) {
@@ -80,20 +79,22 @@ type Model struct {
 	Inputs   []string        // the champion's, in its order; without a champion those of the project
 }
 
-// Models is the models of the project, in its order.
-func (s *Stage) Models() []Model {
-	models := make([]Model, len(s.deps.Project.Models))
-	for i, m := range s.deps.Project.Models {
-		models[i] = s.models[m.Name].describe()
+// Models is the models of the project that who asks may use, in its order.
+func (s *Stage) Models(ctx context.Context) []Model {
+	var models []Model
+	for _, m := range s.deps.Project.Models {
+		if access.Allows(ctx, m.Name) {
+			models = append(models, s.models[m.Name].describe())
+		}
 	}
 	return models
 }
 
 // Model is the model of that name.
-func (s *Stage) Model(name string) (Model, *Problem) {
-	d, ok := s.models[name]
-	if !ok {
-		return Model{}, noModel()
+func (s *Stage) Model(ctx context.Context, name string) (Model, *Problem) {
+	d, p := s.allowed(ctx, name)
+	if p != nil {
+		return Model{}, p
 	}
 	return d.describe(), nil
 }

@@ -15,7 +15,7 @@ func TestScoreInputs(t *testing.T) {
 	w.promote(byDelay(0.1))
 	w.start()
 	w.awaitReady()
-	m, p := w.stage.Model("late")
+	m, p := w.stage.Model(t.Context(), "late")
 	if p != nil || !m.Live || m.Version != 1 || len(m.Inputs) != 2 || m.Inputs[0] != "origin_delays.delay_mean_1h" || m.Inputs[1] != "distance" {
 		t.Fatalf("%+v %v", m, p)
 	}

@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -10,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/millrace/millrace/serving/access"
 )
 
 const statusTooLarge = http.StatusRequestEntityTooLarge
@@ -56,13 +59,25 @@ func (s *Stage) model(w http.ResponseWriter, r *http.Request) {
 
 func (s *Stage) withModel(name string, handle func(http.ResponseWriter, *http.Request, *deployment)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		d, ok := s.models[name]
-		if !ok {
-			noModel().Write(w)
+		d, p := s.allowed(r.Context(), name)
+		if p != nil {
+			p.Write(w)
 			return
 		}
 		handle(w, r, d)
 	}
+}
+
+// allowed is a model that who asks may use. Whether there is one that they may not use, they are not told.
+func (s *Stage) allowed(ctx context.Context, model string) (*deployment, *problem) {
+	if !access.Allows(ctx, model) {
+		return nil, ProblemOf(access.Refuse(ctx))
+	}
+	d, ok := s.models[model]
+	if !ok {
+		return nil, absent("model", "the project has no such model")
+	}
+	return d, nil
 }
 
 // segments is the unescaped parts of the path behind a prefix; not ok when it cannot be unescaped or one is empty.

@@ -8,6 +8,7 @@ import (
 	"github.com/millrace/millrace/internal/duration"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
+	"github.com/millrace/millrace/serving/access"
 )
 
 // modelView is a model as GET /v1/models shows it. Version and Digest are the champion's; State is "live", or "waiting" without one.
@@ -48,10 +49,12 @@ type columnView struct {
 	Nullable bool   `json:"nullable"`
 }
 
-func (s *Stage) listModels(w http.ResponseWriter, _ *http.Request) {
-	views := make([]modelView, len(s.deps.Project.Models))
-	for i, m := range s.deps.Project.Models {
-		views[i] = s.view(s.models[m.Name])
+func (s *Stage) listModels(w http.ResponseWriter, r *http.Request) {
+	views := []modelView{}
+	for _, m := range s.deps.Project.Models {
+		if access.Allows(r.Context(), m.Name) {
+			views = append(views, s.view(s.models[m.Name]))
+		}
 	}
 	writeJSON(w, map[string]any{"models": views})
 }
@@ -185,6 +188,9 @@ func (s *Stage) entity(r *http.Request) (*project.Group, int, map[string]string,
 	path, ok := segments(r, "/v1/features/")
 	if !ok {
 		return nil, 0, nil, absent("path", "there is nothing at this path")
+	}
+	if !access.AllowsAny(r.Context(), s.readers[path[0]]) {
+		return nil, 0, nil, ProblemOf(access.Refuse(r.Context()))
 	}
 	if s.groups[path[0]] == nil {
 		return nil, 0, nil, absent("group", "the project has no such feature group")

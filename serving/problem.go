@@ -8,6 +8,7 @@ import (
 
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/schemas"
+	"github.com/millrace/millrace/serving/access"
 )
 
 // Problem is an answer that is not the one asked for (RFC 9457). Type and Code do not change between versions; the texts may. No text
@@ -66,6 +67,11 @@ func badRequest(code, field, format string, args ...any) *problem {
 
 func absent(field, format string, args ...any) *problem {
 	return &problem{Status: http.StatusNotFound, Code: codeNotFound, Field: field, Detail: fmt.Sprintf(format, args...)}
+}
+
+// ProblemOf is the problem of somebody who is not let in.
+func ProblemOf(d *access.Denied) *Problem {
+	return &problem{Status: d.Status, Code: d.Code, Detail: d.Detail}
 }
 
 // problemOf is the answer for an error. What Redis, Kafka or the registry said stays in the server: of what is not the request's own

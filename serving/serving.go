@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +45,7 @@ type Stage struct {
 	models   map[string]*deployment
 	catalog  *catalog
 	groups   map[string]*project.Group
+	readers  map[string][]string // of a group: the models that it is an input of
 	log      *predictionLog
 	topic    string // of predictions
 	recent   *recent
@@ -66,10 +68,17 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 	}
 	s := &Stage{
 		cfg: cfg, deps: deps, metrics: newMetrics(deps.Registerer), recent: newRecent(cfg.Recent),
-		models: map[string]*deployment{}, groups: map[string]*project.Group{},
+		models: map[string]*deployment{}, groups: map[string]*project.Group{}, readers: map[string][]string{},
 	}
 	for _, g := range deps.Project.Groups {
 		s.groups[g.Name] = g
+	}
+	for _, m := range deps.Project.Models {
+		for _, in := range m.Inputs {
+			if in.Group != nil && !slices.Contains(s.readers[in.Group.Name], m.Name) {
+				s.readers[in.Group.Name] = append(s.readers[in.Group.Name], m.Name)
+			}
+		}
 	}
 	s.admitted = newAdmission(cfg, s.metrics)
 	s.catalog = newCatalog(deps.Redis, deps.Project, cfg.Lease)

@@ -4,8 +4,11 @@ import (
 	"context"
 	"net"
 
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 
 	"github.com/millrace/millrace/internal/clock"
 	"github.com/millrace/millrace/internal/failure"
@@ -33,19 +36,30 @@ func (f faceFlags) listenGRPC(ctx context.Context, rt *runtime) error {
 	return nil
 }
 
+// maxStreams of one gRPC connection.
+const maxStreams = 256
+
 // withFaces puts the protocols of others beside the stage's own, and gives what runs them with the stage.
 func (rt *runtime) withFaces(s *serving.Stage) func(context.Context) error {
 	openinference.Routes(rt.mux, s, version())
 	if rt.grpc == nil {
 		return s.Run
 	}
-	server := grpc.NewServer(grpc.ChainUnaryInterceptor(openinference.Interceptor(s, clock.System)), grpc.MaxRecvMsgSize(int(serving.Default().MaxBody)))
+	options := []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(openinference.Interceptor(s, clock.System), openinference.Guarded(rt.edge.guard)),
+		grpc.MaxRecvMsgSize(int(serving.Default().MaxBody)), grpc.MaxHeaderListSize(maxHeader), grpc.ConnectionTimeout(headerTimeout),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleTimeout}), grpc.MaxConcurrentStreams(maxStreams),
+	}
+	if rt.edge.tls != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(rt.edge.tls)))
+	}
+	server := grpc.NewServer(options...)
 	openinference.Register(server, s, version(), clock.System)
 	return func(ctx context.Context) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return s.Run(ctx) })
 		g.Go(func() error {
-			return openinference.Serve(ctx, server, func() error { return server.Serve(rt.grpc) }, shutdownTimeout)
+			return openinference.Serve(ctx, server, func() error { return server.Serve(netutil.LimitListener(rt.grpc, maxConnections)) }, shutdownTimeout)
 		})
 		return g.Wait()
 	}

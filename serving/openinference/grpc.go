@@ -10,12 +10,14 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	metadatas "google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	pb "github.com/millrace/millrace/serving/openinference/inferencepb"
 
 	"github.com/millrace/millrace/internal/clock"
 	"github.com/millrace/millrace/serving"
+	"github.com/millrace/millrace/serving/access"
 )
 
 // service answers the protocol over gRPC.
@@ -40,6 +42,28 @@ func Interceptor(s Stage, now clock.Clock) grpc.UnaryServerInterceptor {
 		s.Measure("grpc_"+path.Base(info.FullMethod), status.Code(err).String(), now().Sub(start))
 		return answer, err
 	}
+}
+
+// Guarded lets in who may ask for scores; health is for everybody.
+func Guarded(g *access.Guard) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+		sent := ""
+		if list := metadatas.ValueFromIncomingContext(ctx, "authorization"); len(list) == 1 {
+			sent = list[0]
+		}
+		ctx, denied := g.Enter(ctx, sent, access.Rule{Right: access.Score, Open: open[info.FullMethod]})
+		if denied != nil {
+			return nil, StatusOf(serving.ProblemOf(denied))
+		}
+		return handle(ctx, req)
+	}
+}
+
+// open is the methods that say no more than whether the server is well.
+var open = map[string]bool{
+	grpc_health_v1.Health_Check_FullMethodName:         true,
+	pb.GRPCInferenceService_ServerLive_FullMethodName:  true,
+	pb.GRPCInferenceService_ServerReady_FullMethodName: true,
 }
 
 // statusCodes is the gRPC code of a problem's HTTP status; Internal of any other.
@@ -71,16 +95,16 @@ func (s *service) ServerMetadata(context.Context, *pb.ServerMetadataRequest) (*p
 	return &pb.ServerMetadataResponse{Name: "millrace", Version: s.version, Extensions: extensions}, nil
 }
 
-func (s *service) ModelReady(_ context.Context, r *pb.ModelReadyRequest) (*pb.ModelReadyResponse, error) {
-	m, p := served(s.stage, r.GetName(), r.GetVersion())
+func (s *service) ModelReady(ctx context.Context, r *pb.ModelReadyRequest) (*pb.ModelReadyResponse, error) {
+	m, p := served(ctx, s.stage, r.GetName(), r.GetVersion())
 	if p != nil {
 		return nil, StatusOf(p)
 	}
 	return &pb.ModelReadyResponse{Ready: m.Live}, nil
 }
 
-func (s *service) ModelMetadata(_ context.Context, r *pb.ModelMetadataRequest) (*pb.ModelMetadataResponse, error) {
-	m, p := served(s.stage, r.GetName(), r.GetVersion())
+func (s *service) ModelMetadata(ctx context.Context, r *pb.ModelMetadataRequest) (*pb.ModelMetadataResponse, error) {
+	m, p := served(ctx, s.stage, r.GetName(), r.GetVersion())
 	if p != nil {
 		return nil, StatusOf(p)
 	}
@@ -99,9 +123,9 @@ func tensorsMetadata(list []tensorMetadata) []*pb.ModelMetadataResponse_TensorMe
 	return out
 }
 
-func (s *service) RepositoryIndex(_ context.Context, r *pb.RepositoryIndexRequest) (*pb.RepositoryIndexResponse, error) {
+func (s *service) RepositoryIndex(ctx context.Context, r *pb.RepositoryIndexRequest) (*pb.RepositoryIndexResponse, error) {
 	out := &pb.RepositoryIndexResponse{}
-	for _, e := range index(s.stage, r.GetReady()) {
+	for _, e := range index(ctx, s.stage, r.GetReady()) {
 		out.Models = append(out.Models, &pb.RepositoryIndexResponse_ModelIndex{Name: e.Name, Version: e.Version, State: e.State, Reason: e.Reason})
 	}
 	return out, nil

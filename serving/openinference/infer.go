@@ -14,8 +14,8 @@ import (
 
 // Stage is what the face needs of the serving stage (serving.Stage).
 type Stage interface {
-	Models() []serving.Model
-	Model(name string) (serving.Model, *serving.Problem)
+	Models(ctx context.Context) []serving.Model
+	Model(ctx context.Context, name string) (serving.Model, *serving.Problem)
 	Ready() error
 	Score(ctx context.Context, c serving.Call, body []byte) ([]*schemas.Prediction, *serving.Problem)
 	ScoreInputs(ctx context.Context, c serving.Call, rows [][]float64) ([]*schemas.Prediction, *serving.Problem)
@@ -58,7 +58,7 @@ type answer struct {
 
 // infer scores a request.
 func infer(ctx context.Context, s Stage, r *request) (*answer, *serving.Problem) {
-	m, p := served(s, r.model, r.version)
+	m, p := served(ctx, s, r.model, r.version)
 	if p != nil {
 		return nil, p
 	}
@@ -90,8 +90,8 @@ func infer(ctx context.Context, s Stage, r *request) (*answer, *serving.Problem)
 }
 
 // served is a model, if it is served in that version.
-func served(s Stage, model, version string) (serving.Model, *serving.Problem) {
-	m, p := s.Model(model)
+func served(ctx context.Context, s Stage, model, version string) (serving.Model, *serving.Problem) {
+	m, p := s.Model(ctx, model)
 	if p == nil && version != "" && (m.Version == 0 || strconv.Itoa(m.Version) != version) {
 		p = &serving.Problem{Status: http.StatusNotFound, Code: "not_found", Field: "version", Detail: "the version is not the one that is served"}
 	}

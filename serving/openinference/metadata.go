@@ -1,6 +1,7 @@
 package openinference
 
 import (
+	"context"
 	"strconv"
 	"strings"
 
@@ -78,9 +79,9 @@ type indexEntry struct {
 }
 
 // index lists the models, or those that are ready.
-func index(s Stage, ready bool) []indexEntry {
+func index(ctx context.Context, s Stage, ready bool) []indexEntry {
 	entries := []indexEntry{}
-	for _, m := range s.Models() {
+	for _, m := range s.Models(ctx) {
 		switch {
 		case m.Live:
 			entries = append(entries, indexEntry{m.Name, strconv.Itoa(m.Version), "READY", ""})

@@ -33,7 +33,7 @@ func Routes(mux *http.ServeMux, s Stage, version string) {
 		handle("v2_infer", model+"/infer", http.MethodPost, r.infer)
 	}
 	mux.HandleFunc("/v2/", s.Measured("v2_other", func(w http.ResponseWriter, _ *http.Request) {
-		fail(w, &serving.Problem{Status: http.StatusNotFound, Code: "not_found", Field: "path", Detail: "there is nothing at this path"})
+		Fail(w, &serving.Problem{Status: http.StatusNotFound, Code: "not_found", Field: "path", Detail: "there is nothing at this path"})
 	}))
 }
 
@@ -44,12 +44,12 @@ func only(method string, answer http.HandlerFunc) http.HandlerFunc {
 			return
 		}
 		w.Header().Set("Allow", method)
-		fail(w, &serving.Problem{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Detail: "the path is for " + method + " only"})
+		Fail(w, &serving.Problem{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Detail: "the path is for " + method + " only"})
 	}
 }
 
-// fail answers with the protocol's error object.
-func fail(w http.ResponseWriter, p *serving.Problem) {
+// Fail answers with the protocol's error object.
+func Fail(w http.ResponseWriter, p *serving.Problem) {
 	if p.Status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", "1")
 	}
@@ -84,7 +84,7 @@ func (f *rest) live(w http.ResponseWriter, _ *http.Request) {
 
 func (f *rest) ready(w http.ResponseWriter, _ *http.Request) {
 	if f.stage.Ready() != nil {
-		fail(w, notReady())
+		Fail(w, notReady())
 		return
 	}
 	write(w, http.StatusOK, map[string]bool{"ready": true})
@@ -95,21 +95,21 @@ func notReady() *serving.Problem {
 }
 
 func (f *rest) model(w http.ResponseWriter, r *http.Request) {
-	m, p := served(f.stage, r.PathValue("model"), r.PathValue("version"))
+	m, p := served(r.Context(), f.stage, r.PathValue("model"), r.PathValue("version"))
 	if p != nil {
-		fail(w, p)
+		Fail(w, p)
 		return
 	}
 	write(w, http.StatusOK, metadata(&m))
 }
 
 func (f *rest) modelReady(w http.ResponseWriter, r *http.Request) {
-	m, p := served(f.stage, r.PathValue("model"), r.PathValue("version"))
+	m, p := served(r.Context(), f.stage, r.PathValue("model"), r.PathValue("version"))
 	if p == nil && !m.Live {
 		p = notReady()
 	}
 	if p != nil {
-		fail(w, p)
+		Fail(w, p)
 		return
 	}
 	write(w, http.StatusOK, map[string]any{"name": m.Name, "ready": true})
@@ -118,28 +118,28 @@ func (f *rest) modelReady(w http.ResponseWriter, r *http.Request) {
 func (f *rest) index(w http.ResponseWriter, r *http.Request) {
 	text, p := f.stage.ReadBody(w, r)
 	if p != nil {
-		fail(w, p)
+		Fail(w, p)
 		return
 	}
 	var asked struct {
 		Ready bool `json:"ready"`
 	}
 	if len(text) > 0 && json.Unmarshal(text, &asked) != nil {
-		fail(w, &serving.Problem{Status: http.StatusBadRequest, Code: "malformed", Detail: `the body is not {"ready": true or false}`})
+		Fail(w, &serving.Problem{Status: http.StatusBadRequest, Code: "malformed", Detail: `the body is not {"ready": true or false}`})
 		return
 	}
-	write(w, http.StatusOK, index(f.stage, asked.Ready))
+	write(w, http.StatusOK, index(r.Context(), f.stage, asked.Ready))
 }
 
 func (f *rest) infer(w http.ResponseWriter, r *http.Request) {
 	asked, p := f.read(w, r)
 	if p != nil {
-		fail(w, p)
+		Fail(w, p)
 		return
 	}
 	a, p := infer(r.Context(), f.stage, &asked.request)
 	if p != nil {
-		fail(w, p)
+		Fail(w, p)
 		return
 	}
 	b, header := asked.appendAnswer(a)
