@@ -45,7 +45,7 @@ type commands struct {
 	Lineage     lineageCommand     `cmd:"" group:"Looking" help:"What an artefact was made from, and what was made from it."`
 	Tail        tailCommand        `cmd:"" group:"Looking" help:"Print a topic's events as JSON lines."`
 	Inspect     inspectCommand     `cmd:"" group:"Looking" help:"The state of one entity: values, windows with their spans, tiles, position."`
-	Explain     explainCommand     `cmd:"" group:"Looking" help:"What a feature is: definition, source, error, where it is kept, which models use it, lineage."`
+	Explain     explainCommand     `cmd:"" group:"Looking" help:"What a feature is: definition, source, error, where it is kept, which models use it, lineage. Or what a prediction was made of: events, features computed again, model."`
 	Consistency consistencyCommand `cmd:"" group:"Looking" help:"Compute a sample of what was served again, from the offline events at the very positions, and compare."`
 	DeadLetters deadLettersCommand `cmd:"" group:"Looking" help:"List or replay the records that were refused."`
 	Dataset     datasetCommand     `cmd:"" group:"Looking" help:"Make a training set: rows from a file, a query or a source, joined with features as they were known then."`
