@@ -20,9 +20,15 @@ import (
 // goavro could do this by way of map[string]any, in which every name would have to be spelt a second time; reading an event so takes
 // about four times the allocations (BenchmarkPrediction).
 type eventCodec[E any] struct {
-	header  []byte
-	bound   binding
+	version
+	earlier []version // of the schema, that are still read
 	buffers sync.Pool // of *[]byte, in which events are written before their length is known
+}
+
+// version is one of the schemas that an event was ever written with.
+type version struct {
+	header []byte
+	bound  binding
 }
 
 // binding writes and reads one type.
@@ -31,16 +37,31 @@ type binding struct {
 	read  func(r *reader, v reflect.Value) bool
 }
 
-func newEventCodec[E any](avsc []byte) (*eventCodec[E], error) {
+// newEventCodec writes by a schema, and reads what was written by it or by an earlier one. A field that an earlier one lacks is read as its
+// zero value.
+func newEventCodec[E any](avsc []byte, earlier ...[]byte) (*eventCodec[E], error) {
+	now, err := newVersion(avsc, reflect.TypeFor[E](), binder{whole: true})
+	if err != nil {
+		return nil, err
+	}
+	c := &eventCodec[E]{version: now}
+	for _, text := range earlier {
+		v, err := newVersion(text, reflect.TypeFor[E](), binder{})
+		if err != nil {
+			return nil, err
+		}
+		c.earlier = append(c.earlier, v)
+	}
+	return c, nil
+}
+
+func newVersion(avsc []byte, t reflect.Type, by binder) (version, error) {
 	text, root, err := parseNodes(avsc)
 	if err != nil {
-		return nil, err
+		return version{}, err
 	}
-	bound, err := bind(root, reflect.TypeFor[E]())
-	if err != nil {
-		return nil, err
-	}
-	return &eventCodec[E]{header: binary.LittleEndian.AppendUint64([]byte{0xC3, 0x01}, fingerprint(text)), bound: bound}, nil
+	bound, err := by.bind(root, t)
+	return version{header: binary.LittleEndian.AppendUint64([]byte{0xC3, 0x01}, fingerprint(text)), bound: bound}, err
 }
 
 func (c *eventCodec[E]) encode(e *E) ([]byte, error) {
@@ -61,28 +82,38 @@ func (c *eventCodec[E]) decode(b []byte, e *E) error {
 	if len(b) < len(c.header) || !bytes.Equal(b[:2], c.header[:2]) {
 		return recordError(ClassMalformed, "", "it does not begin as Avro single-object encoding does")
 	}
-	if !bytes.Equal(b[:len(c.header)], c.header) {
-		return recordError(ClassSchema, "", "written with another version of the schema of %T", *e)
+	v := c.version
+	if !bytes.Equal(b[:len(v.header)], v.header) {
+		i := slices.IndexFunc(c.earlier, func(v version) bool { return bytes.Equal(b[:len(v.header)], v.header) })
+		if i < 0 {
+			return recordError(ClassSchema, "", "written with a version of the schema of %T that this program does not know", *e)
+		}
+		v = c.earlier[i]
 	}
-	r := &reader{b: b[len(c.header):]}
-	if !c.bound.read(r, reflect.ValueOf(e).Elem()) || r.left() > 0 {
+	r := &reader{b: b[len(v.header):]}
+	if !v.bound.read(r, reflect.ValueOf(e).Elem()) || r.left() > 0 {
 		return recordError(ClassMalformed, "", "the bytes up to %d of %d are not a %T", r.i, len(r.b), *e)
 	}
 	return nil
 }
 
-func bind(n *node, t reflect.Type) (binding, error) {
+// binder binds a schema to a type.
+type binder struct {
+	whole bool // every field of a struct must be in the schema
+}
+
+func (by binder) bind(n *node, t reflect.Type) (binding, error) {
 	switch {
 	case n.wire == wireRecord && t.Kind() == reflect.Struct:
-		return bindRecord(n, t)
+		return by.bindRecord(n, t)
 	case n.wire == wireArray && t.Kind() == reflect.Slice:
-		return bindArray(n, t)
+		return by.bindArray(n, t)
 	case n.wire == wireMap && t == reflect.TypeFor[Texts]() && n.items.wire == wireString:
 		return bindTexts(), nil
 	case n.wire == wireMap && t.Kind() == reflect.Map && t.Key().Kind() == reflect.String:
-		return bindMap(n, t)
+		return by.bindMap(n, t)
 	case n.wire == wireUnion && t.Kind() == reflect.Pointer:
-		return bindPointer(n, t)
+		return by.bindPointer(n, t)
 	case n.wire == wireString && t.Kind() == reflect.String:
 		return bindString(), nil
 	case n.wire == wireBoolean && t.Kind() == reflect.Bool:
@@ -95,8 +126,8 @@ func bind(n *node, t reflect.Type) (binding, error) {
 	return binding{}, fmt.Errorf("an Avro %s cannot be a Go %s", n.wire, t)
 }
 
-func bindRecord(n *node, t reflect.Type) (binding, error) {
-	if t.NumField() != len(n.fields) {
+func (by binder) bindRecord(n *node, t reflect.Type) (binding, error) {
+	if by.whole && t.NumField() != len(n.fields) {
 		return binding{}, fmt.Errorf("%s has %d fields, %s has %d", n.name, len(n.fields), t, t.NumField())
 	}
 	fields, index := make([]binding, len(n.fields)), make([]int, len(n.fields))
@@ -109,7 +140,7 @@ func bindRecord(n *node, t reflect.Type) (binding, error) {
 			return binding{}, fmt.Errorf("%s has no field for %s.%s", t, n.name, f.name)
 		}
 		var err error
-		if fields[i], err = bind(f.node, t.Field(index[i]).Type); err != nil {
+		if fields[i], err = by.bind(f.node, t.Field(index[i]).Type); err != nil {
 			return binding{}, fmt.Errorf("%s.%s: %w", n.name, f.name, err)
 		}
 	}
@@ -133,8 +164,8 @@ func bindRecord(n *node, t reflect.Type) (binding, error) {
 	}, nil
 }
 
-func bindArray(n *node, t reflect.Type) (binding, error) {
-	item, err := bind(n.items, t.Elem())
+func (by binder) bindArray(n *node, t reflect.Type) (binding, error) {
+	item, err := by.bind(n.items, t.Elem())
 	size := leastBytes(n.items)
 	return binding{
 		write: func(b []byte, v reflect.Value) (_ []byte, err error) {
@@ -166,8 +197,8 @@ func bindArray(n *node, t reflect.Type) (binding, error) {
 }
 
 // bindMap writes the keys in their order, so that equal maps give equal bytes.
-func bindMap(n *node, t reflect.Type) (binding, error) {
-	item, err := bind(n.items, t.Elem())
+func (by binder) bindMap(n *node, t reflect.Type) (binding, error) {
+	item, err := by.bind(n.items, t.Elem())
 	size := leastBytes(n.items)
 	return binding{
 		write: func(b []byte, v reflect.Value) (_ []byte, err error) {
@@ -243,11 +274,11 @@ func (r *reader) blocks(size int, block func(count int) bool) bool {
 }
 
 // bindPointer is a union of null, first, and a type.
-func bindPointer(n *node, t reflect.Type) (binding, error) {
+func (by binder) bindPointer(n *node, t reflect.Type) (binding, error) {
 	if len(n.branches) != 2 || n.branches[0].wire != wireNull {
 		return binding{}, fmt.Errorf("a pointer must be a union of null and one type")
 	}
-	inner, err := bind(n.branches[1], t.Elem())
+	inner, err := by.bind(n.branches[1], t.Elem())
 	return binding{
 		write: func(b []byte, v reflect.Value) ([]byte, error) {
 			if v.IsNil() {

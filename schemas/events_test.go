@@ -155,6 +155,40 @@ func TestEvents(t *testing.T) {
 	testEvent(t, "model.avsc", "b739a82b3bc3ddf9", UnmarshalModelEvent)
 }
 
+// What goavro writes by a schema of before is read: fields by their names, those that there were not yet as nothing.
+func TestEarlierPredictionsAreRead(t *testing.T) {
+	text, err := avsc.ReadFile("avsc/earlier/prediction-1.avsc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	codec, err := goavro.NewCodec(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	header, _ := hex.DecodeString("c301f695a921b0ef63ef") // fastavro's fingerprint of it
+	b, err := codec.BinaryFromNative(header, map[string]any{
+		"id": "late/departures/3/7", "model": "late", "digest": "sha256:1", "version": 2, "at": 5, "scored_at": 6, "join_key": "x1",
+		"entities": map[string]any{"origin": "ORD"}, "request": map[string]any{"distance": "733"}, "score": 0.25, "refused": false,
+		"rung": "previous", "reason": "deadline",
+		"inputs": []any{map[string]any{"name": "distance", "value": map[string]any{"double": 733.0}, "status": "present", "event_time": 4}},
+		"positions": []any{}, "reasons": []any{map[string]any{"input": "distance", "value": -0.5}}, "reason_method": "saabas",
+		"latency_micros": 9, "source": "departures/3/7",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	distance := 733.0
+	want := Prediction{
+		ID: "late/departures/3/7", Model: "late", Digest: "sha256:1", Version: 2, At: 5, ScoredAt: 6, JoinKey: "x1",
+		Entities: Texts{{"origin", "ORD"}}, Request: Texts{{"distance", "733"}}, Score: 0.25, Rung: RungPrevious, Reason: "deadline",
+		Inputs:  []PredictionInput{{Name: "distance", Value: &distance, Status: "present", EventTime: 4}},
+		Reasons: []Contribution{{Input: "distance", Value: -0.5}}, ReasonMethod: "saabas", LatencyMicros: 9, Source: "departures/3/7",
+	}
+	if got, err := UnmarshalPrediction(b); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("read as %+v, %v\nwant    %+v", got, err, want)
+	}
+}
+
 func TestEventsRefuseTextThatIsNotUTF8(t *testing.T) {
 	if _, err := (Retrain{Reason: "\xff"}).Marshal(); class(err) != ClassMalformed {
 		t.Errorf("error is %v", err)
