@@ -481,3 +481,44 @@ func TestTextfile(t *testing.T) {
 		}
 	}
 }
+
+// Of a prediction, explain shows the events below the positions it was read at, and the features that they give.
+func TestExplain(t *testing.T) {
+	w := newWorld(t, false)
+	w.happen(1, 400)
+	random := rand.New(rand.NewPCG(3, 2))
+	below := w.somewhere(random)
+	good, bad := w.predict("A01", noon+30*60_000, below), w.predict("A01", noon+30*60_000, below)
+	wrong := *bad.Inputs[2].Value + 1
+	bad.Inputs[2].Value = &wrong
+	w.send(good, bad)
+	for _, p := range []schemas.Prediction{good, bad} {
+		e, err := Explain(t.Context(), w.cfg, w.deps, p.ID, 3)
+		must(t, err)
+		if len(e.Reads) != 1 || e.Prediction.ID != p.ID || len(e.Reads[0].Values) != 4 || len(e.Reads[0].Events) != 3 {
+			t.Fatalf("%+v", e)
+		}
+		r, applied := e.Reads[0], 0
+		for _, a := range w.arrivals {
+			if a.airport == "A01" && a.offset < below[a.partition] {
+				applied++
+			}
+		}
+		if r.Entity != "A01" || r.Applied != applied || r.Pending {
+			t.Errorf("%+v, want %d events", r, applied)
+		}
+		for _, ev := range r.Events {
+			if ev.Columns["airport"] != "A01" || ev.Offset >= below[ev.Partition] {
+				t.Errorf("%+v", ev)
+			}
+		}
+		for _, v := range r.Values {
+			if want := p.ID == good.ID || v.Feature != "delays.total"; v.Same != want {
+				t.Errorf("%s: %+v", p.ID, v)
+			}
+		}
+	}
+	if _, err := Explain(t.Context(), w.cfg, w.deps, "late/none", 3); failure.Of(err) != failure.NotFound {
+		t.Error(err)
+	}
+}

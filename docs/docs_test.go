@@ -89,6 +89,9 @@ func receiver(d *ast.FuncDecl) string {
 	if star, ok := e.(*ast.StarExpr); ok {
 		e = star.X
 	}
+	if generic, ok := e.(*ast.IndexExpr); ok {
+		e = generic.X
+	}
 	if id, ok := e.(*ast.Ident); ok {
 		return id.Name + "."
 	}
@@ -113,7 +116,7 @@ var layers = []map[string]bool{
 	set("serving/openinference/inferencepb"),
 	set("serving/openinference", "serving/feast", "serving/openapi"),
 	set("examples/flights", "streams/ingest/ingesttest"),
-	set("cmd/millrace", "bench/flights", "bench/forest", "bench/peers", "bench/serving", "e2e"),
+	set("cmd/millrace", "bench/flights", "bench/forest", "bench/forest/scoring", "bench/peers", "bench/serving", "e2e"),
 }
 
 func set(names ...string) map[string]bool {

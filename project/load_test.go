@@ -261,11 +261,15 @@ func TestTrainSettings(t *testing.T) {
 		t.Errorf("params %s", got.Candidates[1].Program.Params)
 	}
 	got.Candidates[1].Program.Params = want.Candidates[1].Program.Params
+	line := got.setting()
+	if at := got.Schedule.Next(time.Date(2001, 5, 1, 3, 0, 0, 0, time.UTC)); at != time.Date(2001, 5, 2, 3, 0, 0, 0, time.UTC) {
+		t.Errorf("the schedule's next time is %v", at)
+	}
+	got.Schedule = nil
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("train: %+v", got)
 	}
-	line := got.setting()
-	for _, part := range []string{"OMP_NUM_THREADS", "monotone distance +1, monotone weekday -1", "categorical hour", "Trees:300"} {
+	for _, part := range []string{"OMP_NUM_THREADS", "monotone distance +1, monotone weekday -1", "categorical hour", "Trees:300", "schedule 0 3 * * *"} {
 		if !strings.Contains(line, part) {
 			t.Errorf("the applied settings %q do not tell %q", line, part)
 		}

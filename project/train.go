@@ -18,6 +18,7 @@ type Train struct {
 	Metric      string         // MetricAUC, MetricLogLoss or MetricBrier: what the best candidate is chosen by
 	Window      time.Duration  // event time of the rows trained on
 	Holdout     time.Duration  // event time of the later rows held out
+	Schedule    *Schedule      // times at which the model is trained anew; nil for none
 	FirstAfter  time.Duration  // event time that the data must span before the first model is trained
 	MaxRows     int            // most rows trained on; 0 for no limit
 	Categorical []string       // inputs whose numbers are codes of categories
@@ -79,13 +80,14 @@ const (
 
 func (l *loader) train(model object, m *Model, complete bool) Train {
 	o := l.object(model.get("train"), model.what+": train", "candidates", "metric", "window", "holdout", "first_after", "max_rows",
-		"categorical", "monotone", "gbdt", "seed")
+		"schedule", "categorical", "monotone", "gbdt", "seed")
 	t := Train{
 		Candidates:  l.candidates(o),
 		Metric:      o.choice("metric", MetricAUC, MetricLogLoss, MetricBrier),
 		Window:      o.duration("window", DefaultTrainWindow, time.Minute),
 		Holdout:     o.duration("holdout", DefaultHoldout, time.Minute),
 		MaxRows:     int(o.integer("max_rows", DefaultMaxRows, 0, math.MaxInt32)),
+		Schedule:    o.schedule("schedule"),
 		Categorical: l.inputNames(o, "categorical", m, complete),
 		Monotone:    l.monotone(o, m, complete),
 		GBDT:        l.gbdt(o),
@@ -284,6 +286,9 @@ func (t Train) setting() string {
 	}
 	line := "train " + fmt.Sprint(strings.Join(names, ","), " by ", t.Metric, ", window ", duration.Format(t.Window), ", holdout ", duration.Format(t.Holdout),
 		", first after ", duration.Format(t.FirstAfter), ", rows ", t.MaxRows, ", seed ", t.Seed)
+	if t.Schedule != nil {
+		line += ", schedule " + t.Schedule.Text
+	}
 	if len(t.Categorical) > 0 {
 		line += ", categorical " + strings.Join(t.Categorical, ",")
 	}

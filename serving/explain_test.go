@@ -49,7 +49,7 @@ func TestScoreOfClasses(t *testing.T) {
 		resp := must[*http.Response](t)(w.server.Client().Do(r))
 		var a struct{ Predictions []json.RawMessage }
 		w.decode(resp, &a)
-		if resp.StatusCode != 200 || len(a.Predictions) != 1 {
+		if resp.StatusCode != http.StatusOK || len(a.Predictions) != 1 {
 			t.Fatalf("%d %+v", resp.StatusCode, a)
 		}
 		var p struct {

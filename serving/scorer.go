@@ -35,6 +35,7 @@ type scoring struct {
 	contributions []float64
 	outputs       []float64
 	method        string // of explanation that is asked for
+	bare          bool   // nobody asks for reasons
 }
 
 // loadScorer reads a model artefact and refuses it unless its digest, its signature and its golden rows hold; then scores the golden
@@ -104,6 +105,9 @@ func (s *scorer) score(values []float64, w *scoring) (v verdict, ok bool) {
 	output, ok := s.predict(row, w, &v)
 	if !ok {
 		return v, false
+	}
+	if w.bare {
+		return v, true
 	}
 	_, v.method = s.model.Explain(row, output, w.method, contributions)
 	v.reasons = s.strongest(contributions)

@@ -27,6 +27,7 @@ type modelsCommand struct {
 	End      modelsEnd      `cmd:"" help:"End a challenger or a shadow."`
 	Diff     modelsDiff     `cmd:"" help:"What two versions differ in: inputs, numbers, rows, gates, parameters."`
 	Export   modelsExport   `cmd:"" help:"Write a version's model file in its own format, for its own library."`
+	Import   modelsImport   `cmd:"" help:"Make a version of a model file that was trained elsewhere, vouched for by golden rows."`
 	Push     modelsPush     `cmd:"" help:"Copy a version, with all that it was made of, to an OCI registry or a folder."`
 	Pull     modelsPull     `cmd:"" help:"Copy a version from an OCI registry or a folder; it becomes a version here, and no champion."`
 }

@@ -106,6 +106,20 @@ func (s *shelf) add(weight float64, inputs []string) string {
 	return digest
 }
 
+// inputs are the names of the example's model's.
+func (s *shelf) inputs() []string {
+	s.t.Helper()
+	p, err := project.Load(flightsProject)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var names []string
+	for _, in := range p.Models[0].Inputs {
+		names = append(names, in.Name)
+	}
+	return names
+}
+
 // models runs a verb on the shelf.
 func (s *shelf) models(args ...string) (stdout, stderr string, status int) {
 	s.t.Helper()
@@ -333,5 +347,49 @@ func TestPushAndPull(t *testing.T) {
 	edge.must("promote", "late@1", "--reason", "it came on a stick")
 	if out := edge.must("show", "late"); !strings.Contains(out, "auc 0.62") {
 		t.Error(out)
+	}
+}
+
+// A model that was exported is imported with its golden rows as it was; one that scores otherwise than is expected, or has an input that the project
+// does not, is not.
+func TestImport(t *testing.T) {
+	s := newShelf(t)
+	dir := t.TempDir()
+	file, golden := filepath.Join(dir, "late.model"), filepath.Join(dir, "golden.csv")
+	s.must("export", "late@2", "--out", file, "--golden", golden)
+	if out := s.must("import", "late", file, "--golden", golden, "--reason", "from the lab"); !strings.HasPrefix(out, "late@4 ") || !strings.Contains(out, "3 inputs, 2 golden rows") {
+		t.Error(out)
+	}
+	s.refused(failure.NotFound, "no champion", "show", "late")
+	if out := s.must("diff", "late@2", "late@4"); strings.Contains(out, "input") || !strings.Contains(out, "from the lab") {
+		t.Error(out)
+	}
+	s.must("promote", "late@4")
+	change := func(name, from, to string) {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := strings.Replace(string(b), from, to, 1)
+		if changed == string(b) {
+			t.Fatalf("no %q in %s", from, b)
+		}
+		if err := os.WriteFile(name, []byte(changed), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(golden, "0.16666666666666666", "9.5")
+	s.refused(failure.Refused, "row 0 scores", "import", "late", file, "--golden", golden)
+	s.refused(failure.BadRequest, "columns of this name", "import", "late", file, "--golden", golden, "--expected", "target")
+	change(golden, "distance", "distances")
+	s.refused(failure.BadRequest, "distance", "import", "late", file, "--golden", golden)
+	change(file, "distance", "distances")
+	s.refused(failure.Refused, `did you mean "distance"`, "import", "late", file, "--golden", golden)
+	if err := os.WriteFile(file, []byte("\x80pickle"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.refused(failure.Refused, "pickle", "import", "late", file, "--golden", golden)
+	if versions, err := s.registry().Versions("late"); err != nil || len(versions) != 4 {
+		t.Errorf("versions %+v, %v", versions, err)
 	}
 }

@@ -230,6 +230,9 @@ func TestDamaged(t *testing.T) {
 
 // FuzzLoadLightGBM expects an error or a model that scores and that reads back as itself.
 func FuzzLoadLightGBM(f *testing.F) {
+	for _, b := range zooFiles(f, "txt") {
+		f.Add(b)
+	}
 	for _, folder := range []string{"good", "bad"} {
 		for _, path := range models(f, folder) {
 			f.Add(readFile(f, path))

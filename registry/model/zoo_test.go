@@ -26,12 +26,10 @@ type zooCase struct {
 }
 
 // TestZoo compares with what XGBoost and LightGBM themselves say, of small models of each format here and, where
-// MILLRACE_TEST_ZOO is a folder that zoo.py wrote, of those on 10,000 rows each.
+// MILLRACE_TEST_ZOO is a list of folders that zoo.py wrote, of those on 10,000 rows each.
 func TestZoo(t *testing.T) {
 	folders := []string{filepath.Join("testdata", "zoo")}
-	if more := os.Getenv("MILLRACE_TEST_ZOO"); more != "" {
-		folders = append(folders, more)
-	}
+	folders = append(folders, filepath.SplitList(os.Getenv("MILLRACE_TEST_ZOO"))...)
 	for _, folder := range folders {
 		cases, err := filepath.Glob(filepath.Join(folder, "*.meta.json"))
 		if err != nil || len(cases) == 0 {
@@ -39,7 +37,7 @@ func TestZoo(t *testing.T) {
 		}
 		for _, path := range cases {
 			name := strings.TrimSuffix(filepath.Base(path), ".meta.json")
-			t.Run(name, func(t *testing.T) {
+			t.Run(filepath.Base(folder)+"/"+name, func(t *testing.T) {
 				var c zooCase
 				if err := json.Unmarshal(readFile(t, path), &c); err != nil {
 					t.Fatal(err)

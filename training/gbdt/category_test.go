@@ -327,3 +327,24 @@ func TestRareCategoriesShareABin(t *testing.T) {
 		}
 	}
 }
+
+// TestASplitMovesEnoughRows has one category that tells everything, of fewer rows than a split must move.
+func TestASplitMovesEnoughRows(t *testing.T) {
+	d := Data{Names: []string{"c"}, Columns: [][]float64{nil}, Categorical: []bool{true}}
+	for i := range 4000 {
+		code, y := float64(i%20), 0.0
+		if code == 7 || i%11 == 0 {
+			y = 1
+		}
+		d.Columns[0], d.Labels = append(d.Columns[0], code), append(d.Labels, y)
+	}
+	for _, least := range []int{0, 201, 500} {
+		p := Default()
+		p.Trees, p.Leaves, p.MinCategoryRows = 1, 2, least
+		tree := fit(t, d, p).Trees()[0]
+		moved := min(tree.Leaves[0].Rows, tree.Leaves[1].Rows)
+		if moved < least || least == 0 && moved != 200 {
+			t.Errorf("at least %d: %d rows are moved", least, moved)
+		}
+	}
+}

@@ -72,6 +72,24 @@ func TestMonotone(t *testing.T) {
 	}
 }
 
+// TestNothingIsSplitAgainstTheRule has a column that only tells by falling where it must rise.
+func TestNothingIsSplitAgainstTheRule(t *testing.T) {
+	d := Data{Names: []string{"x"}, Columns: [][]float64{nil}}
+	for i := range 1000 {
+		y := 1.0
+		if i%100 > 30 {
+			y = 0
+		}
+		d.Columns[0], d.Labels = append(d.Columns[0], float64(i%100)), append(d.Labels, y)
+	}
+	for way, want := range map[int]bool{-1: true, 0: true, 1: false} {
+		d.Monotone = []int{way}
+		if got := len(fit(t, d, Default()).Trees()[0].Splits) > 0; got != want {
+			t.Errorf("monotone by %d: split %v", way, got)
+		}
+	}
+}
+
 // TestStopsAtTheBestTree compares where boosting stopped with the loss of every length of the whole forest.
 func TestStopsAtTheBestTree(t *testing.T) {
 	for _, objective := range []model.Objective{model.Binary, model.Regression} {
@@ -86,7 +104,10 @@ func TestStopsAtTheBestTree(t *testing.T) {
 		whole := fit(t, train, p)
 		weights := make([]float64, len(valid.Labels))
 		for i := range weights {
-			weights[i] = 1 + float64(i%3)
+			weights[i] = 0.01
+			if valid.Labels[i] == 1 { // weighed so, another number of trees is best
+				weights[i] = 3
+			}
 		}
 		losses := make([]float64, len(whole.Trees()))
 		for i, y := range valid.Labels {

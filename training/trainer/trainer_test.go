@@ -25,6 +25,8 @@ import (
 // The test binary is the program that trains, when this variable says how it shall behave.
 const behaviour = "TRAINER_TEST_BEHAVIOUR"
 
+const secret = "TRAINER_TEST_SECRET"
+
 func TestMain(m *testing.M) {
 	if how := os.Getenv(behaviour); how != "" {
 		if err := behave(how, os.Args[len(os.Args)-1]); err != nil {
@@ -61,6 +63,8 @@ func behave(how, path string) error {
 		return out("model.txt", []byte("tree\nversion=v9\n"))
 	case "leaves an unknown format":
 		return out("model.pkl", []byte("\x80\x04pickled"))
+	case "tells its environment":
+		return fmt.Errorf("secret %q, path %v", os.Getenv(secret), os.Getenv("PATH") != "")
 	case "hangs":
 		return hang(job)
 	}
@@ -243,6 +247,15 @@ func TestWhatAProgramDoesWrongIsRefused(t *testing.T) {
 				t.Errorf("%d bytes of log in an error of %d", len(r.Log), len(err.Error()))
 			}
 		})
+	}
+}
+
+// The train role's own variables, which may be passwords, are not the program's.
+func TestAProgramGetsLittleEnvironment(t *testing.T) {
+	t.Setenv(secret, "password")
+	_, err := run(t.Context(), t, "tells its environment", time.Minute, nil)
+	if err == nil || !strings.Contains(err.Error(), `secret "", path true`) {
+		t.Errorf("error %v", err)
 	}
 }
 
