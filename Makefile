@@ -29,12 +29,22 @@ bench-dataset: build ## millrace dataset beside Polars, checked with DuckDB (pip
 
 bench-forest: ## the built-in forest beside LightGBM (pip install lightgbm numpy pandas pyarrow scikit-learn), FLIGHTS=path to flights-3m.parquet, fetched with npm without it
 	python3 bench/forest/compare.py $(FLIGHTS)
+	python3 bench/forest/suite.py $(FLIGHTS)
+
+PYTHON ?= python3
+SERVERS ?= millrace mlserver feast
+SERVING_VENV ?= bin/serving-peers
+comma := ,
+space := $() $()
+bench-serving: build ## a score and a fetch beside MLServer and Feast, each on one core: SERVERS; Kafka from MILLRACE_TEST_KAFKA, peers installed below SERVING_VENV, wrk and redis-server from the system
+	$(foreach peer,$(filter-out millrace,$(SERVERS)),test -x $(SERVING_VENV)/$(peer)/bin/$(peer) || { $(PYTHON) -m venv $(SERVING_VENV)/$(peer) && $(SERVING_VENV)/$(peer)/bin/pip install -q -r bench/serving/$(peer).txt; } &&) true
+	$(GO) build -o bin/bench-serving ./bench/serving
+	bin/bench-serving -venv $(SERVING_VENV) -servers $(subst $(space),$(comma),$(strip $(SERVERS)))
 
 PEERS ?= millrace flink
 WORKLOADS ?= flights payments
 EVENTS ?= 3000000
 PEERS_DIR ?= ../shared/peers
-PYTHON ?= python3
 bench-peers: build ## streaming features beside other engines on real Kafka and Redis: PEERS, WORKLOADS, EVENTS; BOOTSTRAP, REDIS_ADDR, DATA_DIR as in $(PEERS_DIR)/README.md
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/peers ./bench/peers
 	mkdir -p bin/comparison && cp -r $(PEERS_DIR)/. bin/comparison/ && chmod -R u+w bin/comparison
@@ -58,4 +68,4 @@ demo: ## the whole loop on real flights, in about two minutes
 
 check: build test race lint ## what CI runs, without servers
 
-.PHONY: help build test race e2e chaos bench bench-dataset bench-forest bench-peers lint docs up demo check
+.PHONY: help build test race e2e chaos bench bench-dataset bench-forest bench-serving bench-peers lint docs up demo check

@@ -194,7 +194,7 @@ func (w *world) predict(airport string, at int64, below [partitions]int64) schem
 	g := w.group()
 	p := schemas.Prediction{
 		ID: fmt.Sprintf("late/%d", w.sent), Model: "late", At: at, ScoredAt: noon + int64(w.sent), Rung: schemas.RungPrimary, Source: "http",
-		Request: map[string]string{"flight": fmt.Sprint(w.sent), "origin": airport},
+		Request: schemas.Texts{{Name: "flight", Text: fmt.Sprint(w.sent)}, {Name: "origin", Text: airport}},
 	}
 	position := schemas.ReadPosition{Group: g.Name, Version: g.Version, Partition: online.Partition(online.Murmur2, airport, partitions)}
 	if g.Direct {
@@ -368,7 +368,7 @@ func TestNotComparable(t *testing.T) {
 	}
 	unread.Positions = nil
 	nobody := w.predict("A04", noon, w.ends())
-	delete(nobody.Request, "origin")
+	nobody.Request = nobody.Request[:1] // without its origin
 	w.send(w.predict("A01", noon, ahead), before, unread, nobody)
 	r := w.check(Range{})
 	if want := (Skipped{Pending: 1, OtherVersion: 1, Unread: 1}); r.Skipped != want || r.Reads != 0 || len(r.Features) != 0 {
@@ -479,5 +479,46 @@ func TestTextfile(t *testing.T) {
 		if !strings.Contains(string(text), line) {
 			t.Errorf("no %s in\n%s", line, text)
 		}
+	}
+}
+
+// Of a prediction, explain shows the events below the positions it was read at, and the features that they give.
+func TestExplain(t *testing.T) {
+	w := newWorld(t, false)
+	w.happen(1, 400)
+	random := rand.New(rand.NewPCG(3, 2))
+	below := w.somewhere(random)
+	good, bad := w.predict("A01", noon+30*60_000, below), w.predict("A01", noon+30*60_000, below)
+	wrong := *bad.Inputs[2].Value + 1
+	bad.Inputs[2].Value = &wrong
+	w.send(good, bad)
+	for _, p := range []schemas.Prediction{good, bad} {
+		e, err := Explain(t.Context(), w.cfg, w.deps, p.ID, 3)
+		must(t, err)
+		if len(e.Reads) != 1 || e.Prediction.ID != p.ID || len(e.Reads[0].Values) != 4 || len(e.Reads[0].Events) != 3 {
+			t.Fatalf("%+v", e)
+		}
+		r, applied := e.Reads[0], 0
+		for _, a := range w.arrivals {
+			if a.airport == "A01" && a.offset < below[a.partition] {
+				applied++
+			}
+		}
+		if r.Entity != "A01" || r.Applied != applied || r.Pending {
+			t.Errorf("%+v, want %d events", r, applied)
+		}
+		for _, ev := range r.Events {
+			if ev.Columns["airport"] != "A01" || ev.Offset >= below[ev.Partition] {
+				t.Errorf("%+v", ev)
+			}
+		}
+		for _, v := range r.Values {
+			if want := p.ID == good.ID || v.Feature != "delays.total"; v.Same != want {
+				t.Errorf("%s: %+v", p.ID, v)
+			}
+		}
+	}
+	if _, err := Explain(t.Context(), w.cfg, w.deps, "late/none", 3); failure.Of(err) != failure.NotFound {
+		t.Error(err)
 	}
 }

@@ -18,13 +18,13 @@ func (l *lookup) version() string {
 // it. upTo is the position that the group was read at.
 func (l *lookup) ownEvent(p *schemas.Prediction, upTo []int64) (*features.OwnEvent, error) {
 	event := make(schemas.Row, len(l.on.Schema.Columns))
-	for name, text := range p.Request {
-		i := l.on.Schema.Index(name)
+	for _, n := range p.Request {
+		i := l.on.Schema.Index(n.Name)
 		if i < 0 {
 			continue // the source had it then
 		}
 		var err error
-		if event[i], err = schemas.ParseText(text, l.on.Schema.Columns[i].Kind); err != nil {
+		if event[i], err = schemas.ParseText(n.Text, l.on.Schema.Columns[i].Kind); err != nil {
 			return nil, err
 		}
 	}

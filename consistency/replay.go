@@ -3,6 +3,7 @@ package consistency
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 
@@ -23,18 +24,15 @@ type replay struct {
 
 // run takes the entities in the order of their keys, so that equal logs give equal reports.
 func (r *replay) run() error {
-	keys := make([]string, 0, len(r.served.entities))
-	for key := range r.served.entities {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	for _, key := range keys {
+	for _, key := range r.keys() {
 		if err := r.entity(r.served.entities[key]); err != nil {
 			return fmt.Errorf("replaying entity %q of %s: %w", key, r.served.group.Name, err)
 		}
 	}
 	return nil
 }
+
+func (r *replay) keys() []string { return slices.Sorted(maps.Keys(r.served.entities)) }
 
 // entity answers one entity's reads from the earliest position to the latest, adding the events between one and the next. A position that is
 // not after the one before in every partition (Redis was set back and filled again) begins with no events.
@@ -52,11 +50,7 @@ func (r *replay) entity(e *entity) error {
 		if err := p.advance(read.upTo); err != nil {
 			return err
 		}
-		if read.own != nil {
-			r.results = r.served.group.ReadWith(&r.scratch, p.state(), *read.own, read.at, r.results)
-		} else {
-			r.results = r.served.group.ReadInto(&r.scratch, p.state(), read.at, r.results)
-		}
+		r.read(p, read)
 		r.report.Reads++
 		for i := range read.values {
 			r.compare(e, read, &read.values[i])
@@ -84,12 +78,7 @@ func (r *replay) pending(read *read) bool {
 
 func (r *replay) compare(e *entity, read *read, v *value) {
 	group := r.served.group
-	result := r.results[v.output]
-	number, ok := result.Value.Float()
-	status := result.Status.String()
-	if result.Status == features.Present && (!ok || math.IsNaN(number) || math.IsInf(number, 0)) {
-		status = features.Null.String()
-	}
+	status, number := computed(&r.results[v.output])
 	f := r.report.feature(group.Name + "." + group.Outputs[v.output].Name)
 	f.Compared++
 	switch {

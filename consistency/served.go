@@ -93,9 +93,8 @@ type collector struct {
 	width   func(topic string) (int32, error) // a topic's partition count
 }
 
-// collect reads the predictions topic.
-func collect(ctx context.Context, cfg Config, d Deps, from Range, r *Report) (groups map[*project.Group]*served, next map[int32]int64, err error) {
-	c := &collector{cfg: cfg, models: map[string][]*lookup{}, groups: map[*project.Group]*served{}, skipped: &r.Skipped}
+func newCollector(ctx context.Context, cfg Config, d Deps, skipped *Skipped) *collector {
+	c := &collector{cfg: cfg, models: map[string][]*lookup{}, groups: map[*project.Group]*served{}, skipped: skipped}
 	for _, m := range d.Project.Models {
 		c.models[m.Name] = lookups(m)
 	}
@@ -113,6 +112,12 @@ func collect(ctx context.Context, cfg Config, d Deps, from Range, r *Report) (gr
 		widths[topic] = n
 		return n, err
 	}
+	return c
+}
+
+// collect reads the predictions topic.
+func collect(ctx context.Context, cfg Config, d Deps, from Range, r *Report) (groups map[*project.Group]*served, next map[int32]int64, err error) {
+	c := newCollector(ctx, cfg, d, &r.Skipped)
 	left := map[int32]int64{} // by partition, the first prediction that is too new
 	next, err = streams.Read(ctx, d.Kafka, streams.ReadOptions{Topic: d.Project.Own().Predictions.Name, From: from.Offsets}, func(record *kgo.Record) error {
 		if _, over := left[record.Partition]; over {
@@ -159,7 +164,7 @@ func (c *collector) prediction(p *schemas.Prediction) error {
 func (c *collector) lookup(p *schemas.Prediction, l *lookup, inputs map[string]*schemas.PredictionInput) error {
 	names := make(map[string]string, len(l.columns))
 	for i, column := range l.columns {
-		text, ok := p.Request[column]
+		text, ok := p.Request.Get(column)
 		if !ok {
 			return nil // nobody was asked about
 		}

@@ -89,6 +89,9 @@ func receiver(d *ast.FuncDecl) string {
 	if star, ok := e.(*ast.StarExpr); ok {
 		e = star.X
 	}
+	if generic, ok := e.(*ast.IndexExpr); ok {
+		e = generic.X
+	}
 	if id, ok := e.(*ast.Ident); ok {
 		return id.Name + "."
 	}
@@ -103,15 +106,17 @@ var layers = []map[string]bool{
 	set("internal/failure", "internal/clock", "internal/duration"),
 	set("schemas"),
 	set("features", "streams", "registry"),
-	set("registry/model", "features/profile", "features/script"),
+	set("registry/model", "registry/oci", "features/profile", "features/script"),
 	set("project"),
 	set("features/online", "features/offline", "streams/broker", "training/gbdt", "training/logistic"),
-	set("enrich"),
+	set("enrich", "training/trainer", "serving/access"),
 	set("features/pit"),
 	set("features/dataset"),
 	set("streams/ingest", "training", "serving", "monitor", "consistency", "console"),
+	set("serving/openinference/inferencepb"),
+	set("serving/openinference", "serving/feast", "serving/openapi"),
 	set("examples/flights", "streams/ingest/ingesttest"),
-	set("cmd/millrace", "bench/flights", "bench/forest", "bench/peers", "e2e"),
+	set("cmd/millrace", "bench/flights", "bench/forest", "bench/forest/scoring", "bench/peers", "bench/serving", "e2e"),
 }
 
 func set(names ...string) map[string]bool {

@@ -16,6 +16,7 @@ const (
 	outcomeLate      = "late"      // its window is closed
 	outcomeFull      = "full"      // its window, or the model, is at a limit
 	outcomeUnknown   = "unknown"   // of no model of the project
+	outcomeTrial     = "trial"     // of a challenger, which is not judged here
 	outcomeMalformed = "malformed" // not decodable
 	outcomeJoined    = "joined"
 	outcomeEarly     = "early" // kept for a prediction to come
@@ -62,6 +63,9 @@ func (w *watch) prediction(p *schemas.Prediction, from origin, now time.Time) (o
 	case p.At <= p.ScoredAt:
 		w.asked.observe(from.partition, p.At, now)
 	}
+	if p.Arm == schemas.ArmChallenger { // it is on trial; a window is of one version
+		return outcomeTrial, nil
+	}
 	if p.Digest == "" { // refused before a model was live
 		return outcomeUnknown, nil
 	}
@@ -93,7 +97,7 @@ func (w *watch) passed(predictions *progress, now time.Time) int64 {
 }
 
 func (w *watch) await(window *openWindow, p *schemas.Prediction) {
-	if !answered(p) || p.JoinKey == "" {
+	if !answered(p) || p.JoinKey == "" || p.Class != "" { // a label is yes or no: it does not judge the score of one class among several
 		return
 	}
 	window.awaited++

@@ -1,6 +1,8 @@
 package project
 
 import (
+	"encoding/json"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -58,7 +60,10 @@ func TestFlights(t *testing.T) {
 	if len(m.Inputs) != 55 || len(m.Groups()) != 2 || m.On != p.Source("departures") || m.Label.Source != p.Source("arrivals") || m.Label.Within != 24*time.Hour {
 		t.Errorf("model: %+v", m)
 	}
-	wantTrain := Train{[]string{CandidateLogistic, CandidateGBDT}, MetricAUC, 14 * duration.Day, 3 * duration.Day, 17 * duration.Day, 120000, 1}
+	wantTrain := Train{
+		Candidates: []Candidate{{Name: CandidateLogistic}, {Name: CandidateGBDT}}, Metric: MetricAUC, Window: 14 * duration.Day, Holdout: 3 * duration.Day,
+		FirstAfter: 17 * duration.Day, MaxRows: 120000, Monotone: map[string]int{}, GBDT: GBDT{Growth: GrowthLeaf}, Seed: 1,
+	}
 	if !reflect.DeepEqual(m.Train, wantTrain) {
 		t.Errorf("train: %+v", m.Train)
 	}
@@ -69,7 +74,7 @@ func TestFlights(t *testing.T) {
 	if want := []string{"auc >= 0.6", "calibration_error <= 0.05", "versus_champion >= -0.002"}; !slices.Equal(gates, want) {
 		t.Errorf("gates: %q", gates)
 	}
-	if want := (Serve{Timeout: 100 * time.Millisecond, Fallback: FallbackPrevious, Otherwise: OtherwiseRefuse, MissingAllowed: 1}); !reflect.DeepEqual(m.Serve, want) {
+	if want := (Serve{Timeout: 100 * time.Millisecond, Fallback: []Rung{{Kind: RungPrevious}}, MissingAllowed: 1}); !reflect.DeepEqual(m.Serve, want) {
 		t.Errorf("serve: %+v", m.Serve)
 	}
 	if want := (Monitor{24 * time.Hour, DefaultMinRows, StatisticPSI, StatisticPSI, []string{"weekday"}, 1, 2, 3, 5 * duration.Day}); !reflect.DeepEqual(m.Monitor, want) {
@@ -166,7 +171,7 @@ func TestSettingsAndDefaults(t *testing.T) {
 	if !m.Inputs[0].Required || m.Inputs[1].Required || m.On.Schema.Columns[m.Inputs[1].Entity[0]].Name != "destination" {
 		t.Errorf("inputs: %+v", m.Inputs)
 	}
-	if m.Serve.Otherwise != OtherwiseDefault || m.Serve.Default != 0.2 || m.Serve.Timeout != DefaultTimeout {
+	if !slices.Equal(m.Serve.Fallback, []Rung{{Kind: RungPrevious}, {Kind: RungDefault, Score: 0.2}}) || m.Serve.Timeout != DefaultTimeout {
 		t.Errorf("serve: %+v", m.Serve)
 	}
 	if m.Train.FirstAfter != DefaultTrainWindow+DefaultHoldout || m.Train.MaxRows != DefaultMaxRows || len(m.Train.Candidates) != 2 {
@@ -193,7 +198,7 @@ func TestTopology(t *testing.T) {
 		names = append(names, topic.Name)
 		topics[topic.Name] = topic
 	}
-	want := []string{"arrivals", "departures", "x.airports.keyed", "x.predictions", "x.drift", "x.retrain", "x.models", "x.dead-letters"}
+	want := []string{"arrivals", "departures", "x.airports.keyed", "x.predictions", "x.shadows", "x.drift", "x.retrain", "x.models", "x.dead-letters"}
 	if !slices.Equal(names, want) {
 		t.Fatalf("topics: %q, want %q", names, want)
 	}
@@ -229,5 +234,47 @@ func TestGate(t *testing.T) {
 		if g, ok := parseGate("auc", text); ok {
 			t.Errorf("%q is the gate %v", text, g)
 		}
+	}
+}
+
+func TestTrainSettings(t *testing.T) {
+	src, err := os.ReadFile("testdata/trainers.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, faults := load(src, readTestdata, "")
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	got := p.Model("late").Train
+	want := Train{
+		Candidates: []Candidate{{Name: CandidateGBDT}, {Name: "mine", Program: &Program{
+			Command: []string{"python3", "train.py"}, Timeout: 2 * time.Minute, Env: map[string]string{"OMP_NUM_THREADS": "2"},
+			Params: json.RawMessage(`{"depth":3,"deep":[1.5,true,null,{"a":"b"}]}`), Parent: true,
+		}}},
+		Metric: MetricAUC, Window: DefaultTrainWindow, Holdout: DefaultHoldout, FirstAfter: DefaultTrainWindow + DefaultHoldout, MaxRows: DefaultMaxRows,
+		Categorical: []string{"hour"}, Monotone: map[string]int{"distance": 1, "weekday": -1}, Seed: 1,
+		GBDT: GBDT{300, 15, 4, GrowthDepth, 0.05, 50, 0.5, 2, 0.8, 0.7, 30},
+	}
+	var a, b any
+	if json.Unmarshal(got.Candidates[1].Program.Params, &a) != nil || json.Unmarshal(want.Candidates[1].Program.Params, &b) != nil || !reflect.DeepEqual(a, b) {
+		t.Errorf("params %s", got.Candidates[1].Program.Params)
+	}
+	got.Candidates[1].Program.Params = want.Candidates[1].Program.Params
+	line := got.setting()
+	if at := got.Schedule.Next(time.Date(2001, 5, 1, 3, 0, 0, 0, time.UTC)); at != time.Date(2001, 5, 2, 3, 0, 0, 0, time.UTC) {
+		t.Errorf("the schedule's next time is %v", at)
+	}
+	got.Schedule = nil
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("train: %+v", got)
+	}
+	for _, part := range []string{"OMP_NUM_THREADS", "monotone distance +1, monotone weekday -1", "categorical hour", "Trees:300", "schedule 0 3 * * *"} {
+		if !strings.Contains(line, part) {
+			t.Errorf("the applied settings %q do not tell %q", line, part)
+		}
+	}
+	if strings.Contains(line, "map[") {
+		t.Errorf("the applied settings tell values of the environment: %q", line)
 	}
 }

@@ -24,7 +24,7 @@ func (l *loader) model(e entry) *Model {
 	m.On = l.topicSource(o.get("on"), o.what, o.text("on"))
 	complete := l.inputs(o, m)
 	m.Label = l.label(o, m)
-	m.Train = l.train(o)
+	m.Train = l.train(o, m, complete)
 	m.Gates = l.gates(o)
 	m.Serve = l.serve(o, m, complete)
 	m.Monitor = l.monitor(o, m, complete)
@@ -100,74 +100,6 @@ func (l *loader) expression(at value, where, source string, s *schemas.Schema, w
 		return nil
 	}
 	return x
-}
-
-// Defaults of a model's training.
-const (
-	DefaultTrainWindow = 14 * duration.Day
-	DefaultHoldout     = 3 * duration.Day
-	DefaultMaxRows     = 200000
-)
-
-func (l *loader) train(model object) Train {
-	o := l.object(model.get("train"), model.what+": train", "candidates", "metric", "window", "holdout", "first_after", "max_rows", "seed")
-	t := Train{
-		Metric:  o.choice("metric", MetricAUC, MetricLogLoss, MetricBrier),
-		Window:  o.duration("window", DefaultTrainWindow, time.Minute),
-		Holdout: o.duration("holdout", DefaultHoldout, time.Minute),
-		MaxRows: int(o.integer("max_rows", DefaultMaxRows, 0, math.MaxInt32)),
-		Seed:    o.integer("seed", 1, 0, math.MaxInt64),
-	}
-	t.FirstAfter = o.duration("first_after", t.Window+t.Holdout, time.Minute)
-	if t.FirstAfter <= t.Holdout {
-		l.faultAt(o.get("first_after"), "", "%s: first_after is %s, which leaves nothing to train on before the holdout of %s", o.what, duration.Format(t.FirstAfter), duration.Format(t.Holdout))
-	}
-	known := []string{CandidateLogistic, CandidateGBDT}
-	t.Candidates = known
-	if o.has("candidates") {
-		t.Candidates = l.words(o, "candidates", known)
-	}
-	return t
-}
-
-// words is a list of distinct known words.
-func (l *loader) words(o object, key string, known []string) []string {
-	var words []string
-	for _, v := range l.required(o, key) {
-		switch {
-		case !slices.Contains(known, v.text):
-			l.faultAt(v, didYouMean(v.text, known), "%s: %s: there is no %q", o.what, key, v.text)
-		case slices.Contains(words, v.text):
-			l.faultAt(v, "", "%s: %s: %q is there twice", o.what, key, v.text)
-		default:
-			words = append(words, v.text)
-		}
-	}
-	return words
-}
-
-// Defaults of a model's serving.
-const DefaultTimeout = 50 * time.Millisecond
-
-func (l *loader) serve(model object, m *Model, complete bool) Serve {
-	o := l.object(model.get("serve"), model.what+": serve", "timeout", "fallback", "otherwise", "default", "missing_allowed", "required")
-	s := Serve{
-		Timeout:        o.duration("timeout", DefaultTimeout, time.Millisecond),
-		Fallback:       o.choice("fallback", FallbackPrevious, FallbackNone),
-		Otherwise:      o.choice("otherwise", OtherwiseRefuse, OtherwiseDefault),
-		Default:        o.float("default", 0, 0, 1),
-		MissingAllowed: o.float("missing_allowed", 1, 0, 1),
-		Required:       l.inputNames(o, "required", m, complete),
-	}
-	if has := o.has("default"); has && s.Otherwise != OtherwiseDefault {
-		l.faultAt(o.get("default"), "say otherwise: default, or take the default away", "%s: the default is never used", o.what)
-	} else if !has && s.Otherwise == OtherwiseDefault {
-		l.faultAt(o.get("otherwise"), "", "%s: otherwise: default needs a default score", o.what)
-	}
-	for i := range m.Inputs {
-		m.Inputs[i].Required = slices.Contains(s.Required, m.Inputs[i].Name)
-	}
-	return s
 }
 
 // Defaults of a model's monitoring.

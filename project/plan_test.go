@@ -56,7 +56,7 @@ func TestPlanOfNothingApplied(t *testing.T) {
 	for _, change := range c {
 		counts[change.Kind+" "+change.Object]++
 	}
-	want := map[string]int{"create topic": 8, "create source": 2, "create group": 1, "create model": 1}
+	want := map[string]int{"create topic": 9, "create source": 2, "create group": 1, "create model": 1}
 	if !reflect.DeepEqual(counts, want) {
 		t.Errorf("counts %v, want %v\n%s", counts, want, changes(c))
 	}
@@ -120,7 +120,7 @@ func TestPlanOfChanges(t *testing.T) {
 			"remove topic arrivals: is no longer read; it is not deleted\ncreate topic landed: 8 partitions, source arrivals; one that exists is taken as it is\nupdate source arrivals: from topic landed, was arrivals\n"},
 		{"clock", all("project: plan", "project: plan\nclock: event"),
 			"update topic dead-letters: kept for ever, was 30d; one that exists keeps its own setting\nupdate topic delays.keyed: kept for ever, was 7d; one that exists keeps its own setting\n" +
-				"update topic drift: kept for ever, was 90d; one that exists keeps its own setting\nupdate topic predictions: kept for ever, was 30d; one that exists keeps its own setting\nupdate topic retrain: kept for ever, was 90d; one that exists keeps its own setting\n"},
+				"update topic drift: kept for ever, was 90d; one that exists keeps its own setting\nupdate topic predictions: kept for ever, was 30d; one that exists keeps its own setting\nupdate topic retrain: kept for ever, was 90d; one that exists keeps its own setting\nupdate topic shadows: kept for ever, was 30d; one that exists keeps its own setting\n"},
 		{"label", all("delay > 15", "delay > 30"), "update model late: label delay > 30 of arrivals by flight_id within 24h, was delay > 15 of arrivals by flight_id within 24h BREAKING\n"},
 		{"gates", all(`{auc: ">= 0.6"}`, `{brier: "< 0.2"}`), "update model late: gate brier < 0.2\nremove model late: gate auc >= 0.6\n"},
 		{"model removed", func(s string) string { return s[:strings.Index(s, "models:")] }, "remove model late: is no longer served BREAKING\n"},

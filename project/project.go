@@ -145,23 +145,6 @@ type Label struct {
 	Line   int
 }
 
-// The candidates that can be trained.
-const (
-	CandidateLogistic = "logistic"
-	CandidateGBDT     = "gbdt"
-)
-
-// Train is how a model is trained.
-type Train struct {
-	Candidates []string      // CandidateLogistic, CandidateGBDT
-	Metric     string        // MetricAUC, MetricLogLoss or MetricBrier: what the best candidate is chosen by
-	Window     time.Duration // event time of the rows trained on
-	Holdout    time.Duration // event time of the later rows held out
-	FirstAfter time.Duration // event time that the data must span before the first model is trained
-	MaxRows    int           // most rows trained on; 0 for no limit
-	Seed       int64
-}
-
 // The metrics of an evaluation, as gates and Train.Metric name them.
 const (
 	MetricAUC              = "auc"
@@ -179,24 +162,6 @@ type Gate struct {
 	Bound  float64
 	Line   int
 }
-
-// Serve is how a model answers.
-type Serve struct {
-	Timeout        time.Duration
-	Fallback       string  // FallbackPrevious or FallbackNone: what is tried first when the champion cannot answer
-	Otherwise      string  // OtherwiseRefuse or OtherwiseDefault: what is done then
-	Default        float64 // the score of OtherwiseDefault
-	MissingAllowed float64 // share of the inputs, 0 to 1, that may be other than present
-	Required       []string
-}
-
-// The rungs below the champion.
-const (
-	FallbackPrevious = "previous"
-	FallbackNone     = "none"
-	OtherwiseRefuse  = "refuse"
-	OtherwiseDefault = "default"
-)
 
 // Monitor is how a model is watched.
 type Monitor struct {

@@ -129,10 +129,9 @@ func (m *Model) state() ModelState {
 	}
 	t, v, w := m.Train, m.Serve, m.Monitor
 	s.Settings = []string{
-		"train " + fmt.Sprint(strings.Join(t.Candidates, ","), " by ", t.Metric, ", window ", duration.Format(t.Window), ", holdout ", duration.Format(t.Holdout),
-			", first after ", duration.Format(t.FirstAfter), ", rows ", t.MaxRows, ", seed ", t.Seed),
-		"serve within " + duration.Format(v.Timeout) + fmt.Sprint(", fallback ", v.Fallback, ", otherwise ", v.Otherwise, " ", v.Default, ", missing ", v.MissingAllowed,
-			", required ", strings.Join(v.Required, ",")),
+		t.setting(),
+		"serve within " + duration.Format(v.Timeout) + fmt.Sprint(", features within ", duration.Format(v.FetchTimeout), ", fallback ", v.Fallback, ", missing ", v.MissingAllowed,
+			", required ", strings.Join(v.Required, ",")) + stickiness(m),
 		"monitor by " + duration.Format(w.Window) + fmt.Sprint(", rows ", w.MinRows, ", columns ", w.MinColumns, ", ", w.Features, " and ", w.Prediction, ", after ", w.After, " of ", w.Of,
 			", cooldown ", duration.Format(w.Cooldown), ", without ", strings.Join(w.Exclude, ",")),
 	}
@@ -140,6 +139,18 @@ func (m *Model) state() ModelState {
 		s.Settings = append(s.Settings, "gate "+g.String())
 	}
 	return s
+}
+
+// stickiness is what a model is split by, where it says so.
+func stickiness(m *Model) string {
+	if m.Serve.Sticky == nil {
+		return ""
+	}
+	names := make([]string, len(m.Serve.Sticky))
+	for i, c := range m.Serve.Sticky {
+		names[i] = m.On.Schema.Columns[c].Name
+	}
+	return ", sticky by " + strings.Join(names, ",")
 }
 
 // describe is an input with all that its value depends on.

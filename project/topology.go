@@ -15,7 +15,7 @@ const KeyedRetention = 7 * duration.Day
 // Own is Millrace's own topics with this project's prefix, partitions and clock.
 func (p *Project) Own() schemas.OwnSet {
 	own := schemas.OwnTopics(p.TopicPrefix, p.Partitions)
-	for _, t := range []*schemas.Topic{&own.Predictions, &own.Drift, &own.Retrain, &own.Models, &own.DeadLetters} {
+	for _, t := range []*schemas.Topic{&own.Predictions, &own.Shadows, &own.Drift, &own.Retrain, &own.Models, &own.DeadLetters} {
 		t.Retention = p.retention(t.Retention)
 	}
 	return own

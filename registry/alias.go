@@ -31,7 +31,10 @@ func (r *Registry) AddVersion(model, digest string) (int, error) {
 		number = len(versions(h)) + 1
 		return []Entry{{Kind: EntryVersion, Version: number, Digest: digest}}, nil
 	})
-	return number, err
+	if err != nil {
+		return 0, err
+	}
+	return number, r.locked(r.index)
 }
 
 // Versions lists a model's versions, oldest first.
@@ -107,6 +110,18 @@ func (r *Registry) Rollback(ctx context.Context, model, alias, expected, note st
 	return back, err
 }
 
+// Before is what an alias named before the last move that has not been rolled back: NotFound when there was none.
+func (r *Registry) Before(model, alias string) (digest string, version int, err error) {
+	h, err := r.History(model)
+	if err != nil {
+		return "", 0, err
+	}
+	if digest = beneath(h, alias); digest == "" {
+		return "", 0, failure.New(failure.NotFound, model, "the %s has no predecessor to go back to", alias)
+	}
+	return digest, versionOf(h, digest), nil
+}
+
 // Conclusion is how a run ended.
 type Conclusion struct {
 	Run      string          // the run's id
@@ -115,6 +130,7 @@ type Conclusion struct {
 	Digest   string // the model it made; may be empty
 	Alias    string // the alias to move to Digest; empty to move none
 	Expected string // as for SetAlias
+	Back     bool   // the alias goes back: Digest must be what Before says
 }
 
 // Conclude keeps a run's outcome and moves the alias, both or none. Conflict when the alias does not name
@@ -132,6 +148,13 @@ func (r *Registry) Conclude(ctx context.Context, model string, c Conclusion) err
 			var err error
 			if e, err = move(h, model, c.Alias, c.Digest, c.Expected); err != nil {
 				return nil, err
+			}
+			if c.Back && c.Digest != beneath(h, c.Alias) {
+				return nil, failure.New(failure.Conflict, model, "%s is not what the %s was before", c.Digest, c.Alias).
+					WithHint("somebody else moved it: look again and decide anew")
+			}
+			if c.Back {
+				e.Kind = EntryRolledBack
 			}
 		}
 		e.Run, e.Outcome, e.Note = c.Run, c.Outcome, c.Note

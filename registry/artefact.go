@@ -3,7 +3,6 @@ package registry
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -30,7 +29,7 @@ func (r *Registry) Put(ctx context.Context, m Manifest, content io.Reader) (stri
 		}
 	}
 	if content != nil {
-		digest, size, err := r.putBlob(ctx, content)
+		digest, size, err := r.putBlob(ctx, content, m.Content)
 		if err != nil {
 			return "", fmt.Errorf("keeping the content of %s %s: %w", m.Kind, m.Name, err)
 		}
@@ -64,15 +63,11 @@ func (r *Registry) Get(digest string) (Manifest, io.ReadCloser, error) {
 	if m.Content == "" {
 		return m, io.NopCloser(bytes.NewReader(nil)), nil
 	}
-	path, err := r.blobPath(m.Content)
+	content, err := r.Blob(m.Content, m.Size)
 	if err != nil {
 		return Manifest{}, nil, err
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return Manifest{}, nil, opening(m.Content, err)
-	}
-	return m, &verifier{file: f, want: m.Content, size: m.Size, sum: sha256.New()}, nil
+	return m, content, nil
 }
 
 // Read is Get with the whole content, checked.
@@ -146,7 +141,7 @@ func (r *Registry) blobPath(digest string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(r.dir, "blobs", "sha256", h[:2], h), nil
+	return filepath.Join(r.dir, "blobs", "sha256", h), nil
 }
 
 func (r *Registry) manifestPath(digest string) (string, error) {

@@ -8,9 +8,12 @@
 // have (NotFound), and a move whose expected digest is no longer the alias's (Conflict). Nothing it keeps is ever
 // changed: artefacts are written once under their digest, a model's history only grows.
 //
-// One folder serves several processes of one machine or of one shared file system with flock(2). The layout:
+// One folder serves several processes of one machine or of one shared file system with flock(2). It is an OCI image
+// layout, so that registry/oci and other tools copy the very bytes that are kept here:
 //
-//	blobs/sha256/ab/abcd…            content
+//	oci-layout, index.json           every version as an OCI artefact (pack.go), made of the histories
+//	blobs/sha256/abcd…               contents, and what index.json names
+//	lock                             held while index.json is written
 //	manifests/sha256/ab/abcd….json   what the content is and what it was made of
 //	models/<model>/history.jsonl     versions, alias moves and runs, one JSON object a line; the only truth about them
 //	models/<model>/lock              held while the history is appended to

@@ -18,18 +18,21 @@ const (
 	EntryVersion    = "version"     // Digest became version Version
 	EntryAlias      = "alias"       // Alias moved from Previous to Digest
 	EntryRolledBack = "rolled_back" // Alias moved back from Previous to Digest
+	EntryEnded      = "ended"       // Alias names nothing any more
 	EntryRun        = "run"         // Run ended without moving an alias
 	EntryPublished  = "published"   // the outcome of Run was handed on
 )
 
 // Entry is one line of a model's history.
 type Entry struct {
-	At       int64           `json:"at"` // wall time, Unix milliseconds
+	At       int64           `json:"at"`           // wall time, Unix milliseconds
+	By       string          `json:"by,omitempty"` // who did it, as WithActor says
 	Kind     string          `json:"kind"`
 	Version  int             `json:"version,omitempty"`
 	Alias    string          `json:"alias,omitempty"`
 	Digest   string          `json:"digest,omitempty"`
 	Previous string          `json:"previous,omitempty"` // what the alias named before; empty when it is new
+	Percent  float64         `json:"percent,omitempty"`  // of the entities that a challenger or a shadow is asked about
 	Note     string          `json:"note,omitempty"`
 	Run      string          `json:"run,omitempty"`     // the run that did it
 	Outcome  json.RawMessage `json:"outcome,omitempty"` // what the run told the world
@@ -116,7 +119,7 @@ func (r *Registry) extend(model string, f *os.File, decide func([]Entry) ([]Entr
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
 	for _, e := range added {
-		e.At = r.clock().UnixMilli()
+		e.At, e.By = r.clock().UnixMilli(), r.actor
 		if err := enc.Encode(e); err != nil {
 			return fmt.Errorf("encoding history of %s: %w", model, err)
 		}

@@ -23,6 +23,10 @@ const (
 	KindEvaluation = "evaluation" // candidates, ablation, champion and gates side by side
 )
 
+// RoleSimpler is the role in which a model's manifest names the model that was trained beside it on the request's own columns: it answers
+// when features cannot be read, where the project says so.
+const RoleSimpler = "simpler"
+
 // digestPrefix names the only hash in use (FIPS 180-4 SHA-256), as OCI writes it.
 const digestPrefix = "sha256:"
 

@@ -14,6 +14,7 @@ import (
 type Registry struct {
 	dir   string
 	clock clock.Clock
+	actor string
 }
 
 // Option changes how a registry is opened.
@@ -21,6 +22,9 @@ type Option func(*Registry)
 
 // WithClock gives the clock that history entries are stamped with, instead of the machine's.
 func WithClock(c clock.Clock) Option { return func(r *Registry) { r.clock = c } }
+
+// WithActor says who does what is done by way of this registry: a person or a role, and where. Histories keep it.
+func WithActor(who string) Option { return func(r *Registry) { r.actor = who } }
 
 // Open opens the registry in dir, making the folder when there is none. What a crashed process left half written is
 // removed.
@@ -37,7 +41,7 @@ func Open(dir string, options ...Option) (*Registry, error) {
 	if err := r.sweep(); err != nil {
 		return nil, err
 	}
-	return r, nil
+	return r, r.layOut()
 }
 
 // Dir is the registry's folder.

@@ -110,7 +110,7 @@ func TestPutRefuses(t *testing.T) {
 func TestRottenBytesAreFound(t *testing.T) {
 	r := open(t)
 	digest := put(t, r, registry.Manifest{Kind: registry.KindModel}, strings.Repeat("tree", 10_000))
-	blob := stored(t, r, "blobs")
+	blob := stored(t, r, "blobs/sha256/*")
 	for name, rot := range map[string]func([]byte) []byte{
 		"a bit":     func(b []byte) []byte { b[20_000] ^= 1; return b },
 		"shorter":   func(b []byte) []byte { return b[:len(b)-1] },
@@ -131,7 +131,7 @@ func TestRottenBytesAreFound(t *testing.T) {
 			t.Errorf("%s: not mended: %v", name, err)
 		}
 	}
-	manifest := stored(t, r, "manifests")
+	manifest := stored(t, r, "manifests/sha256/*/*")
 	overwrite(t, manifest, []byte(`{"kind":"model"}`))
 	_, _, err := r.Get(digest)
 	wantKind(t, err, failure.Corrupt)
@@ -141,11 +141,12 @@ func TestRottenBytesAreFound(t *testing.T) {
 	wantKind(t, err, failure.NotFound)
 }
 
-func stored(t *testing.T, r *registry.Registry, kind string) string {
+// stored is the one file of the registry that a pattern matches.
+func stored(t *testing.T, r *registry.Registry, pattern string) string {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(r.Dir(), kind, "sha256", "*", "*"))
+	paths, err := filepath.Glob(filepath.Join(r.Dir(), filepath.FromSlash(pattern)))
 	if err != nil || len(paths) != 1 {
-		t.Fatalf("%s: %v, %v", kind, paths, err)
+		t.Fatalf("%s: %v, %v", pattern, paths, err)
 	}
 	return paths[0]
 }
@@ -163,7 +164,7 @@ func overwrite(t *testing.T, path string, b []byte) {
 func TestContentStillBeingReadIsNotBelieved(t *testing.T) {
 	r := open(t)
 	digest := put(t, r, registry.Manifest{Kind: registry.KindModel}, "abcdef")
-	overwrite(t, stored(t, r, "blobs"), []byte("abcdeX"))
+	overwrite(t, stored(t, r, "blobs/sha256/*"), []byte("abcdeX"))
 	_, content, err := r.Get(digest)
 	if err != nil {
 		t.Fatal(err)

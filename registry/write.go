@@ -14,8 +14,8 @@ import (
 	"github.com/millrace/millrace/internal/failure"
 )
 
-// putBlob streams content to a temporary file and moves it under its digest once that is known.
-func (r *Registry) putBlob(ctx context.Context, content io.Reader) (digest string, size int64, err error) {
+// putBlob streams content to a temporary file and moves it under its digest once that is known, if that is what is wanted (empty: any).
+func (r *Registry) putBlob(ctx context.Context, content io.Reader, wanted string) (digest string, size int64, err error) {
 	sum := sha256.New()
 	tmp, err := r.temporary(func(w io.Writer) error {
 		size, err = io.Copy(io.MultiWriter(w, sum), reader{ctx, content})
@@ -26,6 +26,9 @@ func (r *Registry) putBlob(ctx context.Context, content io.Reader) (digest strin
 	}
 	defer tmp.discard()
 	digest = digestPrefix + hex.EncodeToString(sum.Sum(nil))
+	if wanted != "" && wanted != digest {
+		return digest, size, nil
+	}
 	path, err := r.blobPath(digest)
 	if err != nil {
 		return "", 0, err
@@ -51,24 +54,39 @@ func (r *Registry) putFile(path string, b []byte) error {
 type temporary struct{ file *os.File }
 
 func (r *Registry) temporary(write func(io.Writer) error) (*temporary, error) {
-	f, err := os.CreateTemp(filepath.Join(r.dir, "tmp"), "put-")
+	t, err := r.createLocked()
 	if err != nil {
-		return nil, failure.Wrap(failure.Unavailable, r.dir, "making a temporary file", err)
-	}
-	t := &temporary{f}
-	if _, err := tryLock(f); err != nil {
-		t.discard()
 		return nil, err
 	}
-	if err := write(f); err != nil {
+	if err := write(t.file); err != nil {
 		t.discard()
-		return nil, failure.Wrap(failure.Unavailable, f.Name(), "writing", err)
+		return nil, failure.Wrap(failure.Unavailable, t.file.Name(), "writing", err)
 	}
-	if err := f.Sync(); err != nil {
+	if err := t.file.Sync(); err != nil {
 		t.discard()
-		return nil, failure.Wrap(failure.Unavailable, f.Name(), "syncing", err)
+		return nil, failure.Wrap(failure.Unavailable, t.file.Name(), "syncing", err)
 	}
 	return t, nil
+}
+
+// createLocked tries again when a sweep by another process came between the making of the file and its lock.
+func (r *Registry) createLocked() (*temporary, error) {
+	for {
+		f, err := os.CreateTemp(filepath.Join(r.dir, "tmp"), "put-")
+		if err != nil {
+			return nil, failure.Wrap(failure.Unavailable, r.dir, "making a temporary file", err)
+		}
+		t := &temporary{f}
+		mine, err := tryLock(f)
+		if err != nil {
+			t.discard()
+			return nil, err
+		}
+		if _, err := os.Stat(f.Name()); mine && err == nil {
+			return t, nil
+		}
+		_ = f.Close() // it is the sweep's
+	}
 }
 
 // rename makes the content visible under its final name, durably. A file that is already there has the same digest, but

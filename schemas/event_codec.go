@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -19,8 +20,9 @@ import (
 // goavro could do this by way of map[string]any, in which every name would have to be spelt a second time; reading an event so takes
 // about four times the allocations (BenchmarkPrediction).
 type eventCodec[E any] struct {
-	header []byte
-	bound  binding
+	header  []byte
+	bound   binding
+	buffers sync.Pool // of *[]byte, in which events are written before their length is known
 }
 
 // binding writes and reads one type.
@@ -42,8 +44,17 @@ func newEventCodec[E any](avsc []byte) (*eventCodec[E], error) {
 }
 
 func (c *eventCodec[E]) encode(e *E) ([]byte, error) {
-	b := append(make([]byte, 0, 1024), c.header...)
-	return c.bound.write(b, reflect.ValueOf(e).Elem())
+	buffer, _ := c.buffers.Get().(*[]byte)
+	if buffer == nil {
+		buffer = new([]byte)
+	}
+	defer c.buffers.Put(buffer)
+	b, err := c.bound.write(append((*buffer)[:0], c.header...), reflect.ValueOf(e).Elem())
+	if err != nil {
+		return nil, err
+	}
+	*buffer = b
+	return bytes.Clone(b), nil
 }
 
 func (c *eventCodec[E]) decode(b []byte, e *E) error {
@@ -66,6 +77,8 @@ func bind(n *node, t reflect.Type) (binding, error) {
 		return bindRecord(n, t)
 	case n.wire == wireArray && t.Kind() == reflect.Slice:
 		return bindArray(n, t)
+	case n.wire == wireMap && t == reflect.TypeFor[Texts]() && n.items.wire == wireString:
+		return bindTexts(), nil
 	case n.wire == wireMap && t.Kind() == reflect.Map && t.Key().Kind() == reflect.String:
 		return bindMap(n, t)
 	case n.wire == wireUnion && t.Kind() == reflect.Pointer:

@@ -10,35 +10,57 @@ import (
 
 // The rungs of the fallback ladder that an answer can come from (Prediction.Rung).
 const (
-	RungPrimary  = "primary"
-	RungPrevious = "previous"
+	RungPrimary  = "primary"  // the model whose turn it is
+	RungChampion = "champion" // the champion in the challenger's place
+	RungPrevious = "previous" // the champion before
+	RungSimpler  = "simpler"  // the model that was trained beside the champion on the request's own columns
+	RungRule     = "rule"
 	RungDefault  = "default"
 	RungRefused  = "refused"
 )
 
+// The arms of a rollout (Prediction.Arm).
+const (
+	ArmChampion   = "champion"
+	ArmChallenger = "challenger"
+	ArmShadow     = "shadow"
+)
+
 // Prediction is one answer of a model, with everything needed to explain it and to compute it again.
 type Prediction struct {
-	ID       string            `json:"id"` // deterministic for stream-scored events: "<model>/<topic>/<partition>/<offset>"
-	Model    string            `json:"model"`
-	Digest   string            `json:"digest"`
-	Version  int               `json:"version"`
-	At       int64             `json:"at"` // the event time that the features are as of
-	ScoredAt int64             `json:"scored_at"`
-	JoinKey  string            `json:"join_key"` // text of the column that labels are joined by
-	Entities map[string]string `json:"entities"`
-	Request  map[string]string `json:"request"` // column to text (Value.Text)
+	ID       string `json:"id"` // deterministic for stream-scored events: "<model>/<topic>/<partition>/<offset>"
+	Model    string `json:"model"`
+	Digest   string `json:"digest"`
+	Version  int    `json:"version"`
+	At       int64  `json:"at"` // the event time that the features are as of
+	ScoredAt int64  `json:"scored_at"`
+	JoinKey  string `json:"join_key"` // text of the column that labels are joined by
+	Entities Texts  `json:"entities"`
+	Request  Texts  `json:"request"` // column to text (Value.Text)
 
 	Score   float64 `json:"score"` // never NaN; 0 when refused
 	Refused bool    `json:"refused"`
-	Rung    string  `json:"rung"` // primary, previous, default or refused
-	Reason  string  `json:"reason"`
+
+	// Class is the class of highest score of a model with several, Score is its; "" of other models. Classes are all of them.
+	Class   string       `json:"class"`
+	Classes []ClassScore `json:"classes"`
+
+	Arm    string `json:"arm"`  // whose turn it was; a shadow's are on a topic of their own
+	Rung   string `json:"rung"` // one of the rungs above
+	Reason string `json:"reason"`
 
 	Inputs        []PredictionInput `json:"inputs"`
 	Positions     []ReadPosition    `json:"positions"`
 	Reasons       []Contribution    `json:"reasons"`
-	ReasonMethod  string            `json:"reason_method"` // saabas or linear
+	ReasonMethod  string            `json:"reason_method"` // saabas, tree_shap or linear
 	LatencyMicros int64             `json:"latency_micros"`
 	Source        string            `json:"source"` // "topic/partition/offset" or "http"
+}
+
+// ClassScore is the score of one class.
+type ClassScore struct {
+	Class string  `json:"class"`
+	Score float64 `json:"score"`
 }
 
 // PredictionInput is one input of the model as it was when scored.
@@ -69,7 +91,8 @@ type SourcePosition struct {
 	Next   []int64 `json:"next"` // by the topic's partition, the offset after the last record applied; 0 before the first
 }
 
-// Contribution is what one input added to the score, in margin (log-odds) space.
+// Contribution is what one input added to the score, in margin space: log odds of a probability, the logarithm of a count. Of a model
+// with classes it is the margin of Class.
 type Contribution struct {
 	Input string  `json:"input"`
 	Value float64 `json:"value"`
@@ -181,13 +204,14 @@ const (
 	ModelPromoted   = "promoted"
 	ModelRefused    = "refused"
 	ModelRolledBack = "rolled_back"
+	ModelWithdrawn  = "withdrawn" // a challenger, by the guard that watched it; Reason says why
 )
 
 // ModelEvent says that a model was trained, promoted, refused or rolled back. Serving follows these.
 type ModelEvent struct {
 	ID        string             `json:"id"`
 	Model     string             `json:"model"`
-	Kind      string             `json:"kind"` // candidate, promoted, refused or rolled_back
+	Kind      string             `json:"kind"` // candidate, promoted, refused, rolled_back or withdrawn
 	Version   int                `json:"version"`
 	Digest    string             `json:"digest"`
 	Previous  string             `json:"previous"` // digest of the champion before

@@ -172,7 +172,7 @@ func FuzzParse(f *testing.F) {
 // FuzzPrediction: what is read as an event is written and read back as the same bytes.
 func FuzzPrediction(f *testing.F) {
 	value := 0.5
-	b, err := Prediction{ID: "x", Inputs: []PredictionInput{{Name: "a", Value: &value}}, Entities: map[string]string{"a": "b"}}.Marshal()
+	b, err := Prediction{ID: "x", Inputs: []PredictionInput{{Name: "a", Value: &value}}, Entities: Texts{{"a", "b"}}}.Marshal()
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -17,10 +17,11 @@ import (
 // does not know, what is there twice, and what is absent without a declared default. A nullable field may be null; an integer must
 // be integral; a time is RFC 3339 text or Unix milliseconds; bytes are standard base64.
 type jsonDecoder struct {
-	schema *Schema
-	root   *jsonRecord
-	fast   *fastJSON  // nil when the schema is not flat
-	pool   *sync.Pool // of *jsonState
+	schema  *Schema
+	root    *jsonRecord
+	fast    *fastJSON // nil when the schema is not flat
+	parsers fastjson.ParserPool
+	pool    *sync.Pool // of *jsonState
 }
 
 // jsonRecord is the fields of one record by name.
@@ -39,10 +40,9 @@ type jsonField struct {
 
 // jsonState is what one decoding needs.
 type jsonState struct {
-	parser fastjson.Parser
-	seen   []bool
-	row    Row
-	err    error
+	seen []bool
+	row  Row
+	err  error
 }
 
 func newJSONDecoder(s *Schema) *jsonDecoder {
@@ -93,15 +93,22 @@ func (d *jsonDecoder) widen(row Row) Row {
 
 // full reads whatever is allowed, and says what is not.
 func (d *jsonDecoder) full(record []byte, row Row) (Row, error) {
-	st := d.pool.Get().(*jsonState)
-	defer d.pool.Put(st)
-	tree, err := st.parser.ParseBytes(record)
+	parser := d.parsers.Get()
+	defer d.parsers.Put(parser)
+	tree, err := parser.ParseBytes(record)
 	if err == nil {
 		err = fastjson.ValidateBytes(record) // the parser alone lets control characters, NaN and 01 pass
 	}
 	if err != nil {
 		return row[:0], recordError(ClassMalformed, "", "it is not JSON: %v", err)
 	}
+	return d.tree(tree, row)
+}
+
+// tree reads what is parsed.
+func (d *jsonDecoder) tree(tree *fastjson.Value, row Row) (Row, error) {
+	st := d.pool.Get().(*jsonState)
+	defer d.pool.Put(st)
 	clear(st.seen)
 	st.row, st.err = d.widen(row), nil
 	d.record(st, d.root, tree)
@@ -121,7 +128,7 @@ func (d *jsonDecoder) record(st *jsonState, r *jsonRecord, tree *fastjson.Value)
 	}
 	o.Visit(func(key []byte, v *fastjson.Value) {
 		if st.err == nil {
-			d.field(st, r, string(key), v)
+			d.field(st, r, key, v)
 		}
 	})
 	for _, f := range r.fields {
@@ -134,10 +141,10 @@ func (d *jsonDecoder) record(st *jsonState, r *jsonRecord, tree *fastjson.Value)
 	}
 }
 
-func (d *jsonDecoder) field(st *jsonState, r *jsonRecord, key string, tree *fastjson.Value) {
-	i, known := r.byName[key]
+func (d *jsonDecoder) field(st *jsonState, r *jsonRecord, key []byte, tree *fastjson.Value) {
+	i, known := r.byName[string(key)]
 	if !known {
-		st.err = unknownField(r, key)
+		st.err = unknownField(r, string(key))
 		return
 	}
 	f := &r.fields[i]

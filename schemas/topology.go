@@ -17,7 +17,7 @@ type Topic struct {
 
 // OwnSet is the topics that Millrace itself writes.
 type OwnSet struct {
-	Predictions, Drift, Retrain, Models, DeadLetters Topic
+	Predictions, Shadows, Drift, Retrain, Models, DeadLetters Topic
 }
 
 // The roles that read and write topics, as Topic.Producers and Topic.Consumers name them.
@@ -40,6 +40,11 @@ func OwnTopics(prefix string, partitions int32) OwnSet {
 			Name: prefix + "predictions", Purpose: "every answer of a model, with its inputs and the positions they were read at",
 			Partitions: partitions, Retention: 30 * day, Key: "join key of the label", Value: "avsc/prediction.avsc",
 			Producers: []string{RoleServe}, Consumers: []string{RoleMonitor},
+		},
+		Shadows: Topic{
+			Name: prefix + "shadows", Purpose: "what a shadow says of rows that others answered",
+			Partitions: partitions, Retention: 30 * day, Key: "join key of the label", Value: "avsc/prediction.avsc",
+			Producers: []string{RoleServe}, Consumers: []string{RoleClients},
 		},
 		Drift: Topic{
 			Name: prefix + "drift", Purpose: "the monitor's verdict on each window, with its evidence",
@@ -66,5 +71,5 @@ func OwnTopics(prefix string, partitions int32) OwnSet {
 
 // All is the set as a list, in the order of an event's way.
 func (s OwnSet) All() []Topic {
-	return []Topic{s.Predictions, s.Drift, s.Retrain, s.Models, s.DeadLetters}
+	return []Topic{s.Predictions, s.Shadows, s.Drift, s.Retrain, s.Models, s.DeadLetters}
 }

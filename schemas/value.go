@@ -149,21 +149,29 @@ func ValueOf(v any) (Value, bool) {
 // Text is the canonical text of a value, the one that entity keys are made of: RFC 3339 for times, standard base64 for bytes, shortest
 // form that reads back for floats, empty for null.
 func (v Value) Text() string {
+	if v.kind == String || v.kind == Composite {
+		return v.text
+	}
+	return string(v.AppendText(nil))
+}
+
+// AppendText appends what Text gives.
+func (v Value) AppendText(b []byte) []byte {
 	switch v.kind {
 	case Bool:
-		return strconv.FormatBool(v.bits != 0)
+		return strconv.AppendBool(b, v.bits != 0)
 	case Int:
-		return strconv.FormatInt(int64(v.bits), 10)
+		return strconv.AppendInt(b, int64(v.bits), 10)
 	case Float:
-		return strconv.FormatFloat(math.Float64frombits(v.bits), 'g', -1, 64)
+		return strconv.AppendFloat(b, math.Float64frombits(v.bits), 'g', -1, 64)
 	case String, Composite:
-		return v.text
+		return append(b, v.text...)
 	case Time:
-		return time.UnixMilli(int64(v.bits)).UTC().Format(time.RFC3339Nano)
+		return time.UnixMilli(int64(v.bits)).UTC().AppendFormat(b, time.RFC3339Nano)
 	case Bytes:
-		return base64.StdEncoding.EncodeToString([]byte(v.text))
+		return base64.StdEncoding.AppendEncode(b, []byte(v.text))
 	default:
-		return ""
+		return b
 	}
 }
 

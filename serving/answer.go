@@ -24,12 +24,12 @@ func (d *deployment) compose(a asked, q question, in *filled, v *verdict, line *
 	p := &schemas.Prediction{
 		ID: a.id, Model: d.model.Name, At: q.at, ScoredAt: a.now.UnixMilli(), JoinKey: d.plan.labelKey(q.row),
 		Entities: d.plan.entities(q.row), Request: d.plan.request(q.row),
-		Refused: v.refused(), Rung: v.rung, Reason: v.text(),
+		Refused: v.refused(), Arm: v.arm, Rung: v.rung, Reason: v.text(),
 		Inputs: line.plan.describe(in), Positions: in.positions, Reasons: v.reasons, ReasonMethod: v.method,
 		LatencyMicros: a.now.Sub(a.start).Microseconds(), Source: a.source,
 	}
 	if !v.refused() {
-		p.Score = v.score
+		p.Score, p.Class, p.Classes = v.score, v.class, v.classes
 	}
 	who := v.scorer
 	if who == nil { // the default's and nobody's answers are the champion's to be judged by
@@ -67,9 +67,11 @@ func appendPrediction(b []byte, p *schemas.Prediction) []byte {
 	} else {
 		b = appendNumber(b, p.Score)
 	}
+	b = appendClasses(b, p)
 	b = appendText(append(b, `,"model":`...), p.Model)
 	b = strconv.AppendInt(append(b, `,"version":`...), int64(p.Version), 10)
 	b = appendText(append(b, `,"digest":`...), p.Digest)
+	b = appendText(append(b, `,"arm":`...), p.Arm)
 	b = appendText(append(b, `,"rung":`...), p.Rung)
 	b = appendText(append(b, `,"reason":`...), p.Reason)
 	b = appendText(append(b, `,"join_key":`...), p.JoinKey)

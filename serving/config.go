@@ -2,6 +2,7 @@ package serving
 
 import (
 	"errors"
+	"runtime"
 	"time"
 
 	"github.com/millrace/millrace/internal/failure"
@@ -15,10 +16,14 @@ type Config struct {
 
 	MaxBody        int64         // bytes of a request body
 	MaxRows        int           // rows of a request
+	MaxInFlight    int           // requests for scores and features that are worked on at a time
+	MaxQueue       int           // of them that wait for their turn; more are refused with 429
+	QueueFor       time.Duration // longest that one waits
 	MaxReads       int           // feature reads on their way to Redis at a time, over all requests
 	MaxTimeout     time.Duration // deadline of a request for features, and of a model that declares none
 	LogQueue       int           // HTTP answers waiting to be written to the predictions topic; more are dropped, counted
 	LogTimeout     time.Duration // given to the queue to drain when the stage ends
+	ShadowQueue    int           // rows waiting for a shadow; more are dropped, counted
 	Recent         int           // predictions kept to be asked for by join key
 	Lease          time.Duration // for which a version of a feature group is held that was read
 	FollowEvery    time.Duration // between two looks at the registry's alias, whether or not the models topic spoke
@@ -36,10 +41,14 @@ func Default() Config {
 	return Config{
 		MaxBody:        1 << 20,
 		MaxRows:        512,
+		MaxInFlight:    64 * runtime.GOMAXPROCS(0), // at 100 µs of a core each, and 5 ms of waiting for Redis, a core is busy with 50
+		MaxQueue:       64 * runtime.GOMAXPROCS(0),
+		QueueFor:       20 * time.Millisecond,
 		MaxReads:       256,
 		MaxTimeout:     time.Second,
 		LogQueue:       4096,
 		LogTimeout:     5 * time.Second,
+		ShadowQueue:    4096,
 		Recent:         4096,
 		Lease:          time.Minute,
 		FollowEvery:    time.Second,
@@ -63,10 +72,14 @@ func (c Config) Validate() error {
 	}
 	positive("MaxBody", c.MaxBody)
 	positive("MaxRows", int64(c.MaxRows))
+	positive("MaxInFlight", int64(c.MaxInFlight))
+	positive("MaxQueue", int64(c.MaxQueue))
+	positive("QueueFor", int64(c.QueueFor))
 	positive("MaxReads", int64(c.MaxReads))
 	positive("MaxTimeout", int64(c.MaxTimeout))
 	positive("LogQueue", int64(c.LogQueue))
 	positive("LogTimeout", int64(c.LogTimeout))
+	positive("ShadowQueue", int64(c.ShadowQueue))
 	positive("Recent", int64(c.Recent))
 	positive("Lease", int64(c.Lease))
 	positive("FollowEvery", int64(c.FollowEvery))

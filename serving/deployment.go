@@ -3,6 +3,7 @@ package serving
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -10,6 +11,8 @@ import (
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/registry"
+	"github.com/millrace/millrace/registry/model"
+	"github.com/millrace/millrace/schemas"
 )
 
 // deployment is one model of the project as it is served: which versions answer now, and the change from one to the next.
@@ -30,18 +33,23 @@ type deployment struct {
 	catalog  *catalog
 
 	live atomic.Pointer[lineUp] // never nil
+	tell func(schemas.ModelEvent)
 
-	mu    sync.Mutex
-	fault atomic.Pointer[fault]
-	first chan struct{} // closed when there is a champion
+	mu        sync.Mutex
+	fault     atomic.Pointer[fault]
+	armFaults map[string]int // by alias, the history entry of an arm that cannot be served; of look
+	first     chan struct{}  // closed when there is a champion
 }
 
 // lineUp is the versions that may answer. It does not change.
 type lineUp struct {
 	plan     *plan   // of the champion's inputs
 	champion *scorer // nil before the first
-	previous *scorer // the champion before it; nil when there is none that can be served
+	previous *scorer // the champion before it; nil when there is none that can be served, or the project does not ask for it
+	simpler  *scorer // trained beside the champion on the request's own columns; nil likewise
 	since    int64   // wall time of the swap
+
+	challenger, shadow *arm // nil without one
 }
 
 // fault is the champion of the registry that does not serve.
@@ -51,19 +59,17 @@ type fault struct {
 	versions *servable // there were then
 }
 
-func newDeployment(m *project.Model, p *plan, versions *catalog, r *registry.Registry, warmUp int, c clock.Clock, log *slog.Logger, mt *metrics) (*deployment, error) {
-	reader, err := newRequestReader(m.On.Schema)
-	if err != nil {
-		return nil, err
-	}
+func newDeployment(m *project.Model, p *plan, versions *catalog, r *registry.Registry, warmUp int, c clock.Clock, log *slog.Logger, mt *metrics) *deployment {
+	reader := newRequestReader(m.On.Schema)
 	reader.source = m.On
 	d := &deployment{
 		model: m, plan: p, catalog: versions, registry: r, warmUp: warmUp, clock: c, log: log, metrics: mt, reader: reader,
 		http: mt.of(m.Name, sourceHTTP, p.inputs), stream: mt.of(m.Name, sourceStream, p.inputs), first: make(chan struct{}),
+		armFaults: map[string]int{}, tell: func(schemas.ModelEvent) {},
 	}
 	d.live.Store(&lineUp{plan: p})
 	mt.version.WithLabelValues(m.Name).Set(0)
-	return d, nil
+	return d
 }
 
 // look brings the line-up to what the registry's champion alias says. A version that fails its checks changes nothing: who answers
@@ -78,35 +84,57 @@ func (d *deployment) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	line, err := d.succession(history)
+	now := d.live.Load()
+	switch {
+	case line != nil:
+		if c := now.challenger; c != nil && c.withdrawn.Load() != nil { // the registry is still to be told
+			line.challenger = c
+		}
+		d.arms(ctx, history, line)
+		d.swap(line)
+	case now.champion != nil:
+		same := *now
+		if d.arms(ctx, history, &same) {
+			d.live.Store(&same)
+		}
+	}
+	return err
+}
+
+// succession is the line-up of a champion that is not live yet, without arms; nil when there is none, or it cannot be served.
+func (d *deployment) succession(history []registry.Entry) (*lineUp, error) {
 	digest, before := champions(history)
 	now := d.live.Load()
 	if digest == "" || now.champion != nil && now.champion.digest == digest {
 		d.fault.Store(nil)
-		return nil
+		return nil, nil
 	}
 	// What is wrong with an artefact stays wrong: it is not loaded at every look. An artefact that could not be read is.
 	// Nor is one again that lacks a version of the features, until there are others.
 	if f := d.fault.Load(); f != nil && f.digest == digest && f.versions == d.catalog.now.Load() && !failure.Of(f.err).Retry() {
-		return nil
+		return nil, nil
 	}
 	champion, err := d.scorer(history, digest)
 	if err != nil {
 		again := d.fault.Load()
 		d.fault.Store(&fault{digest, err, d.catalog.now.Load()})
 		if again != nil && again.digest == digest && again.err.Error() == err.Error() {
-			return nil
+			return nil, nil
 		}
 		if !failure.Of(err).Retry() {
 			d.metrics.swaps.WithLabelValues(d.model.Name, "refused").Inc()
 		}
-		return err
+		return nil, err
 	}
-	d.swap(champion, d.predecessor(history, champion, before))
-	return nil
+	return &lineUp{
+		plan: champion.plan, champion: champion, previous: d.predecessor(history, champion, before), simpler: d.simpler(champion), since: d.clock().UnixMilli(),
+	}, nil
 }
 
-func (d *deployment) swap(champion, previous *scorer) {
-	d.live.Store(&lineUp{plan: champion.plan, champion: champion, previous: previous, since: d.clock().UnixMilli()})
+func (d *deployment) swap(line *lineUp) {
+	champion := line.champion
+	d.live.Store(line)
 	d.fault.Store(nil)
 	d.metrics.swaps.WithLabelValues(d.model.Name, "swapped").Inc()
 	d.metrics.version.WithLabelValues(d.model.Name).Set(float64(champion.version))
@@ -121,7 +149,7 @@ func (d *deployment) swap(champion, previous *scorer) {
 // predecessor is the champion before, nil when it cannot be served: then there is one rung less, which is no reason not to swap.
 // So it is when it was trained on other versions of the features, as only one is read for a request.
 func (d *deployment) predecessor(history []registry.Entry, champion *scorer, digest string) *scorer {
-	if digest == "" || d.model.Serve.Fallback != project.FallbackPrevious {
+	if digest == "" || !d.fallsTo(project.RungPrevious) {
 		return nil
 	}
 	s, err := d.scorer(history, digest)
@@ -136,10 +164,30 @@ func (d *deployment) predecessor(history []registry.Entry, champion *scorer, dig
 	return s
 }
 
+// simpler is the model that was trained beside the champion, nil when it has none that can be served. It reads no group, so that any plan
+// with the request's columns serves it: it is of the champion's.
+func (d *deployment) simpler(champion *scorer) *scorer {
+	if champion.beside == "" || !d.fallsTo(project.RungSimpler) {
+		return nil
+	}
+	ofChampion := func([]model.SignatureInput) (*plan, error) { return champion.plan, nil }
+	s, err := loadScorer(d.registry, ofChampion, champion.beside, champion.version, d.warmUp)
+	if err != nil {
+		d.log.Warn("the simpler model cannot stand in", "model", d.model.Name, "digest", champion.beside, "error", err)
+		return nil
+	}
+	return s
+}
+
+// fallsTo reports whether the project has a rung of the kind.
+func (d *deployment) fallsTo(kind string) bool {
+	return slices.ContainsFunc(d.model.Serve.Fallback, func(r project.Rung) bool { return r.Kind == kind })
+}
+
 // scorer takes a version that is loaded already from the line-up, and another from the registry.
 func (d *deployment) scorer(history []registry.Entry, digest string) (*scorer, error) {
 	now := d.live.Load()
-	for _, s := range []*scorer{now.champion, now.previous} {
+	for _, s := range []*scorer{now.champion, now.previous, now.challenger.of(), now.shadow.of()} {
 		if s != nil && s.digest == digest {
 			return s, nil
 		}

@@ -9,7 +9,7 @@
 // body), plan.go and fill.go (the row of the model's inputs, from one Redis round trip), ladder.go (who may answer),
 // scorer.go (the model), answer.go, predictionlog.go. A record of a topic takes stream.go instead of the first two and
 // writes its prediction and its offset in one Kafka transaction. deployment.go decides which model is live; follower.go
-// tells it to look.
+// tells it to look. A face of another protocol, in a package of its own, comes in by face.go.
 //
 // It refuses rather than guess: a request with an unknown, missing or ill-typed field (400, naming it), more rows or
 // bytes than the limits (413), a row without the inputs that its model must have, without a champion, with features that

@@ -149,7 +149,7 @@ func TestRedisStalled(t *testing.T) {
 		t.Errorf("asked for a minute: %d", status)
 	}
 	// With the reads left behind filling every slot, requests are refused all the same, in time.
-	w.model().Serve.Otherwise, w.model().Serve.Default = project.OtherwiseDefault, 0.25
+	w.fallTo(project.Rung{Kind: project.RungPrevious}, project.Rung{Kind: project.RungDefault, Score: 0.25})
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
@@ -255,7 +255,7 @@ func (w *world) damage(digest string) {
 	w.t.Helper()
 	m := must[registry.Manifest](w.t)(w.registry.Manifest(digest))
 	hex := strings.TrimPrefix(m.Content, "sha256:")
-	path := filepath.Join(w.registry.Dir(), "blobs", "sha256", hex[:2], hex)
+	path := filepath.Join(w.registry.Dir(), "blobs", "sha256", hex)
 	b := must[[]byte](w.t)(os.ReadFile(path))
 	i := bytes.Index(b, []byte(`weight\":`))
 	if i < 0 {
@@ -340,11 +340,11 @@ func TestPredictionLogDropsWhenFull(t *testing.T) {
 	w.promote(byDelay(0.1))
 	s.lookAll(t.Context())
 	for range 5 {
-		predictions, _, p := s.answer(t.Context(), s.models["late"], mustRead(t, s, flight), noon, time.Second)
+		predictions, _, p := s.answer(t.Context(), s.models["late"], mustRead(t, s, flight), noon)
 		if p != nil {
 			t.Fatal(p)
 		}
-		s.keep(predictions)
+		s.keep(s.models["late"], nil, predictions)
 	}
 	if n := w.metric("millrace_serving_log_dropped_total", "reason", "queue_full"); n != 3 {
 		t.Errorf("%v dropped, want 3", n)

@@ -19,13 +19,14 @@ import (
 type fetcher struct {
 	catalog *catalog
 	slots   chan struct{}
+	breaker *breaker
 	clock   clock.Clock
 	metrics *metrics
 	fresh   map[string]prometheus.Observer // by group; nil under clock: event
 }
 
-func newFetcher(versions *catalog, slots int, c clock.Clock, m *metrics, p *project.Project) *fetcher {
-	f := &fetcher{catalog: versions, slots: make(chan struct{}, slots), clock: c, metrics: m}
+func newFetcher(versions *catalog, cfg Config, c clock.Clock, m *metrics, p *project.Project) *fetcher {
+	f := &fetcher{catalog: versions, slots: make(chan struct{}, cfg.MaxReads), clock: c, metrics: m, breaker: newBreaker(clock.System, m, cfg.ReadTimeout)}
 	if p.Clock != project.ClockEvent {
 		f.fresh = map[string]prometheus.Observer{}
 		for _, g := range p.Groups {
@@ -54,6 +55,10 @@ func (f *fetcher) get(ctx context.Context, refs []online.Ref) ([]online.Entry, e
 	if len(refs) == 0 {
 		return []online.Entry{}, nil
 	}
+	if f.breaker.open.Load() {
+		return nil, failure.New(failure.Unavailable, "features", "Redis has not answered for a while and is not asked")
+	}
+	began := clock.System()
 	select {
 	case f.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -76,13 +81,34 @@ func (f *fetcher) get(ctx context.Context, refs []online.Ref) ([]online.Entry, e
 	case a := <-answered:
 		f.metrics.readSeconds.Observe(a.took.Seconds())
 		f.aged(refs, a.entries)
+		f.judge(refs, a.err, began)
 		if errors.Is(a.err, os.ErrDeadlineExceeded) { // the connection's, which it has from ctx
 			return nil, failure.Wrap(failure.Deadline, "redis", "reading features", a.err)
 		}
 		return a.entries, a.err
 	case <-ctx.Done():
+		if !gone(ctx) {
+			f.breaker.failedOn(refs, clock.System().Sub(began))
+		}
 		return nil, failure.Wrap(failure.Deadline, "redis", "reading features", context.Cause(ctx))
 	}
+}
+
+// judge tells the breaker how a read ended. A state that cannot be decoded was answered.
+func (f *fetcher) judge(refs []online.Ref, err error, began time.Time) {
+	if err == nil || failure.Of(err) == failure.Corrupt {
+		f.breaker.succeeded()
+		return
+	}
+	f.breaker.failedOn(refs, max(clock.System().Sub(began), breakFloor)) // an error says something however soon it comes
+}
+
+// probe runs the breaker.
+func (f *fetcher) probe(ctx context.Context) error {
+	return f.breaker.run(ctx, func(ctx context.Context, refs []online.Ref) error {
+		_, err := f.catalog.now.Load().reader.Get(ctx, refs)
+		return err
+	})
 }
 
 // reasonOf says in the ladder's words why a read failed.

@@ -50,6 +50,7 @@ type question struct {
 	row    schemas.Row
 	at     int64   // Unix milliseconds, noTime when it is yet to be chosen
 	record *record // that it is; nil for a request over HTTP
+	method string  // of explanation that is asked for
 }
 
 const noTime = math.MinInt64
@@ -86,6 +87,8 @@ type filler struct {
 	scratch  []features.Scratch  // by plan group
 	key      []map[string]string // by plan group
 	spare    []*features.View    // of earlier batches, their memory to be used again
+	in       filled              // of one row after the other
+	work     scoring             // of its model
 	sources  map[place][]schemas.SourcePosition
 }
 

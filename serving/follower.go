@@ -2,10 +2,13 @@ package serving
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/millrace/millrace/registry"
+	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -59,6 +62,45 @@ func (s *Stage) followTopic(ctx context.Context) error {
 				return nil
 			}
 		}
-		fetches.EachRecord(func(r *kgo.Record) { s.look(ctx, string(r.Key)) })
+		fetches.EachRecord(func(r *kgo.Record) {
+			model, _, _ := strings.Cut(string(r.Key), "/")
+			s.look(ctx, model)
+		})
+	}
+}
+
+// eventQueue is how many events wait to be published. They are few, and what they tell is in the registry.
+const eventQueue = 16
+
+func (s *Stage) tell(e schemas.ModelEvent) {
+	select {
+	case s.events <- e:
+	default:
+		s.deps.Log.Error("an event is not published, because too many wait", "model", e.Model, "kind", e.Kind)
+	}
+}
+
+// publishEvents puts events on the models topic until ctx ends. Their key is not the model's alone: compaction would leave them in the place
+// of the latest word on its champion.
+func (s *Stage) publishEvents(ctx context.Context) error {
+	client, err := streams.NewClient(s.deps.Kafka)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	for {
+		select {
+		case e := <-s.events:
+			value, err := e.Marshal()
+			if err == nil {
+				r := &kgo.Record{Topic: s.deps.Project.Own().Models.Name, Key: []byte(e.Model + "/" + registry.Challenger), Value: value}
+				err = client.ProduceSync(ctx, r).FirstErr()
+			}
+			if err != nil && ctx.Err() == nil {
+				s.deps.Log.Error("an event is not published", "model", e.Model, "kind", e.Kind, "error", err)
+			}
+		case <-ctx.Done():
+			return nil
+		}
 	}
 }

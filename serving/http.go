@@ -1,10 +1,10 @@
 package serving
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -12,11 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/serving/access"
 )
-
-// HeaderTimeout is the request header with the milliseconds that the client has; the model's declared timeout caps it.
-const HeaderTimeout = "Millrace-Timeout-Ms"
 
 const statusTooLarge = http.StatusRequestEntityTooLarge
 
@@ -33,7 +30,7 @@ func (s *Stage) routes() http.Handler {
 	mux.HandleFunc("/healthz", s.measured("healthz", get(s.health)))
 	mux.HandleFunc("/readyz", s.measured("readyz", get(s.ready)))
 	mux.HandleFunc("/", s.measured("other", func(w http.ResponseWriter, r *http.Request) {
-		absent("path", "there is nothing at %s", r.URL.Path).write(w)
+		absent("path", "there is nothing at this path").Write(w)
 	}))
 	return mux
 }
@@ -42,7 +39,7 @@ func (s *Stage) routes() http.Handler {
 func (s *Stage) model(w http.ResponseWriter, r *http.Request) {
 	path, ok := segments(r, "/v1/models/")
 	route, handle := "other", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		absent("path", "there is nothing at %s", r.URL.Path).write(w)
+		absent("path", "there is nothing at this path").Write(w)
 	})
 	if ok {
 		name, scored := strings.CutSuffix(path[0], ":score")
@@ -57,18 +54,30 @@ func (s *Stage) model(w http.ResponseWriter, r *http.Request) {
 			}))
 		}
 	}
-	s.measured(route, handle)(w, r)
+	s.measure(w, r, s.routeMetrics[route], handle)
 }
 
 func (s *Stage) withModel(name string, handle func(http.ResponseWriter, *http.Request, *deployment)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		d, ok := s.models[name]
-		if !ok {
-			absent("model", "the project has no model %q", name).write(w)
+		d, p := s.allowed(r.Context(), name)
+		if p != nil {
+			p.Write(w)
 			return
 		}
 		handle(w, r, d)
 	}
+}
+
+// allowed is a model that who asks may use. Whether there is one that they may not use, they are not told.
+func (s *Stage) allowed(ctx context.Context, model string) (*deployment, *problem) {
+	if !access.Allows(ctx, model) {
+		return nil, ProblemOf(access.Refuse(ctx))
+	}
+	d, ok := s.models[model]
+	if !ok {
+		return nil, absent("model", "the project has no such model")
+	}
+	return d, nil
 }
 
 // segments is the unescaped parts of the path behind a prefix; not ok when it cannot be unescaped or one is empty.
@@ -97,9 +106,9 @@ func only(method string, handle http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != method {
 			w.Header().Set("Allow", method)
-			p := badRequest(codeMethod, "", "%s is not for %s", r.URL.Path, r.Method)
+			p := badRequest(codeMethod, "", "the path is for %s only", method)
 			p.Status = http.StatusMethodNotAllowed
-			p.write(w)
+			p.Write(w)
 			return
 		}
 		handle(w, r)
@@ -108,14 +117,15 @@ func only(method string, handle http.HandlerFunc) http.HandlerFunc {
 
 // measured counts and times what a route answers.
 func (s *Stage) measured(route string, handle http.HandlerFunc) http.HandlerFunc {
-	seconds := s.metrics.requestSeconds.WithLabelValues(route)
-	return func(w http.ResponseWriter, r *http.Request) {
-		start := s.deps.Clock()
-		seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
-		handle(seen, r)
-		seconds.Observe(s.deps.Clock().Sub(start).Seconds())
-		s.metrics.requests.WithLabelValues(route, strconv.Itoa(seen.status)).Inc()
-	}
+	measure := s.metrics.measure(route)
+	return func(w http.ResponseWriter, r *http.Request) { s.measure(w, r, measure, handle) }
+}
+
+func (s *Stage) measure(w http.ResponseWriter, r *http.Request, m *routeMetrics, handle http.HandlerFunc) {
+	start := s.deps.Clock()
+	seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+	handle(seen, r)
+	m.observe(seen.status, s.deps.Clock().Sub(start))
 }
 
 type statusWriter struct {
@@ -131,35 +141,23 @@ func (w *statusWriter) WriteHeader(status int) {
 // Unwrap lets http.ResponseController reach the connection.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// timeout is what the client gives, at most what is declared.
-func timeout(r *http.Request, declared time.Duration) (time.Duration, *problem) {
-	text := r.Header.Get(HeaderTimeout)
-	if text == "" {
-		return declared, nil
-	}
-	ms, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || ms <= 0 {
-		return 0, badRequest(codeType, HeaderTimeout, "%q is not a number of milliseconds above 0", text)
-	}
-	if ms >= declared.Milliseconds() {
-		return declared, nil
-	}
-	return time.Duration(ms) * time.Millisecond, nil
-}
-
 // readBody reads at most MaxBody bytes, for at most bodyTimeout.
 func (s *Stage) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *problem) {
 	control := http.NewResponseController(w)
 	// A deadline in the past breaks the read off. (Writers of tests have no connection to break.)
 	late := time.AfterFunc(bodyTimeout, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.cfg.MaxBody))
+	var body bytes.Buffer
+	if n := r.ContentLength; n > 0 && n <= s.cfg.MaxBody {
+		body.Grow(int(n) + bytes.MinRead)
+	}
+	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, s.cfg.MaxBody))
 	if !late.Stop() {
 		_ = control.SetReadDeadline(time.Time{})
 	}
 	var large *http.MaxBytesError
 	switch {
 	case err == nil:
-		return body, nil
+		return body.Bytes(), nil
 	case errors.As(err, &large):
 		p := badRequest(codeBodyTooLarge, "", "the body has more than %d bytes", s.cfg.MaxBody)
 		p.Status = statusTooLarge
@@ -169,14 +167,14 @@ func (s *Stage) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *probl
 		p.Status = http.StatusRequestTimeout
 		return nil, p
 	default:
-		return nil, badRequest(codeMalformed, "", "the body broke off: %v", err)
+		return nil, badRequest(codeMalformed, "", "the body broke off")
 	}
 }
 
 func writeJSON(w http.ResponseWriter, v any) {
 	b, err := json.Marshal(v)
 	if err != nil {
-		problemOf(err).write(w)
+		problemOf(err).Write(w)
 		return
 	}
 	writeBody(w, append(b, '\n'))
@@ -186,7 +184,8 @@ func writeBody(w http.ResponseWriter, b []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
-	_, _ = w.Write(b) // a client that is gone
+	h.Set("Content-Length", strconv.Itoa(len(b))) // or a longer answer would be sent in chunks
+	_, _ = w.Write(b)                             // a client that is gone
 }
 
 func (s *Stage) health(w http.ResponseWriter, _ *http.Request) {
@@ -195,13 +194,10 @@ func (s *Stage) health(w http.ResponseWriter, _ *http.Request) {
 
 func (s *Stage) ready(w http.ResponseWriter, _ *http.Request) {
 	if err := s.Ready(); err != nil {
-		problemOf(err).write(w)
+		p := problemOf(err)
+		p.Detail, p.Hint = "a model has no champion that can be served", "GET /v1/models says which, and why"
+		p.Write(w)
 		return
 	}
 	writeJSON(w, map[string]string{"status": "ready"})
-}
-
-// deadlineOf is the context of a request that has so long.
-func deadlineOf(r *http.Request, d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(r.Context(), d, failure.New(failure.Deadline, "", "the %s that the request had are over", d))
 }

@@ -2,7 +2,9 @@ package serving
 
 import (
 	"fmt"
+	"math"
 
+	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
@@ -11,7 +13,8 @@ import (
 // reason is why the champion did not answer; the closed list is a metric label and the "code" of a refusal.
 type reason string
 
-// The reasons.
+// The reasons. The three of required inputs tell an entity that has never been seen, and one whose state has expired, from a value that is
+// not there for another cause.
 const (
 	reasonNone        reason = ""
 	reasonNoChampion  reason = "no_champion"
@@ -20,6 +23,8 @@ const (
 	reasonOverloaded  reason = "overloaded"
 	reasonCorrupt     reason = "state_corrupt"
 	reasonRequired    reason = "required_missing"
+	reasonNotFound    reason = "required_not_found"
+	reasonExpired     reason = "required_expired"
 	reasonMissing     reason = "too_many_missing"
 	reasonNotFinite   reason = "score_not_finite"
 )
@@ -43,10 +48,13 @@ func (r reason) kind() failure.Kind {
 // verdict is who answered a row, and what.
 type verdict struct {
 	rung    string
+	arm     string // whose turn it was
 	reason  reason // why it is not the champion's; none on the first rung
 	detail  string // of the reason: the input, the share
 	scorer  *scorer
 	score   float64
+	class   string // of the score, of a model with several
+	classes []schemas.ClassScore
 	reasons []schemas.Contribution
 	method  string
 }
@@ -61,26 +69,50 @@ func (v *verdict) text() string {
 	return string(v.reason) + ": " + v.detail
 }
 
-// decide goes down the ladder: the champion; the champion before it, where the project allows; the declared default, where there is
-// one; nobody. A model may answer when the inputs that it uses were read, those required are present, and no more are missing than
-// the project allows. The reason is the first one met: why it is not the champion that answers.
-func (l *lineUp) decide(p *plan, in *filled, w *scoring) verdict {
-	v, ok := try(l.champion, p, in, w)
+// decide goes down the ladder: the champion, then the rungs that the project declares, then nobody. A model may answer when the inputs
+// that it uses were read, those required are present, and no more are missing than the project allows. The reason is the first one met:
+// why it is not the champion that answers.
+func (l *lineUp) decide(p *plan, in *filled, row schemas.Row, w *scoring) verdict {
+	first, ok := try(l.champion, p, in, w)
 	if ok {
-		v.rung = schemas.RungPrimary
-		return v
+		first.rung = schemas.RungPrimary
+		return first
 	}
-	first := v
-	if p.model.Serve.Fallback == project.FallbackPrevious && l.previous != nil {
-		if v, ok = try(l.previous, p, in, w); ok {
-			v.rung, v.reason, v.detail = schemas.RungPrevious, first.reason, first.detail
+	for i := range p.model.Serve.Fallback {
+		if v, ok := l.step(&p.model.Serve.Fallback[i], p, in, row, w); ok {
+			v.reason, v.detail = first.reason, first.detail
 			return v
 		}
 	}
-	if p.model.Serve.Otherwise == project.OtherwiseDefault {
-		return verdict{rung: schemas.RungDefault, reason: first.reason, detail: first.detail, score: p.model.Serve.Default}
-	}
 	return verdict{rung: schemas.RungRefused, reason: first.reason, detail: first.detail}
+}
+
+// step is the answer of one rung below the champion; not ok when it has none.
+func (l *lineUp) step(r *project.Rung, p *plan, in *filled, row schemas.Row, w *scoring) (v verdict, ok bool) {
+	switch r.Kind {
+	case project.RungPrevious:
+		v, ok = try(l.previous, p, in, w)
+		v.rung = schemas.RungPrevious
+	case project.RungSimpler:
+		v, ok = try(l.simpler, p, in, w)
+		v.rung = schemas.RungSimpler
+	case project.RungRule:
+		v.rung = schemas.RungRule
+		v.score, ok = ruled(r.Rule, row)
+	default:
+		v.rung, v.score, ok = schemas.RungDefault, r.Score, true
+	}
+	return v, ok
+}
+
+// ruled is what a rule says of a row; not ok when that is no finite number.
+func ruled(rule *features.Expression, row schemas.Row) (score float64, ok bool) {
+	value, err := rule.Eval(row)
+	if err != nil {
+		return 0, false
+	}
+	score, ok = value.Float()
+	return score, ok && !math.IsNaN(score) && !math.IsInf(score, 0)
 }
 
 func try(s *scorer, p *plan, in *filled, w *scoring) (verdict, bool) {
@@ -97,6 +129,18 @@ func try(s *scorer, p *plan, in *filled, w *scoring) (verdict, bool) {
 	return v, true
 }
 
+// lacking is why a model does not answer without an input that it needs.
+func (s inputStatus) lacking() reason {
+	switch s {
+	case notFound:
+		return reasonNotFound
+	case expired:
+		return reasonExpired
+	default:
+		return reasonRequired
+	}
+}
+
 // unable says why a model must not answer with these inputs.
 func (s *scorer) unable(p *plan, in *filled) (reason, string) {
 	missing := 0
@@ -107,7 +151,7 @@ func (s *scorer) unable(p *plan, in *filled) (reason, string) {
 		case in.status[i] == unavailable:
 			return in.unread, p.groups[p.inputs[i].group].group.Name
 		case p.inputs[i].needed:
-			return reasonRequired, p.inputs[i].name
+			return in.status[i].lacking(), p.inputs[i].name + " is " + in.status[i].String()
 		}
 		missing++
 	}

@@ -7,6 +7,8 @@ import (
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/internal/duration"
 	"github.com/millrace/millrace/project"
+	"github.com/millrace/millrace/schemas"
+	"github.com/millrace/millrace/serving/access"
 )
 
 // modelView is a model as GET /v1/models shows it. Version and Digest are the champion's; State is "live", or "waiting" without one.
@@ -22,8 +24,8 @@ type modelView struct {
 	Previous    *versionView `json:"previous,omitempty"`   // who stands in for the champion
 	Fault       string       `json:"fault,omitempty"`      // why the registry's champion is not the one that answers
 	TimeoutMs   int64        `json:"timeout_ms"`
-	Fallback    string       `json:"fallback"`
-	Otherwise   string       `json:"otherwise"`
+	Simpler     *versionView `json:"simpler,omitempty"` // trained beside the champion on the request's own columns
+	Fallback    []string     `json:"fallback"`          // the rungs below the champion, as the project writes them
 	Inputs      []inputView  `json:"inputs,omitempty"`
 	RequestForm []columnView `json:"request,omitempty"`
 }
@@ -47,10 +49,12 @@ type columnView struct {
 	Nullable bool   `json:"nullable"`
 }
 
-func (s *Stage) listModels(w http.ResponseWriter, _ *http.Request) {
-	views := make([]modelView, len(s.deps.Project.Models))
-	for i, m := range s.deps.Project.Models {
-		views[i] = s.view(s.models[m.Name])
+func (s *Stage) listModels(w http.ResponseWriter, r *http.Request) {
+	views := []modelView{}
+	for _, m := range s.deps.Project.Models {
+		if access.Allows(r.Context(), m.Name) {
+			views = append(views, s.view(s.models[m.Name]))
+		}
 	}
 	writeJSON(w, map[string]any{"models": views})
 }
@@ -70,7 +74,10 @@ func (s *Stage) view(d *deployment) modelView {
 	m, line := d.model, d.live.Load()
 	v := modelView{
 		Name: m.Name, On: m.On.Name, State: "waiting", Fault: d.faultText(),
-		TimeoutMs: s.declared(m).Milliseconds(), Fallback: m.Serve.Fallback, Otherwise: m.Serve.Otherwise,
+		TimeoutMs: s.declared(m).Milliseconds(), Fallback: make([]string, len(m.Serve.Fallback)),
+	}
+	for i, r := range m.Serve.Fallback {
+		v.Fallback[i] = r.String()
 	}
 	if c := line.champion; c != nil {
 		v.State, v.Version, v.Digest, v.Kind, v.Since = "live", c.version, c.digest, c.model.Kind(), formatTime(line.since)
@@ -78,22 +85,32 @@ func (s *Stage) view(d *deployment) modelView {
 			v.DataUntil = formatTime(c.dataUntil)
 		}
 	}
-	if p := line.previous; p != nil {
-		v.Previous = &versionView{p.version, p.digest, p.model.Kind()}
-	}
+	v.Previous, v.Simpler = line.previous.view(), line.simpler.view()
 	return v
+}
+
+func (s *scorer) view() *versionView {
+	if s == nil {
+		return nil
+	}
+	return &versionView{s.version, s.digest, s.model.Kind()}
 }
 
 func formatTime(ms int64) string { return milli(ms).Format(timeFormat) }
 
 // prediction answers GET /v1/models/{model}/predictions/{join_key}: the last one that this process made, over HTTP or from the topic.
 func (s *Stage) prediction(w http.ResponseWriter, d *deployment, joinKey string) {
-	p := s.recent.get(d.model.Name, joinKey)
-	if p == nil {
-		absent("join_key", "none of the last %d predictions here is for %q", s.cfg.Recent, joinKey).write(w)
+	kept := s.recent.get(d.model.Name, joinKey)
+	if kept == nil {
+		absent("join_key", "none of the last %d predictions here has this join key", s.cfg.Recent).Write(w)
 		return
 	}
-	writeBody(w, append(appendPrediction(nil, p), '\n'))
+	p, err := schemas.UnmarshalPrediction(kept)
+	if err != nil {
+		problemOf(err).Write(w)
+		return
+	}
+	writeBody(w, append(appendPrediction(nil, &p), '\n'))
 }
 
 // entityView is the features of one entity.
@@ -126,36 +143,41 @@ type featureView struct {
 func (s *Stage) features(w http.ResponseWriter, r *http.Request) {
 	g, number, values, p := s.entity(r)
 	if p != nil {
-		p.write(w)
+		p.Write(w)
 		return
 	}
 	at := int64(noTime)
-	if text := r.URL.Query().Get(fieldAt); text != "" {
-		if at, p = parseAt(fieldAt, text); p != nil {
-			p.write(w)
+	if query := r.URL.Query(); query.Has(fieldAt) {
+		if at, p = parseAt(fieldAt, query.Get(fieldAt)); p != nil {
+			p.Write(w)
 			return
 		}
 	}
 	allowed, p := timeout(r, s.cfg.MaxTimeout)
 	if p != nil {
-		p.write(w)
+		p.Write(w)
 		return
 	}
 	key, err := g.KeyOf(values)
 	if err != nil {
-		problemOf(err).write(w)
+		unnamed(err).Write(w)
 		return
 	}
-	ctx, cancel := deadlineOf(r, allowed)
+	ctx, cancel := deadlineOf(r.Context(), allowed)
 	defer cancel()
+	if p := s.admitted.enter(ctx); p != nil {
+		p.Write(w)
+		return
+	}
+	defer s.admitted.leave()
 	entries, err := s.fetch.get(ctx, []online.Ref{{Group: number, Key: key}})
 	if err != nil {
-		problemOf(err).write(w)
+		problemOf(err).Write(w)
 		return
 	}
 	view, err := s.entityView(g, &entries[0], at)
 	if err != nil {
-		problemOf(err).write(w)
+		problemOf(err).Write(w)
 		return
 	}
 	view.Entity = values
@@ -165,10 +187,13 @@ func (s *Stage) features(w http.ResponseWriter, r *http.Request) {
 func (s *Stage) entity(r *http.Request) (*project.Group, int, map[string]string, *problem) {
 	path, ok := segments(r, "/v1/features/")
 	if !ok {
-		return nil, 0, nil, absent("path", "there is nothing at %s", r.URL.Path)
+		return nil, 0, nil, absent("path", "there is nothing at this path")
+	}
+	if !access.AllowsAny(r.Context(), s.readers[path[0]]) {
+		return nil, 0, nil, ProblemOf(access.Refuse(r.Context()))
 	}
 	if s.groups[path[0]] == nil {
-		return nil, 0, nil, absent("group", "the project has no feature group %q", path[0])
+		return nil, 0, nil, absent("group", "the project has no such feature group")
 	}
 	number, g := s.catalog.activeOf(path[0])
 	if len(path)-1 != len(g.Entity) {

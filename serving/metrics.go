@@ -1,6 +1,10 @@
 package serving
 
 import (
+	"net/http"
+	"strconv"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/millrace/millrace/schemas"
@@ -10,11 +14,19 @@ import (
 type metrics struct {
 	requests       *prometheus.CounterVec   // route, status
 	requestSeconds *prometheus.HistogramVec // route
+	shed           *prometheus.CounterVec   // reason
 	readSeconds    prometheus.Histogram
+	readsOff       prometheus.Gauge
 	freshness      *prometheus.HistogramVec // group
 	predictions    *prometheus.CounterVec   // model, source, rung
+	fallbacks      *prometheus.CounterVec   // model, rung, reason
 	refusals       *prometheus.CounterVec   // model, reason
 	missing        *prometheus.CounterVec   // model, input, status
+	armRows        *prometheus.CounterVec   // model, arm, rung
+	armScores      *prometheus.HistogramVec // model, arm
+	armShare       *prometheus.GaugeVec     // model, arm
+	withdrawn      *prometheus.CounterVec   // model
+	shadowDropped  *prometheus.CounterVec   // model
 	swaps          *prometheus.CounterVec   // model, result
 	version        *prometheus.GaugeVec     // model
 
@@ -59,11 +71,19 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return &metrics{
 		requests:       counter("requests_total", "HTTP requests by route and status.", "route", "status"),
 		requestSeconds: histogram("request_seconds", "Time to answer an HTTP request.", quick, "route"),
+		shed:           counter("shed_requests_total", "Requests refused with 429 because as many as are allowed were under way, by reason: the queue was full, or the turn did not come in time.", "reason"),
 		readSeconds:    histogram("feature_read_seconds", "Time of a read of entity states from Redis.", quick).WithLabelValues().(prometheus.Histogram),
+		readsOff:       gauge("feature_reads_off", "1 while no feature is read because Redis does not answer, else 0.").WithLabelValues(),
 		freshness:      histogram("feature_freshness_seconds", "Event time from the newest event applied to a partition until now, when an entity of it was read; not under clock: event.", aged, "group"),
 		predictions:    counter("predictions_total", "Rows answered, by where they came from and the rung of the fallback ladder that answered.", "model", "source", "rung"),
+		fallbacks:      counter("fallbacks_total", "Rows answered by a rung below the model whose turn it was, by rung and reason.", "model", "rung", "reason"),
 		refusals:       counter("refusals_total", "Rows that no rung answered, by reason.", "model", "reason"),
 		missing:        counter("missing_features_total", "Inputs that were not present when a row was scored, by status.", "model", "input", "status"),
+		armRows:        counter("arm_rows_total", "Rows by arm and rung, while there is a challenger or a shadow.", "model", "arm", "rung"),
+		armScores:      histogram("arm_score", "Scores by arm, while there is a challenger or a shadow.", prometheus.LinearBuckets(.05, .05, 19), "model", "arm"),
+		armShare:       gauge("arm_share", "Share of the entities that a challenger answers or a shadow is asked about; 0 without one.", "model", "arm"),
+		withdrawn:      counter("challengers_withdrawn_total", "Challengers that this process has withdrawn for their failures or their scores.", "model"),
+		shadowDropped:  counter("shadow_dropped_total", "Rows that the shadow was not asked about, because its queue was full.", "model"),
 		swaps:          counter("swaps_total", "Champions that went live (swapped) or did not pass their checks (refused).", "model", "result"),
 		version:        gauge("champion_version", "Version of the champion that answers; 0 without one.", "model"),
 		logDropped:     counter("log_dropped_total", "HTTP answers that were not written to the predictions topic, by reason.", "reason"),
@@ -79,6 +99,27 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 }
 
+// routeMetrics is what is counted of one route, resolved once.
+type routeMetrics struct {
+	metrics *metrics
+	route   string
+	seconds prometheus.Observer
+	ok      prometheus.Counter
+}
+
+func (m *metrics) measure(route string) *routeMetrics {
+	return &routeMetrics{metrics: m, route: route, seconds: m.requestSeconds.WithLabelValues(route), ok: m.requests.WithLabelValues(route, "200")}
+}
+
+func (m *routeMetrics) observe(status int, took time.Duration) {
+	m.seconds.Observe(took.Seconds())
+	if status == http.StatusOK {
+		m.ok.Inc()
+		return
+	}
+	m.metrics.requests.WithLabelValues(m.route, strconv.Itoa(status)).Inc()
+}
+
 // modelMetrics is the counters of one model and source, resolved once: looking a label up costs more than a forest does per tree.
 type modelMetrics struct {
 	metrics *metrics
@@ -89,7 +130,7 @@ type modelMetrics struct {
 
 func (m *metrics) of(model, source string, inputs []plannedInput) *modelMetrics {
 	c := &modelMetrics{metrics: m, model: model, rungs: map[string]prometheus.Counter{}, missing: make([][statuses]prometheus.Counter, len(inputs))}
-	for _, rung := range []string{schemas.RungPrimary, schemas.RungPrevious, schemas.RungDefault, schemas.RungRefused} {
+	for _, rung := range []string{schemas.RungPrimary, schemas.RungChampion, schemas.RungPrevious, schemas.RungSimpler, schemas.RungRule, schemas.RungDefault, schemas.RungRefused} {
 		c.rungs[rung] = m.predictions.WithLabelValues(model, source, rung)
 	}
 	for i, in := range inputs {
@@ -102,11 +143,23 @@ func (m *metrics) of(model, source string, inputs []plannedInput) *modelMetrics 
 	return c
 }
 
+// countArm counts one row by the arm whose turn it was.
+func (c *modelMetrics) countArm(arm, rung string, score float64) {
+	c.metrics.armRows.WithLabelValues(c.model, arm, rung).Inc()
+	if rung == schemas.RungPrimary {
+		c.metrics.armScores.WithLabelValues(c.model, arm).Observe(score)
+	}
+}
+
 // count counts one row that was answered.
 func (c *modelMetrics) count(v *verdict, status []inputStatus) {
 	c.rungs[v.rung].Inc()
-	if v.rung == schemas.RungRefused {
+	switch v.rung {
+	case schemas.RungPrimary:
+	case schemas.RungRefused:
 		c.metrics.refusals.WithLabelValues(c.model, string(v.reason)).Inc()
+	default:
+		c.metrics.fallbacks.WithLabelValues(c.model, v.rung, string(v.reason)).Inc()
 	}
 	for i, s := range status {
 		if s != present {

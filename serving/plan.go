@@ -2,6 +2,7 @@ package serving
 
 import (
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/millrace/millrace/features"
@@ -18,11 +19,14 @@ type plan struct {
 	model     *project.Model
 	inputs    []plannedInput // as the project lists them
 	groups    []plannedGroup // each once by the columns that name its entity and by whether the event that asks is merged in
+	sticky    []int          // columns that say who a row is about
 	joinKey   int            // column that labels are joined by; -1 without
 	time      int            // column of the event time; -1 without
 	ownEvents bool           // some group has the event that asks merged in
 	catalog   *catalog       // where the groups are read; nil: under plannedGroup.reader
 	fillers   sync.Pool      // of *filler
+
+	entityColumns, requestColumns []named // what predictions keep of the row
 }
 
 // number is what a group is read under at this time.
@@ -102,6 +106,8 @@ func compilePlan(m *project.Model, groups []*project.Group, versions map[string]
 		}
 		p.inputs = append(p.inputs, planned)
 	}
+	p.sticky = stickyOf(p)
+	p.nameColumns()
 	p.fillers.New = func() any { return newFiller(p) }
 	return p, nil
 }
@@ -124,26 +130,55 @@ func (p *plan) order(signature []model.SignatureInput) ([]int, error) {
 	return order, nil
 }
 
-// entities names the row's entities: the group's entity columns and their text.
-func (p *plan) entities(row schemas.Row) map[string]string {
-	named := make(map[string]string, len(p.groups))
-	for _, g := range p.groups {
-		for i, c := range g.entity {
-			named[g.group.Entity[i]] = row[c].Text()
-		}
-	}
-	return named
+// named is a column under the name that a prediction keeps it by.
+type named struct {
+	name   string
+	column int
 }
 
-// request is the row as the prediction keeps it: the columns that are not null, as text.
-func (p *plan) request(row schemas.Row) map[string]string {
-	columns := make(map[string]string, len(row))
-	for i, v := range row {
-		if !v.IsNull() {
-			columns[p.model.On.Schema.Columns[i].Name] = v.Text()
+// nameColumns works out, in the order of their names, what entities and request write.
+func (p *plan) nameColumns() {
+	for _, g := range p.groups {
+		for i, c := range g.entity {
+			name := g.group.Entity[i]
+			p.entityColumns = slices.DeleteFunc(p.entityColumns, func(n named) bool { return n.name == name })
+			p.entityColumns = append(p.entityColumns, named{name, c})
 		}
 	}
-	return columns
+	for i, c := range p.model.On.Schema.Columns {
+		p.requestColumns = append(p.requestColumns, named{c.Name, i})
+	}
+	for _, columns := range [][]named{p.entityColumns, p.requestColumns} {
+		slices.SortFunc(columns, func(a, b named) int { return strings.Compare(a.name, b.name) })
+	}
+}
+
+// entities names the row's entities: the group's entity columns and their text.
+func (p *plan) entities(row schemas.Row) schemas.Texts {
+	texts := make(schemas.Texts, len(p.entityColumns))
+	for i, n := range p.entityColumns {
+		texts[i] = schemas.NamedText{Name: n.name, Text: row[n.column].Text()}
+	}
+	return texts
+}
+
+// request is the row as the prediction keeps it: the columns that are not null, as text. The texts are parts of one.
+func (p *plan) request(row schemas.Row) schemas.Texts {
+	var textRoom [1024]byte
+	var endRoom [64]int
+	written, ends := textRoom[:0], endRoom[:0]
+	texts := make(schemas.Texts, 0, len(p.requestColumns))
+	for _, n := range p.requestColumns {
+		if v := row[n.column]; !v.IsNull() {
+			written = v.AppendText(written)
+			texts, ends = append(texts, schemas.NamedText{Name: n.name}), append(ends, len(written))
+		}
+	}
+	all, start := string(written), 0
+	for i, end := range ends {
+		texts[i].Text, start = all[start:end], end
+	}
+	return texts
 }
 
 // labelKey is the text that the row's label will be joined by.

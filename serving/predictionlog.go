@@ -12,7 +12,7 @@ import (
 // predictionLog is the queue between HTTP answers and the predictions topic. An answer never waits for Kafka: what does not fit is
 // dropped and counted.
 type predictionLog struct {
-	queue   chan *schemas.Prediction
+	queue   chan *kgo.Record
 	metrics *metrics
 }
 
@@ -27,12 +27,12 @@ func newPredictionLog(size int, m *metrics) *predictionLog {
 	for _, why := range []string{dropFull, dropDelivery, dropEncoding} {
 		m.logDropped.WithLabelValues(why)
 	}
-	return &predictionLog{queue: make(chan *schemas.Prediction, size), metrics: m}
+	return &predictionLog{queue: make(chan *kgo.Record, size), metrics: m}
 }
 
-func (l *predictionLog) put(p *schemas.Prediction) {
+func (l *predictionLog) put(r *kgo.Record) {
 	select {
-	case l.queue <- p:
+	case l.queue <- r:
 		l.metrics.logQueue.Inc()
 	default:
 		l.metrics.logDropped.WithLabelValues(dropFull).Inc()
@@ -56,23 +56,22 @@ func (s *Stage) writeLog(ctx context.Context) error {
 			end()
 		}
 	})()
-	topic := s.deps.Project.Own().Predictions.Name
 	for {
 		select {
-		case p := <-s.log.queue:
-			s.log.write(life, client, topic, p)
+		case r := <-s.log.queue:
+			s.log.write(life, client, r)
 		case <-ctx.Done():
-			s.log.drain(life, client, topic)
+			s.log.drain(life, client)
 			return nil
 		}
 	}
 }
 
-func (l *predictionLog) drain(ctx context.Context, client *kgo.Client, topic string) {
+func (l *predictionLog) drain(ctx context.Context, client *kgo.Client) {
 	for {
 		select {
-		case p := <-l.queue:
-			l.write(ctx, client, topic, p)
+		case r := <-l.queue:
+			l.write(ctx, client, r)
 		default:
 			_ = client.Flush(ctx) // what does not make it is counted by its own promise
 			return
@@ -81,14 +80,9 @@ func (l *predictionLog) drain(ctx context.Context, client *kgo.Client, topic str
 }
 
 // write waits while the client's buffer is full.
-func (l *predictionLog) write(ctx context.Context, client *kgo.Client, topic string, p *schemas.Prediction) {
+func (l *predictionLog) write(ctx context.Context, client *kgo.Client, r *kgo.Record) {
 	l.metrics.logQueue.Dec()
-	record, err := predictionRecord(topic, p)
-	if err != nil {
-		l.metrics.logDropped.WithLabelValues(dropEncoding).Inc()
-		return
-	}
-	client.Produce(ctx, record, func(_ *kgo.Record, err error) {
+	client.Produce(ctx, r, func(_ *kgo.Record, err error) {
 		if err != nil {
 			l.metrics.logDropped.WithLabelValues(dropDelivery).Inc()
 			return

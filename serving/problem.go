@@ -8,10 +8,13 @@ import (
 
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/schemas"
+	"github.com/millrace/millrace/serving/access"
 )
 
-// problem is an answer that is not the one asked for (RFC 9457). Code does not change between versions; the texts may.
-type problem struct {
+// Problem is an answer that is not the one asked for (RFC 9457). Type and Code do not change between versions; the texts may. No text
+// holds a value of the request, nor what is within the server: fields are named, never shown.
+type Problem struct {
+	Type   string `json:"type"` // TypePrefix and the code
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Code   string `json:"code"`
@@ -21,6 +24,19 @@ type problem struct {
 
 	// Predictions is what is known of the rows when every one was refused.
 	Predictions json.RawMessage `json:"predictions,omitempty"`
+}
+
+// TypePrefix is what the type of every problem begins with; its code follows.
+const TypePrefix = "urn:millrace:problem:"
+
+type problem = Problem
+
+// Error is the problem as the faces that have no room for its members tell it.
+func (p *Problem) Error() string {
+	if p.Field == "" {
+		return p.Code + ": " + p.Detail
+	}
+	return p.Code + ": " + p.Field + ": " + p.Detail
 }
 
 // The codes that are neither a failure.Kind nor a reason of the ladder.
@@ -35,6 +51,7 @@ const (
 	codeTooManyRows  = "too_many_rows"
 	codeBodyTooLarge = "body_too_large"
 	codeBodyTimeout  = "body_timeout"
+	codeClientGone   = "client_gone"
 	codeMethod       = "method_not_allowed"
 	codeNotFound     = "not_found"
 )
@@ -52,22 +69,110 @@ func absent(field, format string, args ...any) *problem {
 	return &problem{Status: http.StatusNotFound, Code: codeNotFound, Field: field, Detail: fmt.Sprintf(format, args...)}
 }
 
-// problemOf is the answer for an error. Of a fault of ours it tells no more than its kind.
+// ProblemOf is the problem of somebody who is not let in.
+func ProblemOf(d *access.Denied) *Problem {
+	return &problem{Status: d.Status, Code: d.Code, Detail: d.Detail}
+}
+
+// problemOf is the answer for an error. What Redis, Kafka or the registry said stays in the server: of what is not the request's own
+// fault it tells no more than the kind.
 func problemOf(err error) *problem {
 	kind := failure.Of(err)
-	p := &problem{Status: kind.Status(), Code: kind.String(), Detail: err.Error()}
-	if kind == failure.Internal {
-		p.Detail = "the server failed to answer"
-	}
+	p := &problem{Status: kind.Status(), Code: kind.String(), Detail: kindDetails[kind]}
 	var e *failure.Error
-	if errors.As(err, &e) {
-		p.Hint = e.Hint
+	if p.Detail == "" && errors.As(err, &e) {
+		p.Detail, p.Hint = e.What, e.Hint
+	}
+	if kind.Retry() {
+		p.Hint = "try again"
 	}
 	return p
 }
 
-func (p *problem) write(w http.ResponseWriter) {
-	p.Title = http.StatusText(p.Status)
+// kindDetails is what is told of errors that are not about the request.
+var kindDetails = map[failure.Kind]string{
+	failure.Internal:    "the server failed to answer",
+	failure.Conflict:    "somebody else changed it first",
+	failure.Unavailable: "what the server needs for the answer does not answer",
+	failure.Deadline:    "the time that the request had is over",
+	failure.Corrupt:     "what is stored is not what it must be",
+	failure.Overloaded:  "the server has as much to do as it takes on",
+}
+
+// FaultOf is the problem of a row that is not as its schema says.
+func FaultOf(s *schemas.Schema, path string, fault *schemas.RecordError) *problem {
+	code := classCodes[fault.Class]
+	if code == "" {
+		code = fault.Class
+	}
+	c, known := s.Column(fault.Path)
+	detail := fault.Reason
+	switch {
+	case fault.Class == schemas.ClassMalformed:
+		detail = "the row is not well-formed JSON, or has a field twice"
+	case !known:
+	case fault.Class == schemas.ClassType:
+		detail = "the value must be " + form(c)
+	case fault.Class == schemas.ClassRange:
+		detail = "the value is outside " + bounds(c)
+	case fault.Class == schemas.ClassUnknown:
+		detail = "the value is none of the symbols that the schema lists"
+	}
+	return badRequest(code, within(path, fault.Path), "%s", detail)
+}
+
+// unnamed is the problem of a value that cannot name an entity.
+func unnamed(err error) *problem {
+	p := badRequest(failure.BadRequest.String(), "", "the value cannot name an entity: it is empty, too long, or not of its column's type")
+	var e *failure.Error
+	if errors.As(err, &e) {
+		p.Field = e.Where
+	}
+	return p
+}
+
+// form says how a column's value is written in JSON.
+func form(c schemas.Column) string {
+	var text string
+	switch c.Kind {
+	case schemas.Bool:
+		text = "true or false"
+	case schemas.Int:
+		text = "an integer"
+	case schemas.Float:
+		text = "a number"
+	case schemas.Time:
+		text = "a time, RFC 3339 text or Unix milliseconds"
+	case schemas.Bytes:
+		text = "standard base64 text"
+	default:
+		text = "text"
+	}
+	if c.Nullable {
+		text += ", or null"
+	}
+	return text
+}
+
+// bounds is the range that a column's values must be in.
+func bounds(c schemas.Column) string {
+	switch {
+	case c.Min != nil && c.Max != nil:
+		return fmt.Sprintf("%g to %g", *c.Min, *c.Max)
+	case c.Min != nil:
+		return fmt.Sprintf("its range: at least %g", *c.Min)
+	case c.Max != nil:
+		return fmt.Sprintf("its range: at most %g", *c.Max)
+	case c.Kind == schemas.Time:
+		return "the years 1 to 9999"
+	default:
+		return "the range of its type"
+	}
+}
+
+// Write answers with the problem.
+func (p *Problem) Write(w http.ResponseWriter) {
+	p.Type, p.Title = TypePrefix+p.Code, http.StatusText(p.Status)
 	b, err := json.Marshal(p)
 	if err != nil { // only Predictions could fail, and is JSON that we wrote
 		w.WriteHeader(http.StatusInternalServerError)
@@ -76,6 +181,9 @@ func (p *problem) write(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
+	if p.Status == http.StatusTooManyRequests {
+		h.Set("Retry-After", "1") // seconds, whole ones: the least there is
+	}
 	w.WriteHeader(p.Status)
 	_, _ = w.Write(append(b, '\n')) // a client that is gone
 }

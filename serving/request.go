@@ -1,8 +1,8 @@
 package serving
 
 import (
-	"context"
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -26,7 +26,8 @@ const (
 // Rows are read by the JSON decoder of the source's schema, the one that records of a JSON topic go through: unknown, missing, ill-typed
 // and out-of-range fields are refused by name. "at", RFC 3339 or Unix milliseconds, is the time the features are to be as of.
 type requestReader struct {
-	decoder  schemas.Decoder
+	decoder  *schemas.ObjectDecoder
+	schema   *schemas.Schema
 	source   *project.Source // whose events are asked about; nil takes every row
 	tables   project.Tables  // what the rows are looked up in
 	columns  int
@@ -35,22 +36,22 @@ type requestReader struct {
 	parsers  fastjson.ParserPool
 }
 
-func newRequestReader(s *schemas.Schema) (*requestReader, error) {
-	decoder, err := schemas.NewDecoder(s, schemas.JSON, nil)
-	if err != nil {
-		return nil, err
-	}
-	r := &requestReader{decoder: decoder, columns: len(s.Columns)}
+func newRequestReader(s *schemas.Schema) *requestReader {
+	r := &requestReader{decoder: schemas.NewObjectDecoder(s), schema: s, columns: len(s.Columns)}
 	for _, c := range s.Record().Columns {
 		top, _, _ := strings.Cut(c.Name, ".")
 		r.ownsRows = r.ownsRows || top == fieldRows
 		r.ownsAt = r.ownsAt || top == fieldAt
 	}
-	return r, nil
+	return r
 }
 
-// read gives the rows of a body, at most limit.
-func (r *requestReader) read(ctx context.Context, body []byte, limit int) ([]question, *problem) {
+// read gives the rows of a body, at most limit. Their texts may be parts of it.
+func (r *requestReader) read(body []byte, limit int) ([]question, *problem) {
+	if row, ok := r.decoder.Plain(body, r.room()); ok {
+		q, p := r.accept(row, "", noTime)
+		return []question{q}, p
+	}
 	parser := r.parsers.Get()
 	defer r.parsers.Put(parser)
 	tree, err := parser.ParseBytes(body)
@@ -58,19 +59,19 @@ func (r *requestReader) read(ctx context.Context, body []byte, limit int) ([]que
 		err = fastjson.ValidateBytes(body) // the parser alone lets control characters, NaN and 01 pass
 	}
 	if err != nil {
-		return nil, badRequest(codeMalformed, "", "the body is not JSON: %v", err)
+		return nil, badRequest(codeMalformed, "", "the body is not JSON")
 	}
 	if tree.Type() != fastjson.TypeObject {
 		return nil, badRequest(codeType, "", "the body is %s where an object must be", tree.Type())
 	}
 	if r.ownsRows || tree.Get(fieldRows) == nil {
-		q, p := r.row(ctx, tree, "", noTime)
+		q, p := r.row(tree, "", noTime)
 		return []question{q}, p
 	}
-	return r.rows(ctx, tree, limit)
+	return r.rows(tree, limit)
 }
 
-func (r *requestReader) rows(ctx context.Context, tree *fastjson.Value, limit int) ([]question, *problem) {
+func (r *requestReader) rows(tree *fastjson.Value, limit int) ([]question, *problem) {
 	at, p := envelope(tree)
 	if p != nil {
 		return nil, p
@@ -89,7 +90,7 @@ func (r *requestReader) rows(ctx context.Context, tree *fastjson.Value, limit in
 	}
 	questions := make([]question, len(rows))
 	for i, row := range rows {
-		if questions[i], p = r.row(ctx, row, rowPath(i), at); p != nil {
+		if questions[i], p = r.row(row, rowPath(i), at); p != nil {
 			return nil, p
 		}
 	}
@@ -119,7 +120,7 @@ func envelope(tree *fastjson.Value) (at int64, p *problem) {
 func rowPath(i int) string { return fieldRows + "[" + strconv.Itoa(i) + "]" }
 
 // row reads one row; path is where it stands in the body.
-func (r *requestReader) row(ctx context.Context, tree *fastjson.Value, path string, at int64) (question, *problem) {
+func (r *requestReader) row(tree *fastjson.Value, path string, at int64) (question, *problem) {
 	object, err := tree.Object()
 	if err != nil {
 		return question{}, badRequest(codeType, path, "%s where an object must be", tree.Type())
@@ -131,18 +132,21 @@ func (r *requestReader) row(ctx context.Context, tree *fastjson.Value, path stri
 		}
 		object.Del(fieldAt)
 	}
-	row, err := r.decoder.Decode(ctx, tree.MarshalTo(nil), make(schemas.Row, 0, r.columns))
+	row, err := r.decoder.Decode(tree, r.room())
 	var fault *schemas.RecordError
 	switch {
 	case errors.As(err, &fault):
-		code := classCodes[fault.Class]
-		if code == "" {
-			code = fault.Class
-		}
-		return question{}, badRequest(code, within(path, fault.Path), "%s", fault.Reason)
+		return question{}, FaultOf(r.schema, path, fault)
 	case err != nil:
 		return question{}, problemOf(err)
 	}
+	return r.accept(row, path, at)
+}
+
+func (r *requestReader) room() schemas.Row { return make(schemas.Row, 0, r.columns) }
+
+// accept completes a row and takes it when it is an event of the model's source.
+func (r *requestReader) accept(row schemas.Row, path string, at int64) (question, *problem) {
 	if r.source != nil {
 		r.tables.Enrich(r.source, row, row[r.source.TimeIndex()].Int(), nil)
 	}
@@ -167,26 +171,36 @@ func readAt(field string, v *fastjson.Value) (int64, *problem) {
 	switch v.Type() {
 	case fastjson.TypeString:
 		text, _ := v.StringBytes()
-		return parseAt(field, string(text))
+		return parseTime(field, string(text))
 	case fastjson.TypeNumber:
+		if f, err := v.Float64(); err == nil && f == math.Trunc(f) && math.Abs(f) < 1<<53 { // 5.0 and 5e0 are whole, too
+			return inRange(field, int64(f))
+		}
 		return parseAt(field, v.String())
 	default:
 		return 0, badRequest(codeType, field, "%s where RFC 3339 text or Unix milliseconds must be", v.Type())
 	}
 }
 
-// parseAt reads a time as a request writes it.
+// parseAt reads a time as a query parameter has it.
 func parseAt(field, text string) (int64, *problem) {
-	ms, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		t, err := time.Parse(time.RFC3339Nano, text)
-		if err != nil {
-			return 0, badRequest(codeType, field, "%q is neither RFC 3339 nor Unix milliseconds", text)
-		}
-		ms = t.UnixMilli()
+	if ms, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return inRange(field, ms)
 	}
+	return parseTime(field, text)
+}
+
+func parseTime(field, text string) (int64, *problem) {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return 0, badRequest(codeType, field, "the time is neither RFC 3339 nor Unix milliseconds")
+	}
+	return inRange(field, t.UnixMilli())
+}
+
+func inRange(field string, ms int64) (int64, *problem) {
 	if ms < schemas.MinTime || ms > schemas.MaxTime {
-		return 0, badRequest(codeRange, field, "%q is outside the years 1 to 9999", text)
+		return 0, badRequest(codeRange, field, "the time is outside the years 1 to 9999")
 	}
 	return ms, nil
 }

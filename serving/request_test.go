@@ -17,7 +17,7 @@ func timeoutContext(t *testing.T, d time.Duration) (context.Context, context.Can
 
 func mustRead(t testing.TB, s *Stage, body string) []question {
 	t.Helper()
-	q, p := s.models["late"].reader.read(context.Background(), []byte(body), 512)
+	q, p := s.models["late"].reader.read([]byte(body), 512)
 	if p != nil {
 		t.Fatalf("%+v", p)
 	}
@@ -33,9 +33,9 @@ func FuzzRequest(f *testing.F) {
 		f.Add([]byte(body))
 	}
 	departure := must[*schemas.Schema](f)(schemas.Parse("departure", []byte(departureSchema)))
-	reader := must[*requestReader](f)(newRequestReader(departure))
+	reader := newRequestReader(departure)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		questions, p := reader.read(context.Background(), body, 3)
+		questions, p := reader.read(body, 3)
 		if p != nil {
 			if p.Status != 400 && p.Status != 413 || p.Code == "" || p.Detail == "" {
 				t.Fatalf("%+v", p)
@@ -59,8 +59,8 @@ func FuzzRequest(f *testing.F) {
 // A schema's own columns have the names first.
 func TestRequestOfSchemaWithRowsAndAt(t *testing.T) {
 	s := must[*schemas.Schema](t)(schemas.Parse("x", []byte(`{"type":"record","name":"X","fields":[{"name":"rows","type":"long"},{"name":"at","type":"long"}]}`)))
-	reader := must[*requestReader](t)(newRequestReader(s))
-	q, p := reader.read(t.Context(), []byte(`{"rows":1,"at":2}`), 3)
+	reader := newRequestReader(s)
+	q, p := reader.read([]byte(`{"rows":1,"at":2}`), 3)
 	if p != nil || len(q) != 1 || q[0].row[0].Int() != 1 || q[0].row[1].Int() != 2 || q[0].at != noTime {
 		t.Errorf("%+v %+v", q, p)
 	}
@@ -73,14 +73,14 @@ func TestAppendPrediction(t *testing.T) {
 		ID: "a/\"b\"\n", Model: "mö", Digest: "sha256:x", Version: 7, At: 990360000001, ScoredAt: 990360000000, JoinKey: `\`, Score: 0.1, Rung: "primary",
 		Inputs:       []schemas.PredictionInput{{Name: "x", Value: &v, Status: "present", EventTime: 5}, {Name: "y", Status: "null"}},
 		Reasons:      []schemas.Contribution{{Input: "x", Value: -2.5}, {Input: "y", Value: math.Inf(1)}},
-		ReasonMethod: "saabas", LatencyMicros: 12, Source: "http",
+		ReasonMethod: "saabas", LatencyMicros: 12, Source: "http", Arm: schemas.ArmChallenger,
 	}
 	var back map[string]any
 	if err := json.Unmarshal(appendPrediction(nil, p), &back); err != nil {
 		t.Fatalf("%v in %s", err, appendPrediction(nil, p))
 	}
 	want := map[string]any{
-		"id": "a/\"b\"\n", "score": 0.1, "model": "mö", "version": 7.0, "digest": "sha256:x", "rung": "primary", "reason": "", "join_key": `\`,
+		"id": "a/\"b\"\n", "score": 0.1, "model": "mö", "version": 7.0, "digest": "sha256:x", "arm": "challenger", "rung": "primary", "reason": "", "join_key": `\`,
 		"features": []any{
 			map[string]any{"name": "x", "value": 1e-300, "status": "present", "event_time": "1970-01-01T00:00:00.005Z"},
 			map[string]any{"name": "y", "value": nil, "status": "null", "event_time": nil},

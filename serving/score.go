@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/features/online"
+	"github.com/millrace/millrace/internal/clock"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
 )
@@ -19,28 +20,49 @@ func (s *Stage) score(w http.ResponseWriter, r *http.Request, d *deployment) {
 	start := s.deps.Clock()
 	allowed, p := timeout(r, s.declared(d.model))
 	if p != nil {
-		p.write(w)
+		p.Write(w)
 		return
 	}
-	ctx, cancel := deadlineOf(r, allowed)
+	method, p := explanation(r)
+	if p != nil {
+		p.Write(w)
+		return
+	}
+	ctx, cancel := deadlineOf(r.Context(), allowed)
 	defer cancel()
 	body, p := s.readBody(w, r)
 	if p != nil {
-		p.write(w)
+		p.Write(w)
 		return
 	}
-	questions, p := d.reader.read(ctx, body, s.cfg.MaxRows)
+	predictions, why, p := s.ask(ctx, d, body, method, start)
 	if p != nil {
-		p.write(w)
+		p.Write(w)
 		return
 	}
-	predictions, why, p := s.answer(ctx, d, questions, start, allowed)
+	s.writePredictions(w, predictions, why)
+}
+
+// ask is a scoring request from its body to the predictions, which are kept. Every face comes through here. method is the explanation
+// asked for, "" for the model's own.
+func (s *Stage) ask(ctx context.Context, d *deployment, body []byte, method string, start time.Time) ([]*schemas.Prediction, reason, *problem) {
+	if p := s.admitted.enter(ctx); p != nil {
+		return nil, reasonNone, p
+	}
+	defer s.admitted.leave()
+	questions, p := d.reader.read(body, s.cfg.MaxRows)
 	if p != nil {
-		p.write(w)
-		return
+		return nil, reasonNone, p
 	}
-	s.keep(predictions)
-	writePredictions(w, predictions, why)
+	for i := range questions {
+		questions[i].method = method
+	}
+	predictions, why, p := s.answer(ctx, d, questions, start)
+	if p != nil {
+		return nil, reasonNone, p
+	}
+	s.keep(d, questions, predictions)
+	return predictions, why, nil
 }
 
 // declared is the model's timeout.
@@ -52,14 +74,14 @@ func (s *Stage) declared(m *project.Model) time.Duration {
 }
 
 // answer scores the rows of one request. why is the first refusal's reason if every row was refused.
-func (s *Stage) answer(ctx context.Context, d *deployment, questions []question, start time.Time, allowed time.Duration) ([]*schemas.Prediction, reason, *problem) {
+func (s *Stage) answer(ctx context.Context, d *deployment, questions []question, start time.Time) ([]*schemas.Prediction, reason, *problem) {
 	line := d.live.Load()
 	f := line.plan.fillers.Get().(*filler)
 	var p *problem
 	f.prepare(questions, func(row int, column string, err error) {
 		if p == nil {
-			p = problemOf(err)
-			p.Status, p.Field = http.StatusBadRequest, column
+			p = unnamed(err)
+			p.Field = column
 			if len(questions) > 1 {
 				p.Field = within(rowPath(row), column)
 			}
@@ -69,7 +91,7 @@ func (s *Stage) answer(ctx context.Context, d *deployment, questions []question,
 		line.plan.fillers.Put(f)
 		return nil, "", p
 	}
-	entries, err := s.readFor(ctx, f, allowed)
+	entries, err := s.readFor(ctx, d.model, f)
 	if err == nil {
 		f.read(entries)
 		defer line.plan.fillers.Put(f)
@@ -78,12 +100,23 @@ func (s *Stage) answer(ctx context.Context, d *deployment, questions []question,
 	}
 	s.chooseTimes(d.plan, f, questions)
 	predictions, why := s.judge(ctx, d, line, f, questions, start)
+	if gone(ctx) {
+		return nil, "", clientGone()
+	}
 	return predictions, why, nil
 }
 
-// readFor reads the features, leaving a tenth of the request's time, at most 5 ms, to score and to answer.
-func (s *Stage) readFor(ctx context.Context, f *filler, allowed time.Duration) ([]online.Entry, error) {
-	ctx, cancel := context.WithTimeout(ctx, allowed-min(allowed/10, 5*time.Millisecond))
+// readFor reads the features: for as long as the model declares, and no longer than leaves the reserve for scoring.
+func (s *Stage) readFor(ctx context.Context, m *project.Model, f *filler) ([]online.Entry, error) {
+	if len(f.refs) == 0 {
+		return []online.Entry{}, nil
+	}
+	now := clock.System() // contexts know no other
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = now.Add(s.declared(m))
+	}
+	ctx, cancel := context.WithDeadline(ctx, fetchUntil(deadline, now, m.Serve.FetchTimeout))
 	defer cancel()
 	return s.fetch.get(ctx, f.refs)
 }
@@ -91,28 +124,36 @@ func (s *Stage) readFor(ctx context.Context, f *filler, allowed time.Duration) (
 // judge takes each row down the ladder. Rows whose turn comes after the deadline find their features unread.
 func (s *Stage) judge(ctx context.Context, d *deployment, line *lineUp, f *filler, questions []question, start time.Time) ([]*schemas.Prediction, reason) {
 	predictions := make([]*schemas.Prediction, len(questions))
-	var in filled
-	var w scoring
-	why, refused := reasonNone, 0
+	in, w := &f.in, &f.work
+	why, refused, late := reasonNone, 0, false
 	for i, q := range questions {
-		if ctx.Err() != nil {
-			f.fail(reasonDeadline)
+		if gone(ctx) {
+			break
 		}
-		f.fill(i, q, &in)
-		v := line.decide(line.plan, &in, &w)
+		if ctx.Err() != nil && f.entries != nil {
+			f.fail(reasonDeadline)
+			late = true
+		}
+		f.fill(i, q, in)
+		w.method = q.method
+		v := d.turn(line, &q, in, w, late)
 		d.http.count(&v, in.status)
 		if v.refused() {
 			if refused++; why == reasonNone {
 				why = v.reason
 			}
 		}
-		id := d.model.Name + "/http/" + s.cfg.Instance + "-" + strconv.FormatUint(s.requests.Add(1), 10)
-		predictions[i] = d.compose(asked{id: id, source: sourceHTTP, start: start, now: s.deps.Clock()}, q, &in, &v, line)
+		predictions[i] = d.compose(asked{id: s.nextID(d), source: sourceHTTP, start: start, now: s.deps.Clock()}, q, in, &v, line)
 	}
 	if refused < len(questions) {
 		why = reasonNone
 	}
 	return predictions, why
+}
+
+// nextID names a prediction that was asked for by a client.
+func (s *Stage) nextID(d *deployment) string {
+	return d.model.Name + "/http/" + s.cfg.Instance + "-" + strconv.FormatUint(s.requests.Add(1), 10)
 }
 
 // chooseTimes gives the rows that name no time the time it is now. Under clock: event, before any event, that is the row's own.
@@ -155,32 +196,59 @@ func (s *Stage) seen(t int64) int64 {
 	}
 }
 
-// keep hands answers to the prediction log and to those who will ask by name.
-func (s *Stage) keep(predictions []*schemas.Prediction) {
-	s.recent.put(predictions...)
-	if len(s.deps.Kafka.Brokers) == 0 {
-		return
-	}
-	for _, p := range predictions {
-		s.log.put(p)
+// keep hands answers to the prediction log, to those who will ask by name, and to the shadow. questions is nil where there is no entity.
+func (s *Stage) keep(d *deployment, questions []question, predictions []*schemas.Prediction) {
+	line := d.live.Load()
+	for i, p := range predictions {
+		record, err := predictionRecord(s.topic, p)
+		if err != nil {
+			s.metrics.logDropped.WithLabelValues(dropEncoding).Inc()
+			continue
+		}
+		if questions != nil {
+			s.mirror(d, line, questions[i].row, mirrored{p.Arm, p.Rung, p.Score, record.Value}, d.http)
+		}
+		s.recent.put(p.Model, p.JoinKey, record.Value)
+		if len(s.deps.Kafka.Brokers) > 0 {
+			s.log.put(record)
+		}
 	}
 }
 
-func writePredictions(w http.ResponseWriter, predictions []*schemas.Prediction, why reason) {
-	const opening = `{"predictions":`
-	size := len(opening) + 16
-	for _, p := range predictions {
-		size += 768 + 160*len(p.Inputs)
+// logTo hands a prediction to the log alone.
+func (s *Stage) logTo(topic string, p *schemas.Prediction) {
+	if len(s.deps.Kafka.Brokers) == 0 {
+		return
 	}
-	b := appendPredictions(append(make([]byte, 0, size), opening...), predictions)
+	record, err := predictionRecord(topic, p)
+	if err != nil {
+		s.metrics.logDropped.WithLabelValues(dropEncoding).Inc()
+		return
+	}
+	s.log.put(record)
+}
+
+func (s *Stage) writePredictions(w http.ResponseWriter, predictions []*schemas.Prediction, why reason) {
+	const opening = `{"predictions":`
+	buffer := s.buffers.Get().(*[]byte)
+	defer s.buffers.Put(buffer)
+	b := appendPredictions(append((*buffer)[:0], opening...), predictions)
+	*buffer = b
 	if why == reasonNone {
 		writeBody(w, append(b, "}\n"...))
 		return
 	}
+	p := refusal(predictions, why)
+	p.Predictions = b[len(opening):]
+	p.Write(w)
+}
+
+// refusal is the problem of a request of which every row was refused.
+func refusal(predictions []*schemas.Prediction, why reason) *problem {
 	kind := why.kind()
-	p := &problem{Status: kind.Status(), Code: string(why), Detail: "no row could be answered: " + predictions[0].Reason, Predictions: b[len(opening):]}
+	p := &problem{Status: kind.Status(), Code: string(why), Detail: "no row could be answered: " + predictions[0].Reason}
 	if kind.Retry() {
 		p.Hint = "try again"
 	}
-	p.write(w)
+	return p
 }

@@ -123,11 +123,11 @@ func TestLadder(t *testing.T) {
 	w.awaitReady()
 
 	status, a := w.post(flight)
-	if p := a.Predictions[0]; status != 200 || p.Rung != "previous" || p.Digest != old || p.Version != 1 || p.Reason != "required_missing: origin_delays.delay_mean_1h" || *p.Score != sigmoid(1.5) {
+	if p := a.Predictions[0]; status != 200 || p.Rung != "previous" || p.Digest != old || p.Version != 1 || p.Reason != "required_missing: origin_delays.delay_mean_1h is null" || *p.Score != sigmoid(1.5) {
 		t.Errorf("%d %+v", status, p)
 	}
 
-	w.model().Serve.Fallback = project.FallbackNone
+	w.fallTo()
 	status, a = w.post(flight)
 	if status != 422 || a.Code != "required_missing" || len(a.Predictions) != 1 || a.Predictions[0].Score != nil || a.Predictions[0].Rung != "refused" || a.Predictions[0].Digest != champion {
 		t.Errorf("%d %+v", status, a)
@@ -136,7 +136,7 @@ func TestLadder(t *testing.T) {
 		t.Errorf("%v refusals counted, want 1", n)
 	}
 
-	w.model().Serve.Otherwise, w.model().Serve.Default = project.OtherwiseDefault, 0.25
+	w.fallTo(project.Rung{Kind: project.RungDefault, Score: 0.25})
 	status, a = w.post(flight)
 	if p := a.Predictions[0]; status != 200 || p.Rung != "default" || *p.Score != 0.25 || p.Reason == "" {
 		t.Errorf("%d %+v", status, p)

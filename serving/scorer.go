@@ -3,6 +3,7 @@ package serving
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -23,13 +24,18 @@ type scorer struct {
 	model     model.Model
 	order     []int // for each input of the model its place in the plan
 	names     []string
-	dataUntil int64 // event time up to which it was trained, noTime when its manifest does not say
+	baseline  string // digest of the profile of its scores; empty without one
+	beside    string // digest of the simpler model that was trained beside it; empty without one
+	dataUntil int64  // event time up to which it was trained, noTime when its manifest does not say
 }
 
 // scoring is the working memory of one goroutine.
 type scoring struct {
 	row           []float64
 	contributions []float64
+	outputs       []float64
+	method        string // of explanation that is asked for
+	bare          bool   // nobody asks for reasons
 }
 
 // loadScorer reads a model artefact and refuses it unless its digest, its signature and its golden rows hold; then scores the golden
@@ -58,7 +64,9 @@ func loadScorer(r *registry.Registry, planFor func([]model.SignatureInput) (*pla
 	if err != nil {
 		return nil, fmt.Errorf("matching the model's inputs: %w", err)
 	}
-	s := &scorer{plan: p, digest: digest, version: version, model: m, order: order, names: m.Inputs(), dataUntil: dataUntil(manifest)}
+	beside, _ := manifest.Input(registry.RoleSimpler)
+	baseline, _ := manifest.Input(registry.KindBaseline)
+	s := &scorer{baseline: baseline, beside: beside, plan: p, digest: digest, version: version, model: m, order: order, names: m.Inputs(), dataUntil: dataUntil(manifest)}
 	s.warm(bundle.Golden, len(p.inputs), warmUp)
 	return s, nil
 }
@@ -91,20 +99,54 @@ func dataUntil(m registry.Manifest) int64 {
 
 // score scores a row of the plan's inputs. ok is false when the model gives no finite number.
 func (s *scorer) score(values []float64, w *scoring) (v verdict, ok bool) {
+	row := s.rowOf(values, w)
+	contributions := w.contributions[:len(s.order)]
+	v.scorer = s
+	output, ok := s.predict(row, w, &v)
+	if !ok {
+		return v, false
+	}
+	if w.bare {
+		return v, true
+	}
+	_, v.method = s.model.Explain(row, output, w.method, contributions)
+	v.reasons = s.strongest(contributions)
+	return v, true
+}
+
+// rowOf picks the model's row out of the plan's inputs, into w.
+func (s *scorer) rowOf(values []float64, w *scoring) []float64 {
 	if cap(w.row) < len(s.order) {
 		w.row, w.contributions = make([]float64, len(s.order)), make([]float64, len(s.order))
 	}
-	row, contributions := w.row[:len(s.order)], w.contributions[:len(s.order)]
+	row := w.row[:len(s.order)]
 	for i, place := range s.order {
 		row[i] = values[place]
 	}
-	v.scorer, v.score = s, s.model.Predict(row)
-	if math.IsNaN(v.score) || math.IsInf(v.score, 0) {
-		return v, false
+	return row
+}
+
+// predict finds the score; of a model with classes, that of the class it is highest for, and those of all. output is which it was.
+func (s *scorer) predict(row []float64, w *scoring, v *verdict) (output int, ok bool) {
+	names := s.model.Outputs()
+	w.outputs = slices.Grow(w.outputs[:0], len(names))[:len(names)]
+	s.model.PredictInto(row, w.outputs)
+	for i, score := range w.outputs {
+		if math.IsNaN(score) || math.IsInf(score, 0) {
+			return 0, false
+		}
+		if score > w.outputs[output] {
+			output = i
+		}
 	}
-	_, v.method = s.model.Explain(row, contributions)
-	v.reasons = s.strongest(contributions)
-	return v, true
+	v.score = w.outputs[output]
+	if s.model.Task() == model.TaskMulticlass {
+		v.class, v.classes = names[output], make([]schemas.ClassScore, len(names))
+		for i, name := range names {
+			v.classes[i] = schemas.ClassScore{Class: name, Score: w.outputs[i]}
+		}
+	}
+	return output, true
 }
 
 // strongest is the contributions of largest size, largest first; of equals the earlier input. Inputs that moved nothing are no reason.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/registry"
+	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -35,18 +38,25 @@ type Deps struct {
 
 // Stage is the serving role: the HTTP API and, for every model, a scorer of the topic it is on.
 type Stage struct {
-	cfg      Config
-	deps     Deps
-	metrics  *metrics
-	fetch    *fetcher
-	models   map[string]*deployment
-	catalog  *catalog
-	groups   map[string]*project.Group
-	log      *predictionLog
-	recent   *recent
-	handler  http.Handler
-	requests atomic.Uint64 // numbers the HTTP answers
-	newest   atomic.Int64  // newest event time seen in any position: now, under clock: event
+	cfg          Config
+	deps         Deps
+	metrics      *metrics
+	fetch        *fetcher
+	admitted     *admission
+	models       map[string]*deployment
+	catalog      *catalog
+	groups       map[string]*project.Group
+	readers      map[string][]string // of a group: the models that it is an input of
+	log          *predictionLog
+	topic        string    // of predictions
+	buffers      sync.Pool // of *[]byte, in which answers are written
+	recent       *recent
+	shadows      *shadows
+	events       chan schemas.ModelEvent // of withdrawn challengers, for the models topic
+	handler      http.Handler
+	routeMetrics map[string]*routeMetrics // of the routes below a model
+	requests     atomic.Uint64            // numbers the HTTP answers
+	newest       atomic.Int64             // newest event time seen in any position: now, under clock: event
 }
 
 // New compiles the fill plans of the project's models. Nothing is connected, and no model is loaded, before Run.
@@ -61,25 +71,41 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 	}
 	s := &Stage{
 		cfg: cfg, deps: deps, metrics: newMetrics(deps.Registerer), recent: newRecent(cfg.Recent),
-		models: map[string]*deployment{}, groups: map[string]*project.Group{},
+		models: map[string]*deployment{}, groups: map[string]*project.Group{}, readers: map[string][]string{},
 	}
 	for _, g := range deps.Project.Groups {
 		s.groups[g.Name] = g
 	}
+	for _, m := range deps.Project.Models {
+		for _, in := range m.Inputs {
+			if in.Group != nil && !slices.Contains(s.readers[in.Group.Name], m.Name) {
+				s.readers[in.Group.Name] = append(s.readers[in.Group.Name], m.Name)
+			}
+		}
+	}
+	s.admitted = newAdmission(cfg, s.metrics)
 	s.catalog = newCatalog(deps.Redis, deps.Project, cfg.Lease)
-	s.fetch = newFetcher(s.catalog, cfg.MaxReads, deps.Clock, s.metrics, deps.Project)
+	s.fetch = newFetcher(s.catalog, cfg, deps.Clock, s.metrics, deps.Project)
 	for _, m := range deps.Project.Models {
 		plan, err := compilePlan(m, deps.Project.Groups, nil)
 		if err != nil {
 			return nil, fmt.Errorf("planning model %s: %w", m.Name, err)
 		}
 		plan.catalog = s.catalog
-		if s.models[m.Name], err = newDeployment(m, plan, s.catalog, deps.Registry, cfg.WarmUp, deps.Clock, deps.Log, s.metrics); err != nil {
-			return nil, fmt.Errorf("deploying model %s: %w", m.Name, err)
-		}
+		s.models[m.Name] = newDeployment(m, plan, s.catalog, deps.Registry, cfg.WarmUp, deps.Clock, deps.Log, s.metrics)
 		s.models[m.Name].reader.tables = deps.Tables
 	}
+	s.buffers.New = func() any { return new([]byte) }
+	s.shadows, s.events = newShadows(cfg.ShadowQueue, s.metrics), make(chan schemas.ModelEvent, eventQueue)
+	for _, d := range s.models {
+		d.tell = s.tell
+	}
+	s.topic = deps.Project.Own().Predictions.Name
 	s.log = newPredictionLog(cfg.LogQueue, s.metrics)
+	s.routeMetrics = map[string]*routeMetrics{}
+	for _, route := range []string{"score", "model", "prediction", "other"} {
+		s.routeMetrics[route] = s.metrics.measure(route)
+	}
 	s.handler = s.routes()
 	return s, nil
 }
@@ -104,9 +130,9 @@ func (s *Stage) Ready() error {
 
 // Run follows the registry, writes the prediction log and scores the topics until ctx ends; nil then.
 func (s *Stage) Run(ctx context.Context) error {
-	parts := []func(context.Context) error{s.lookRegularly, s.followVersions}
+	parts := []func(context.Context) error{s.lookRegularly, s.followVersions, s.fetch.probe, s.runShadows}
 	if len(s.deps.Kafka.Brokers) > 0 {
-		parts = append(parts, s.followTopic, s.writeLog)
+		parts = append(parts, s.followTopic, s.writeLog, s.publishEvents)
 		for _, m := range s.deps.Project.Models {
 			scorer, err := newStreamScorer(s, s.models[m.Name])
 			if err != nil {

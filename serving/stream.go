@@ -197,29 +197,26 @@ func (s *streamScorer) batch(ctx context.Context, session *kgo.GroupTransactSess
 	return nil
 }
 
-func (s *streamScorer) produce(ctx context.Context, session *kgo.GroupTransactSession, predictions []*schemas.Prediction) error {
-	topic := s.stage.deps.Project.Own().Predictions.Name
+func (s *streamScorer) produce(ctx context.Context, session *kgo.GroupTransactSession, predictions []*kgo.Record) error {
 	first := kgo.AbortingFirstErrPromise(session.Client())
-	for _, p := range predictions {
-		record, err := predictionRecord(topic, p)
-		if err != nil {
-			return fmt.Errorf("encoding prediction %s: %w", p.ID, err)
-		}
-		session.Produce(ctx, record, first.Promise())
+	for _, r := range predictions {
+		session.Produce(ctx, r, first.Promise())
 	}
 	if err := first.Err(); err != nil {
-		return failure.Wrap(failure.Unavailable, topic, "writing predictions", err)
+		return failure.Wrap(failure.Unavailable, s.stage.topic, "writing predictions", err)
 	}
 	return nil
 }
 
 // scoredBatch is what becomes true when the transaction commits.
 type scoredBatch struct {
-	predictions []*schemas.Prediction
+	predictions []*kgo.Record
 	verdicts    []verdict
 	status      [][]inputStatus
 	bad         int
 	newest      int64 // event time
+	line        *lineUp
+	questions   []question // of the predictions
 }
 
 // committed counts and keeps what is now on the topic.
@@ -232,7 +229,11 @@ func (s *streamScorer) committed(b *scoredBatch, fetches kgo.Fetches) {
 	if b.newest != noTime {
 		m.streamTime.WithLabelValues(name).Set(float64(b.newest) / 1000)
 	}
-	s.stage.recent.put(b.predictions...)
+	for i, r := range b.predictions {
+		v := &b.verdicts[i]
+		s.stage.mirror(s.d, b.line, b.questions[i].row, mirrored{v.arm, v.rung, v.score, r.Value}, s.d.stream)
+		s.stage.recent.put(name, string(r.Key), r.Value)
+	}
 	s.lag.scored(fetches)
 }
 
@@ -244,6 +245,7 @@ func (s *streamScorer) score(ctx context.Context, frontier *frontier, fetches kg
 		return nil, err
 	}
 	line := s.d.live.Load()
+	batch.line = line
 	if s.filler.plan != line.plan {
 		s.filler = newFiller(line.plan)
 	}
@@ -267,11 +269,15 @@ func (s *streamScorer) score(ctx context.Context, frontier *frontier, fetches kg
 			continue
 		}
 		f.fill(i, q, &s.in)
-		v := line.decide(line.plan, &s.in, &s.work)
+		v := s.d.turn(line, &q, &s.in, &s.work, false)
 		source := schemas.RecordSource(s.topic, records[i].Partition, records[i].Offset)
 		a := asked{id: s.d.model.Name + "/" + source, source: source, start: start, now: s.stage.deps.Clock()}
-		batch.predictions = append(batch.predictions, s.d.compose(a, q, &s.in, &v, line))
-		batch.verdicts = append(batch.verdicts, v)
+		prediction, err := predictionRecord(s.stage.topic, s.d.compose(a, q, &s.in, &v, line))
+		if err != nil {
+			return nil, fmt.Errorf("encoding prediction %s: %w", a.id, err)
+		}
+		batch.predictions = append(batch.predictions, prediction)
+		batch.verdicts, batch.questions = append(batch.verdicts, v), append(batch.questions, q)
 		batch.status = append(batch.status, append([]inputStatus(nil), s.in.status...))
 	}
 	return batch, nil

@@ -89,7 +89,7 @@ func TestStreamScores(t *testing.T) {
 		if p.At != noon.UnixMilli()+int64(indexOf(p.JoinKey))*60_000 || p.Digest != digest || p.Rung != "primary" || p.Refused {
 			t.Fatalf("%+v", p)
 		}
-		if p.Request["origin"] != "ATL" || p.Entities["origin"] != "ATL" || len(p.Inputs) != 6 || len(p.Positions) != 1 || p.Positions[0].Group != "origin_delays" {
+		if textOf(p.Request, "origin") != "ATL" || textOf(p.Entities, "origin") != "ATL" || len(p.Inputs) != 6 || len(p.Positions) != 1 || p.Positions[0].Group != "origin_delays" {
 			t.Fatalf("%+v", p)
 		}
 	}
@@ -100,6 +100,11 @@ func TestStreamScores(t *testing.T) {
 	if named.Source == "http" || named.JoinKey != flightID(119) {
 		t.Errorf("%+v", named)
 	}
+}
+
+func textOf(texts schemas.Texts, name string) string {
+	text, _ := texts.Get(name)
+	return text
 }
 
 func indexOf(id string) int {

@@ -85,7 +85,7 @@ func flightsProject(t testing.TB) *project.Project {
 	departures := &project.Source{Name: "departures", Topic: "departures", Schema: departure, Format: schemas.Avro, Key: "flight_id", Time: "scheduled", Partitions: partitions}
 	arrivals := &project.Source{Name: "arrivals", Topic: "arrivals", Schema: arrival, Format: schemas.Avro, Key: "flight_id", Time: "arrived", Partitions: partitions}
 	compiled, faults := features.Compile(features.Definition{
-		Name: "origin_delays", Source: "arrivals", Entity: []string{"origin"}, Windows: []string{"1h", "24h"},
+		Name: "origin_delays", Source: "arrivals", Entity: []string{"origin"}, Windows: []string{"1h", "24h"}, TTL: 30 * 24 * time.Hour,
 		Features: []features.FeatureDefinition{{Name: "flights", Aggregate: "count()"}, {Name: "delay_mean", Aggregate: "mean(delay)"}},
 	}, arrival)
 	if len(faults) > 0 {
@@ -95,7 +95,7 @@ func flightsProject(t testing.TB) *project.Project {
 	m := &project.Model{
 		Name: "late", On: departures,
 		Label: project.Label{Source: arrivals, Join: "flight_id"},
-		Serve: project.Serve{Timeout: 500 * time.Millisecond, Fallback: project.FallbackPrevious, Otherwise: project.OtherwiseRefuse, MissingAllowed: 1},
+		Serve: project.Serve{Timeout: 500 * time.Millisecond, Fallback: []project.Rung{{Kind: project.RungPrevious}}, MissingAllowed: 1},
 	}
 	for i, o := range compiled.Outputs {
 		m.Inputs = append(m.Inputs, project.Input{Name: "origin_delays." + o.Name, Group: group, Output: i, Entity: []int{departure.Index("origin")}, Column: -1})
@@ -123,10 +123,13 @@ func must[T any](t testing.TB) func(T, error) T {
 func (w *world) model() *project.Model { return w.project.Models[0] }
 func (w *world) group() *project.Group { return w.project.Groups[0] }
 
+// fallTo declares the rungs below the champion.
+func (w *world) fallTo(rungs ...project.Rung) { w.model().Serve.Fallback = rungs }
+
 // withKafka gives the world a broker with the project's topics.
 func withKafka(w *world) {
 	var err error
-	if w.kafka, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(partitions, "departures", "arrivals", "origin_delays.keyed", "predictions"), kfake.SeedTopics(1, "models"), kfake.GroupMinSessionTimeout(100*time.Millisecond),
+	if w.kafka, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(partitions, "departures", "arrivals", "origin_delays.keyed", "predictions", "shadows"), kfake.SeedTopics(1, "models"), kfake.GroupMinSessionTimeout(100*time.Millisecond),
 		kfake.BrokerConfigs(map[string]string{"log.retention.ms": "-1", "group.initial.rebalance.delay.ms": "0"})); err != nil {
 		w.t.Fatal(err)
 	}
@@ -154,6 +157,9 @@ func (w *world) make() *Stage {
 	w.stage = must[*Stage](w.t)(New(w.cfg, deps))
 	return w.stage
 }
+
+// registerer is for what a test makes by itself.
+func (w *world) registerer() prometheus.Registerer { return prometheus.NewRegistry() }
 
 // start runs a stage and its server until stop, or the end of the test.
 func (w *world) start() (stop func()) {
@@ -276,6 +282,22 @@ type trained struct {
 // register adds a version and gives its digest.
 func (w *world) register(m trained) string {
 	w.t.Helper()
+	bundle := w.bundle(m)
+	content := must[[]byte](w.t)(bundle.Encode())
+	annotations := map[string]string{}
+	if !m.dataUntil.IsZero() {
+		annotations["data_until"] = m.dataUntil.Format(time.RFC3339)
+	}
+	digest := must[string](w.t)(w.registry.Put(w.t.Context(), registry.Manifest{
+		Kind: registry.KindModel, Name: "late", MediaType: model.MediaBundle, Annotations: annotations,
+	}, bytes.NewReader(content)))
+	must[int](w.t)(w.registry.AddVersion("late", digest))
+	return digest
+}
+
+// bundle packs a model.
+func (w *world) bundle(m trained) model.Bundle {
+	w.t.Helper()
 	var inputs []model.LogisticInput
 	var signature []model.SignatureInput
 	for _, in := range must[*plan](w.t)(compilePlan(w.model(), w.project.Groups, nil)).inputs {
@@ -293,16 +315,7 @@ func (w *world) register(m trained) string {
 	if m.spoil != nil {
 		m.spoil(&bundle)
 	}
-	content := must[[]byte](w.t)(bundle.Encode())
-	annotations := map[string]string{}
-	if !m.dataUntil.IsZero() {
-		annotations["data_until"] = m.dataUntil.Format(time.RFC3339)
-	}
-	digest := must[string](w.t)(w.registry.Put(w.t.Context(), registry.Manifest{
-		Kind: registry.KindModel, Name: "late", MediaType: model.MediaBundle, Annotations: annotations,
-	}, bytes.NewReader(content)))
-	must[int](w.t)(w.registry.AddVersion("late", digest))
-	return digest
+	return bundle
 }
 
 // promote registers a version and makes it the champion.
@@ -349,6 +362,7 @@ type predictionBody struct {
 	Model        string
 	Version      int
 	Digest       string
+	Arm          string
 	Rung         string
 	Reason       string
 	JoinKey      string `json:"join_key"`

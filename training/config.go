@@ -22,6 +22,8 @@ type Config struct {
 	MinRows     int           // fewest training rows and fewest held-out rows
 	LeakAUC     float64       // an input that ranks the label so well by itself is taken for the label
 	LeakRows    int           // rows looked at for that
+	ValidShare  float64       // of the training rows, the last ones: those that trainers stop early by
+	KeepLog     int           // bytes kept of what a program prints that trains, the last ones
 	GoldenRows  int           // rows kept with their scores in the model
 	MaxInputs   int           // most inputs of a model
 	MaxSpine    int           // most rows of a dataset where the project sets no limit
@@ -38,7 +40,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		Every: time.Second, Patience: 10 * time.Second, Idle: time.Hour, Backoff: time.Second, Attempts: 5, FirstSteps: 4,
-		MinRows: 200, LeakAUC: 0.995, LeakRows: 20_000, GoldenRows: 32, MaxInputs: 2_000,
+		MinRows: 200, LeakAUC: 0.995, LeakRows: 20_000, ValidShare: 0.2, KeepLog: 4 << 10, GoldenRows: 32, MaxInputs: 2_000,
 		MaxSpine: 2_000_000, MaxLabels: 20_000_000, MaxRequest: 1 << 20, Code: "devel",
 		Forest: gbdt.Default(), Logistic: logistic.Default(), Join: pit.Default(),
 	}
@@ -60,11 +62,15 @@ func (c Config) Validate() error {
 	positive("FirstSteps", c.FirstSteps > 0, c.FirstSteps)
 	positive("MinRows", c.MinRows > 0, c.MinRows)
 	positive("LeakRows", c.LeakRows > 0, c.LeakRows)
+	positive("KeepLog", c.KeepLog > 0, c.KeepLog)
 	positive("GoldenRows", c.GoldenRows > 0, c.GoldenRows)
 	positive("MaxInputs", c.MaxInputs > 0, c.MaxInputs)
 	positive("MaxSpine", c.MaxSpine > 0, c.MaxSpine)
 	positive("MaxLabels", c.MaxLabels > 0, c.MaxLabels)
 	positive("MaxRequest", c.MaxRequest > 0, c.MaxRequest)
+	if !(c.ValidShare > 0 && c.ValidShare < 1) {
+		faults = append(faults, fmt.Errorf("ValidShare is %v, it must be above 0 and below 1", c.ValidShare))
+	}
 	if !(c.LeakAUC > 0.5 && c.LeakAUC <= 1) {
 		faults = append(faults, fmt.Errorf("LeakAUC is %v, it must be above 0.5 and at most 1", c.LeakAUC))
 	}

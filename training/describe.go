@@ -47,7 +47,7 @@ type labelDescription struct {
 
 func describe(m *project.Model) description {
 	d := description{
-		Source: m.On.Name, Schema: m.On.Schema.Canonical(), Inputs: signature(m),
+		Source: m.On.Name, Schema: m.On.Schema.Canonical(), Inputs: Signature(m),
 		Label: labelDescription{m.Label.Source.Name, m.Label.Join, m.Label.Value.Meaning(), text(m.Label.Within)},
 	}
 	for _, g := range m.Groups() {

@@ -5,11 +5,11 @@
 // Its place on the event's way: it reads the offline events that ingest wrote and the retrain topic that monitor writes
 // to; it writes the registry and the models topic, which serving follows. In the order of the code:
 //
-//	stage.go     Run: retrain requests (requests.go) and models that have no champion yet (first.go)
+//	stage.go     Run: retrain requests (requests.go), schedules (schedule.go) and models that have no champion yet (first.go)
 //	train.go     one run from the dataset to the model event
 //	dataset.go   spine.go (rows and labels) and replay.go (features as of each row's time), then verify.go
 //	split.go     earlier rows to train on, later rows held out, and between them what is neither
-//	fit.go       candidates, and the ablation without feature groups
+//	fit.go       candidates, program.go those that are programs, and the ablation without feature groups
 //	evaluate.go  the same numbers for every candidate and for the champion, on the very same rows
 //	gates.go     what must hold to be promoted
 //	register.go  artefacts and their lineage

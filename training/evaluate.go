@@ -117,6 +117,9 @@ func match(m model.Model, names []string) ([]int, error) {
 
 // judge scores the rows of a part with a model and measures it.
 func judge(ctx context.Context, m model.Model, names []string, p Part) (scores []float64, metrics Metrics, err error) {
+	if m.Task() != model.TaskBinary {
+		return nil, Metrics{}, failure.New(failure.Refused, "task", "the model's is %s, and a label is yes or no: only a binary one can be measured by it", m.Task())
+	}
 	columns, err := match(m, names)
 	if err != nil {
 		return nil, Metrics{}, err

@@ -91,17 +91,17 @@ func TestMetricsOfOneClassAndOfCertainties(t *testing.T) {
 
 func TestTheBestIsChosenByTheDeclaredMetric(t *testing.T) {
 	candidates := []candidate{
-		{name: "a", metrics: Metrics{AUC: 0.7, LogLoss: 0.6, Brier: 0.20}},
-		{name: "b", metrics: Metrics{AUC: 0.8, LogLoss: 0.7, Brier: 0.25}},
-		{name: "c", metrics: Metrics{AUC: 0.8, LogLoss: 0.5, Brier: 0.25}},
+		{Candidate: project.Candidate{Name: "a"}, metrics: Metrics{AUC: 0.7, LogLoss: 0.6, Brier: 0.20}},
+		{Candidate: project.Candidate{Name: "b"}, metrics: Metrics{AUC: 0.8, LogLoss: 0.7, Brier: 0.25}},
+		{Candidate: project.Candidate{Name: "c"}, metrics: Metrics{AUC: 0.8, LogLoss: 0.5, Brier: 0.25}},
 	}
 	for metric, want := range map[string]string{project.MetricAUC: "b", project.MetricLogLoss: "c", project.MetricBrier: "a"} {
-		if got := best(metric, candidates).name; got != want {
+		if got := best(metric, candidates).Name; got != want {
 			t.Errorf("by %s %s is best, want %s", metric, got, want)
 		}
 	}
 	slices.Reverse(candidates)
-	if got := best(project.MetricAUC, candidates).name; got != "c" {
+	if got := best(project.MetricAUC, candidates).Name; got != "c" {
 		t.Errorf("of equals %s is best, want the first declared", got)
 	}
 }

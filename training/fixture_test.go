@@ -147,6 +147,14 @@ var (
 func TestMain(m *testing.M) {
 	code := 1
 	defer func() { os.Exit(code) }()
+	if how := os.Getenv(programVariable); how != "" {
+		if err := trainAsProgram(how, os.Args[len(os.Args)-1]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return
+		}
+		code = 0
+		return
+	}
 	var err error
 	if logs, err = os.MkdirTemp("", "millrace-training-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -184,7 +192,7 @@ func flightsProject(t testing.TB) *project.Project {
 		Name: "late", On: departures,
 		Label: project.Label{Source: arrivals, Join: "flight_id", Value: expression(t, "delay > 15", arrivals.Schema, schemas.Bool), Within: 12 * time.Hour},
 		Train: project.Train{
-			Candidates: []string{project.CandidateLogistic, project.CandidateGBDT}, Metric: project.MetricAUC,
+			Candidates: []project.Candidate{{Name: project.CandidateLogistic}, {Name: project.CandidateGBDT}}, Metric: project.MetricAUC,
 			Holdout: 3 * 24 * time.Hour, FirstAfter: 8 * 24 * time.Hour, Seed: 7,
 		},
 		Gates:   []project.Gate{{Metric: project.MetricAUC, Op: ">=", Bound: 0.6}, {Metric: project.MetricVersusChampion, Op: ">=", Bound: -0.002}},

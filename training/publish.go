@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/registry"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -18,16 +19,20 @@ func (s *Stage) publish(ctx context.Context, run string, event schemas.ModelEven
 	if s.producer == nil {
 		return nil
 	}
+	return Publish(ctx, s.producer, s.project.Own().Models.Name, s.registry, run, event)
+}
+
+// Publish puts a run's outcome on the models topic and notes in the registry that it is there.
+func Publish(ctx context.Context, producer *kgo.Client, topic string, r *registry.Registry, run string, event schemas.ModelEvent) error {
 	value, err := event.Marshal()
 	if err != nil {
 		return fmt.Errorf("encoding model event: %w", err)
 	}
-	r := &kgo.Record{Topic: s.project.Own().Models.Name, Key: []byte(event.Model), Value: value}
-	if err := s.producer.ProduceSync(ctx, r).FirstErr(); err != nil {
-		return failure.Wrap(failure.Unavailable, r.Topic, "publishing model event", err)
+	if err := producer.ProduceSync(ctx, &kgo.Record{Topic: topic, Key: []byte(event.Model), Value: value}).FirstErr(); err != nil {
+		return failure.Wrap(failure.Unavailable, topic, "publishing model event", err)
 	}
-	// It can be read by now: that the stage ends must not keep it from being noted, or the next one would publish it again.
-	return s.registry.Published(context.WithoutCancel(ctx), event.Model, run)
+	// It can be read by now: that the caller ends must not keep it from being noted, or the next one would publish it again.
+	return r.Published(context.WithoutCancel(ctx), event.Model, run)
 }
 
 // publishKept publishes what was concluded by a process that did not live to publish it. Readers know an event by its

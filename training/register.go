@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/millrace/millrace/features/offline"
@@ -25,6 +26,7 @@ const (
 	roleMetrics  = "metrics"
 	roleModel    = "model"
 	roleChampion = "champion"
+	roleParent   = "parent" // a champion that a program went on from
 )
 
 // annotationTrainUntil is the event time (Unix milliseconds) before which all rows are that a model was trained on.
@@ -38,6 +40,7 @@ const (
 // registered is the digests of what a run made.
 type registered struct {
 	features, dataset, baseline, metrics, model string
+	simpler                                     string // empty without one
 	version                                     int
 }
 
@@ -45,13 +48,15 @@ type registered struct {
 //
 //	features ─► dataset ─┬► baseline ─┐
 //	                     ├► metrics ──┼► model
+//	                     ├► simpler ──┤
 //	                     └────────────┘
 //
-// Nothing of it depends on the champion or on the time of day, so that the same log and cutoff give the same digests.
+// Nothing of it depends on the time of day, nor on the champion unless a program went on from it, so that the same log and cutoff give the
+// same digests: as far as programs do the same each time.
 func (s *Stage) register(ctx context.Context, m *project.Model, t *trained) (registered, error) {
 	var kept registered
 	steps := []func(context.Context, *project.Model, *trained, *registered) error{
-		s.registerFeatures, s.registerDataset, s.registerBaseline, s.registerMetrics, s.registerModel,
+		s.registerFeatures, s.registerDataset, s.registerBaseline, s.registerMetrics, s.registerSimpler, s.registerModel,
 	}
 	for i, step := range steps {
 		s.progress("registering", int64(i), int64(len(steps)))
@@ -157,7 +162,7 @@ func (s *Stage) registerBaseline(ctx context.Context, m *project.Model, t *train
 	kept.baseline, err = s.registry.Put(ctx, registry.Manifest{
 		Kind: registry.KindBaseline, Name: m.Name, MediaType: mediaJSON, Code: s.cfg.Code,
 		Inputs: []registry.Ref{{Role: roleDataset, Digest: kept.dataset}}, Rows: int64(len(t.train.Times)),
-		Annotations: map[string]string{"candidate": t.best.name},
+		Annotations: map[string]string{"candidate": t.best.Name},
 	}, bytes.NewReader(text))
 	return err
 }
@@ -174,13 +179,38 @@ func (s *Stage) registerMetrics(ctx context.Context, m *project.Model, t *traine
 	kept.metrics, err = s.put(ctx, registry.Manifest{
 		Kind: registry.KindMetrics, Name: m.Name, Rows: int64(len(t.held.Labels)),
 		Inputs:      []registry.Ref{{Role: roleDataset, Digest: kept.dataset}},
-		Annotations: map[string]string{"candidate": t.best.name},
+		Annotations: map[string]string{"candidate": t.best.Name},
 	}, t.values())
 	return err
 }
 
+// registerSimpler keeps the model without feature groups, where there is one: it answers when features cannot be read, in a project that
+// falls back to it.
+func (s *Stage) registerSimpler(ctx context.Context, m *project.Model, t *trained, kept *registered) error {
+	if t.simpler == nil {
+		return nil
+	}
+	f := s.newFitting(m, t.train, true)
+	names, train := f.names(), f.rows
+	own := slices.DeleteFunc(Signature(m), func(in model.SignatureInput) bool { return !slices.Contains(names, in.Name) })
+	bundle, err := t.simpler.pack(own, golden(s.cfg.GoldenRows, train))
+	if err != nil {
+		return fmt.Errorf("packing the simpler model: %w", err)
+	}
+	b, err := bundle.Encode()
+	if err != nil {
+		return fmt.Errorf("encoding the simpler model: %w", err)
+	}
+	kept.simpler, err = s.registry.Put(ctx, registry.Manifest{
+		Kind: registry.KindModel, Name: m.Name, MediaType: model.MediaBundle, Code: s.cfg.Code, Rows: int64(len(train.Labels)),
+		Inputs:      []registry.Ref{{Role: roleFeatures, Digest: kept.features}, {Role: roleDataset, Digest: kept.dataset}},
+		Annotations: map[string]string{"project": s.project.Name, "candidate": t.best.Name, "without": "feature groups"},
+	}, bytes.NewReader(b))
+	return err
+}
+
 func (s *Stage) registerModel(ctx context.Context, m *project.Model, t *trained, kept *registered) error {
-	bundle, err := model.NewBundle(signature(m), t.best.model, golden(s.cfg.GoldenRows, t.train))
+	bundle, err := t.best.model.pack(Signature(m), golden(s.cfg.GoldenRows, t.train))
 	if err != nil {
 		return fmt.Errorf("packing the model: %w", err)
 	}
@@ -188,18 +218,30 @@ func (s *Stage) registerModel(ctx context.Context, m *project.Model, t *trained,
 	if err != nil {
 		return fmt.Errorf("encoding the model: %w", err)
 	}
-	kept.model, err = s.registry.Put(ctx, registry.Manifest{
+	inputs := []registry.Ref{
+		{Role: roleFeatures, Digest: kept.features}, {Role: roleDataset, Digest: kept.dataset},
+		{Role: roleBaseline, Digest: kept.baseline}, {Role: roleMetrics, Digest: kept.metrics},
+	}
+	if kept.simpler != "" {
+		inputs = append(inputs, registry.Ref{Role: registry.RoleSimpler, Digest: kept.simpler})
+	}
+	manifest := registry.Manifest{
 		Kind: registry.KindModel, Name: m.Name, MediaType: model.MediaBundle, Code: s.cfg.Code, Rows: int64(len(t.train.Labels)),
-		Inputs: []registry.Ref{
-			{Role: roleFeatures, Digest: kept.features}, {Role: roleDataset, Digest: kept.dataset},
-			{Role: roleBaseline, Digest: kept.baseline}, {Role: roleMetrics, Digest: kept.metrics},
-		},
+		Inputs: inputs,
 		Annotations: map[string]string{
-			"project": s.project.Name, "candidate": t.best.name, "metric": m.Train.Metric,
+			"project": s.project.Name, "candidate": t.best.Name, "metric": m.Train.Metric,
 			"data_from": instant(t.data.Times[0]), "data_until": instant(t.data.Until),
 			annotationTrainUntil: strconv.FormatInt(t.data.TrainUntil, 10),
 		},
-	}, bytes.NewReader(b))
+	}
+	if p := t.best.Program; p != nil {
+		manifest.Annotations["trainer"] = t.best.String()
+		manifest.Files = programFiles(s.project.Dir, p.Command)
+		if p.Parent && t.parent != nil {
+			manifest.Inputs = append(manifest.Inputs, registry.Ref{Role: roleParent, Digest: t.parent.digest})
+		}
+	}
+	kept.model, err = s.registry.Put(ctx, manifest, bytes.NewReader(b))
 	return err
 }
 
@@ -213,8 +255,8 @@ func golden(n int, p Part) [][]float64 {
 	return rows
 }
 
-// signature says where each input comes from.
-func signature(m *project.Model) []model.SignatureInput {
+// Signature says of a model of the project where each input comes from.
+func Signature(m *project.Model) []model.SignatureInput {
 	inputs := make([]model.SignatureInput, len(m.Inputs))
 	for i, in := range m.Inputs {
 		s := model.SignatureInput{Name: in.Name, Required: in.Required}
@@ -237,8 +279,9 @@ type comparison struct {
 	Metric     string                        `json:"metric"` // that the best candidate was chosen by
 	Best       string                        `json:"best"`
 	Candidates map[string]map[string]float64 `json:"candidates"`
-	Failed     map[string]string             `json:"failed,omitempty"` // candidates that could not be fitted
-	Ablation   map[string]float64            `json:"without_stream_features"`
+	Failed     map[string]string             `json:"failed,omitempty"`  // candidates that could not be fitted
+	Printed    map[string]string             `json:"printed,omitempty"` // the last that candidates printed that are programs
+	Ablation   map[string]float64            `json:"without_stream_features,omitempty"`
 	Champion   map[string]float64            `json:"champion,omitempty"`
 	Note       string                        `json:"note,omitempty"` // why the champion was not measured
 	Gates      []Verdict                     `json:"gates"`
@@ -247,11 +290,14 @@ type comparison struct {
 // registerEvaluation keeps the comparison that the decision rests on.
 func (s *Stage) registerEvaluation(ctx context.Context, m *project.Model, t *trained, kept registered, old champion, verdicts []Verdict) error {
 	c := comparison{
-		Metric: m.Train.Metric, Best: t.best.name, Candidates: map[string]map[string]float64{},
-		Failed: t.failed, Ablation: t.ablation.Values(), Gates: verdicts, Note: old.incomparable,
+		Metric: m.Train.Metric, Best: t.best.Name, Candidates: map[string]map[string]float64{},
+		Failed: t.failed, Printed: t.printed, Gates: verdicts, Note: old.incomparable,
+	}
+	if t.ablation != nil {
+		c.Ablation = t.ablation.Values()
 	}
 	for _, x := range t.candidates {
-		c.Candidates[x.name] = x.metrics.Values()
+		c.Candidates[x.Name] = x.metrics.Values()
 	}
 	inputs := []registry.Ref{{Role: roleModel, Digest: kept.model}, {Role: roleDataset, Digest: kept.dataset}}
 	if old.digest != "" {

@@ -49,25 +49,11 @@ func (b *builder) joined(d *Dataset, rows []*spineRow) ([]pit.Source, []pit.Look
 	index := map[*project.Source]int{}
 	for i, s := range groupSources(b.model) {
 		index[s] = i
-		if s.Merged() {
-			sources = append(sources, pit.MergedEvents(b.dir, s, 0))
-			continue
-		}
-		t, err := b.table(s)
+		source, err := pit.LogEvents(b.dir, s, b.model.Groups())
 		if err != nil {
 			return nil, nil, err
 		}
-		var columns []string
-		for _, g := range b.model.Groups() {
-			if g.Source == s {
-				columns = append(columns, g.Columns()...)
-			}
-		}
-		p, err := projectionOf(s.Schema, columns)
-		if err != nil {
-			return nil, nil, err
-		}
-		sources = append(sources, pit.TableEvents(s.Name, t, s.Schema, p.columns, 0))
+		sources = append(sources, source)
 	}
 	lookups := make([]pit.Lookup, 0, len(d.Lookups))
 	for _, l := range d.Lookups {

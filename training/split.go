@@ -10,6 +10,7 @@ import (
 // Part is some consecutive rows of a dataset; it shares the dataset's memory.
 type Part struct {
 	Columns [][]float64
+	Keys    []string
 	Times   []int64
 	Labels  []float64
 }
@@ -28,11 +29,16 @@ func Split(cfg Config, d *Dataset) (train, held Part, err error) {
 }
 
 func (d *Dataset) part(from, until int) Part {
-	p := Part{Columns: make([][]float64, len(d.Columns)), Times: d.Times[from:until], Labels: d.Labels[from:until]}
-	for i, c := range d.Columns {
-		p.Columns[i] = c[from:until]
+	return Part{d.Columns, d.Keys, d.Times, d.Labels}.between(from, until)
+}
+
+// between is the rows [from, until) of a part.
+func (p Part) between(from, until int) Part {
+	columns := make([][]float64, len(p.Columns))
+	for i, c := range p.Columns {
+		columns[i] = c[from:until]
 	}
-	return p
+	return Part{columns, p.Keys[from:until], p.Times[from:until], p.Labels[from:until]}
 }
 
 func enough(cfg Config, where string, p Part) error {

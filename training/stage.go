@@ -74,7 +74,7 @@ func (s *Stage) Close() {
 	}
 }
 
-// Run answers retrain requests and makes first models until ctx ends. Its error is nil then.
+// Run answers retrain requests, keeps schedules and makes first models until ctx ends. Its error is nil then.
 func (s *Stage) Run(ctx context.Context) error {
 	if s.producer == nil {
 		return failure.New(failure.BadProject, "training", "there are no brokers to take retrain requests from")
@@ -91,6 +91,7 @@ func (s *Stage) Run(ctx context.Context) error {
 	if !s.cfg.IgnoreFirst {
 		g.Go(func() error { return s.makeFirsts(inner) })
 	}
+	g.Go(func() error { return s.keepSchedules(inner) })
 	if err := g.Wait(); err != nil && ctx.Err() == nil {
 		return err
 	}

@@ -29,8 +29,8 @@ type Request struct {
 
 // candidate is a fitted model with its numbers.
 type candidate struct {
-	name    string
-	model   model.Model
+	project.Candidate
+	model   fitted
 	scores  []float64 // of the held-out rows
 	metrics Metrics
 }
@@ -42,8 +42,11 @@ type trained struct {
 	held       Part
 	candidates []candidate
 	failed     map[string]string // candidates that could not be fitted, and why
+	printed    map[string]string // by candidates that are programs
+	parent     *parent           // that programs were given; nil for none
 	best       candidate
-	ablation   Metrics
+	ablation   *Metrics // nil when the best kind could not be fitted without the feature groups
+	simpler    *fitted  // what the ablation measured; nil where the inputs are all of groups or none is
 }
 
 // champion is the model that answers requests, measured on the run's held-out rows.
@@ -117,25 +120,34 @@ func (s *Stage) run(ctx context.Context, m *project.Model, q Request) (schemas.M
 
 // fitAll fits and measures every candidate, then the best kind without the feature groups.
 func (s *Stage) fitAll(ctx context.Context, m *project.Model, data *Dataset) (*trained, error) {
-	t := &trained{data: data, failed: map[string]string{}}
+	t := &trained{data: data, failed: map[string]string{}, printed: map[string]string{}}
 	var err error
 	if t.train, t.held, err = Split(s.cfg, data); err != nil {
 		return nil, err
 	}
+	if t.parent, err = s.parent(m, data); err != nil {
+		return nil, err
+	}
+	f := s.newFitting(m, t.train, false)
+	f.parent = t.parent
 	total := int64(len(m.Train.Candidates) + 1)
-	for i, name := range m.Train.Candidates {
-		s.progress("fitting "+name, int64(i), total)
-		c := candidate{name: name}
-		c.model, err = s.fit(ctx, name, data.Names, t.train, m.Train.Seed)
+	for i, declared := range m.Train.Candidates {
+		s.progress("fitting "+declared.Name, int64(i), total)
+		c := candidate{Candidate: declared}
+		c.model, err = s.fit(ctx, declared, f)
+		if c.model.printed != "" {
+			t.printed[c.Name] = c.model.printed
+		}
 		if failure.Of(err) == failure.Refused {
-			t.failed[name] = err.Error() // the others may still do
+			t.failed[c.Name] = err.Error() // the others may still do
+			s.log.Warn("a candidate could not be fitted", "model", m.Name, "candidate", c.Name, "err", err)
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
 		if c.scores, c.metrics, err = judge(ctx, c.model, data.Names, t.held); err != nil {
-			return nil, fmt.Errorf("evaluating %s: %w", name, err)
+			return nil, fmt.Errorf("evaluating %s: %w", c.Name, err)
 		}
 		t.candidates = append(t.candidates, c)
 	}
@@ -165,22 +177,28 @@ func best(metric string, candidates []candidate) candidate {
 	})
 }
 
-// ablate measures the best kind of model fitted on the row's own columns alone: what the stream's features are worth.
-func (s *Stage) ablate(ctx context.Context, m *project.Model, t *trained) (Metrics, error) {
-	names, train := withoutGroups(m, t.train)
-	if len(names) == len(m.Inputs) {
-		return t.best.metrics, nil
+// ablate measures the best kind of model fitted on the row's own columns alone: what the stream's features are worth. A
+// program that cannot do with these leaves the question open.
+func (s *Stage) ablate(ctx context.Context, m *project.Model, t *trained) (*Metrics, error) {
+	f := s.newFitting(m, t.train, true)
+	if len(f.inputs) == len(m.Inputs) {
+		return &t.best.metrics, nil
 	}
-	_, held := withoutGroups(m, t.held)
-	if len(names) == 0 {
-		return Evaluate(make([]float64, len(held.Labels)), held.Labels), nil // nothing to go by: every row scores alike
+	if len(f.inputs) == 0 {
+		even := Evaluate(make([]float64, len(t.held.Labels)), t.held.Labels) // nothing to go by: every row scores alike
+		return &even, nil
 	}
-	plain, err := s.fit(ctx, t.best.name, names, train, m.Train.Seed)
+	plain, err := s.fit(ctx, t.best.Candidate, f)
+	if failure.Of(err) == failure.Refused {
+		s.log.Warn("the best candidate could not be fitted without feature groups", "model", m.Name, "candidate", t.best.Name, "err", err)
+		return nil, nil
+	}
 	if err != nil {
-		return Metrics{}, err
+		return nil, err
 	}
-	_, metrics, err := judge(ctx, plain, names, held)
-	return metrics, err
+	t.simpler = &plain
+	_, metrics, err := judge(ctx, plain, t.data.Names, t.held)
+	return &metrics, err
 }
 
 // decide compares the best candidate with the champion of this moment, asks the gates, and concludes the run, moving
@@ -217,12 +235,12 @@ func (s *Stage) decide(ctx context.Context, m *project.Model, q Request, t *trai
 func (t *trained) values() map[string]float64 {
 	values := t.best.metrics.Values()
 	values[metricTrainRows] = float64(len(t.train.Labels))
-	if !math.IsNaN(t.ablation.AUC) {
+	if t.ablation != nil && !math.IsNaN(t.ablation.AUC) {
 		values[metricAblation] = t.ablation.AUC
 	}
 	for _, c := range t.candidates {
 		if !math.IsNaN(c.metrics.AUC) {
-			values[project.MetricAUC+"_"+c.name] = c.metrics.AUC
+			values[project.MetricAUC+"_"+c.Name] = c.metrics.AUC
 		}
 	}
 	return values
@@ -250,7 +268,7 @@ func (s *Stage) champion(ctx context.Context, m *project.Model, t *trained) (cha
 	if err != nil {
 		return old, fmt.Errorf("checking the champion: %w", err)
 	}
-	old.incomparable = cmp.Or(changedInput(bundle.Signature, signature(m)), hasSeen(manifest, t.data.Span))
+	old.incomparable = cmp.Or(changedInput(bundle.Signature, Signature(m)), hasSeen(manifest, t.data.Span))
 	if old.incomparable != "" {
 		return old, nil
 	}

@@ -110,7 +110,33 @@ func TestARunRegistersAndPromotes(t *testing.T) {
 	if err != nil || baseline.Rows != int64(len(data.Keys)-len(labels)) || baseline.Score == nil || math.Abs(baseline.Performance.AUC-auc) > 1e-9 {
 		t.Errorf("baseline %.200s, %v", text, err)
 	}
+	checkSimpler(t, r, event, data, manifest)
 	checkLineage(t, r, event.Digest, dataset)
+}
+
+// checkSimpler holds the model that is kept beside the champion to the number that the event gives for it.
+func checkSimpler(t *testing.T, r *registry.Registry, event schemas.ModelEvent, data *offline.Dataset, manifest registry.Manifest) {
+	t.Helper()
+	_, _, content := artefact(t, r, event.Digest, registry.RoleSimpler)
+	bundle, err := model.DecodeBundle(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded, err := bundle.Check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := *data
+	own.Columns = nil
+	for _, name := range loaded.Inputs() {
+		if strings.Contains(name, ".") {
+			t.Errorf("the simpler model reads %s", name)
+		}
+		own.Columns = append(own.Columns, data.Columns[slices.Index(data.Names, name)])
+	}
+	if got := pairs(rescore(t, loaded, &own, manifest)); math.Abs(got-event.Metrics[metricAblation]) > 1e-9 {
+		t.Errorf("the simpler model reaches %v, the event says %v", got, event.Metrics[metricAblation])
+	}
 }
 
 func checkLineage(t *testing.T, r *registry.Registry, digest, dataset string) {
@@ -131,7 +157,7 @@ func checkLineage(t *testing.T, r *registry.Registry, digest, dataset string) {
 	if len(kinds) != 5 || len(downs.Next) != 1 || downs.Next[0].Manifest.Kind != registry.KindEvaluation {
 		t.Errorf("the model is made of %v, and has led to %+v", kinds, downs.Next)
 	}
-	if _, downs, err = r.Lineage(dataset); err != nil || len(downs.Next) != 4 {
+	if _, downs, err = r.Lineage(dataset); err != nil || len(downs.Next) != 5 {
 		t.Errorf("the dataset has led to %d artefacts, %v", len(downs.Next), err)
 	}
 }
@@ -366,7 +392,7 @@ func TestAConclusionOnAnOldChampionIsTakenBack(t *testing.T) {
 func TestACandidateThatCannotBeFittedIsLeftOut(t *testing.T) {
 	w := newWorld(t, 12, 480)
 	s, r := w.stage(t)
-	s.fitters[project.CandidateLogistic] = func(context.Context, Config, []string, Part, int64) (model.Model, error) {
+	s.fitters[project.CandidateLogistic] = func(context.Context, Config, fitting) (model.Model, error) {
 		return nil, failure.New(failure.Refused, "logistic", "it does not converge")
 	}
 	mustTrain(t, s, w.request("r1"), schemas.ModelPromoted)

@@ -1,5 +1,5 @@
-// Command forest trains the built-in gradient boosted forest on rows that compare.py wrote, and leaves the model and
-// its scores there for it to judge. It is run by compare.py.
+// Command forest trains the built-in gradient boosted forest on rows that compare.py or suite.py wrote, and leaves the
+// model and its scores there for them to judge. It is run by them.
 package main
 
 import (
@@ -22,7 +22,8 @@ import (
 // meta describes the row files: float64, little endian, column after column, the label last.
 type meta struct {
 	Names       []string
-	Train, Test int // rows
+	Categorical []bool // by column; absent is none
+	Train, Test int    // rows
 }
 
 func main() {
@@ -52,7 +53,7 @@ func run(dir string, trees, leaves int) error {
 	params := gbdt.Default()
 	params.Trees, params.Leaves = trees, leaves
 	began, cpu := time.Now(), cpuSeconds()
-	forest, err := gbdt.Fit(context.Background(), gbdt.Data{Names: m.Names, Columns: columns, Labels: labels}, params)
+	forest, err := gbdt.Fit(context.Background(), gbdt.Data{Names: m.Names, Columns: columns, Labels: labels, Categorical: m.Categorical}, params)
 	if err != nil {
 		return err
 	}
@@ -91,7 +92,7 @@ func score(dir string, m meta, forest *model.Forest, out map[string]any) error {
 	reasons, worst := make([]float64, len(columns)), 0.0
 	began = cpuSeconds()
 	for i, row := range rows {
-		sum, _ := forest.Explain(row, reasons)
+		sum, _ := forest.Explain(row, 0, "", reasons)
 		for _, r := range reasons {
 			sum += r
 		}

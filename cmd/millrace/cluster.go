@@ -82,6 +82,8 @@ type opening struct {
 	kafka, redis bool
 	embed        bool               // start in this process what no address is given for
 	consistency  consistency.Config // of the monitor role's check; Every 0: none
+	faces        faceFlags          // of the serve role
+	edge         edgeFlags          // of a role's endpoint
 }
 
 // runtime is a project with its servers, as one process sees them.
@@ -98,6 +100,8 @@ type runtime struct {
 	registerer prometheus.Registerer // of metrics
 	log        *slog.Logger
 	listener   net.Listener
+	grpc       net.Listener // nil without
+	edge       edge
 	mux        *http.ServeMux
 
 	progress    training.Progress // of training runs; may be nil
@@ -128,7 +132,7 @@ func (s servers) connect(ctx context.Context, rt *runtime, need opening) (err er
 	if err := os.MkdirAll(rt.dataDir, 0o755); err != nil {
 		return failure.Wrap(failure.Unavailable, rt.dataDir, "making the data folder", err).WithHint("choose another with --data-dir")
 	}
-	if rt.registry, err = registry.Open(filepath.Join(rt.dataDir, "registry")); err != nil {
+	if rt.registry, err = openRegistry(rt.dataDir); err != nil {
 		return err
 	}
 	if need.kafka {
@@ -226,6 +230,9 @@ func (rt *runtime) endpoint() string {
 	if rt.listener == nil {
 		return ""
 	}
+	if rt.edge.tls != nil {
+		return "https://" + rt.listener.Addr().String()
+	}
 	return "http://" + rt.listener.Addr().String()
 }
 
@@ -273,4 +280,10 @@ func (s servers) listen(ctx context.Context, rt *runtime) error {
 // announce tells where a long-running verb can be reached.
 func (rt *runtime) announce(env *environment, what string) {
 	fmt.Fprintf(env.out, "%s: project %s, Kafka %s, Redis %s, endpoint %s, files %s\n", what, rt.project.Name, rt.kafka.Brokers[0], rt.redisAddr(), rt.endpoint(), rt.dataDir)
+	if rt.edge.health != nil {
+		fmt.Fprintf(env.out, "%s: health http://%s\n", what, rt.edge.health.Addr())
+	}
+	if rt.grpc != nil {
+		fmt.Fprintf(env.out, "%s: gRPC %s\n", what, rt.grpc.Addr())
+	}
 }

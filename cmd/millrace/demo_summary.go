@@ -96,7 +96,7 @@ func (d *demo) summary() *summary {
 func (d *demo) evaluated(m schemas.ModelEvent) int {
 	n := 0
 	for _, candidate := range d.model.Train.Candidates {
-		if _, ok := m.Metrics[metricAUC+"_"+candidate]; ok {
+		if _, ok := m.Metrics[metricAUC+"_"+candidate.Name]; ok {
 			n++
 		}
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/millrace/millrace/enrich"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/registry"
+	"github.com/millrace/millrace/serving/access"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -66,6 +67,7 @@ func registered(t *testing.T) []metric {
 			t.Fatalf("%s: %v", role, err)
 		}
 	}
+	access.NewMeters(notes)
 	// The example looks nothing up: a project with tables has their loader's metrics, too.
 	if err := notes.Register(&enrich.Loader{}); err != nil {
 		t.Fatal(err)

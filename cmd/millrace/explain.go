@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,14 +21,17 @@ import (
 	"github.com/millrace/millrace/registry/model"
 )
 
-// explainCommand says what a feature is. It talks to no server.
+// explainCommand says what a feature is, which takes no server, or what a prediction was made of.
 type explainCommand struct {
-	stored  `embed:""`
-	Feature string `arg:"" help:"GROUP.FEATURE, or GROUP.FEATURE_WINDOW for one of its windows."`
+	servers `embed:""`
+	Feature string `arg:"" name:"what" help:"GROUP.FEATURE, or GROUP.FEATURE_WINDOW for one of its windows; or the id of a prediction, which needs Kafka."`
 	JSON    bool   `name:"json" help:"Print JSON."`
 }
 
-func (c *explainCommand) Run(env *environment) error {
+func (c *explainCommand) Run(ctx context.Context, env *environment) error {
+	if strings.Contains(c.Feature, "/") { // as every prediction's id does, and no feature
+		return c.explainPrediction(ctx, env)
+	}
 	p, err := c.load()
 	if err != nil {
 		return err
@@ -37,7 +41,7 @@ func (c *explainCommand) Run(env *environment) error {
 		return err
 	}
 	dir := dataDir(p, c.DataDir)
-	r, err := c.registry()
+	r, err := stored{c.folder, c.DataDir}.registry()
 	if err != nil {
 		return err
 	}

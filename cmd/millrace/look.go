@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -88,61 +90,30 @@ func (s stored) registry() (*registry.Registry, error) {
 		}
 		dir = dataDir(p, "")
 	}
-	return registry.Open(filepath.Join(dir, "registry"))
+	return openRegistry(dir)
 }
 
-// modelsCommand prints the models of the registry.
-type modelsCommand struct {
-	stored `embed:""`
-	Model  string `arg:"" optional:"" help:"Print this model's history."`
+// openRegistry opens the registry of a data folder; what is done there is kept as this user's, on this machine.
+func openRegistry(dataDir string) (*registry.Registry, error) {
+	return registry.Open(filepath.Join(dataDir, "registry"), registry.WithActor(actor()))
 }
 
-func (c *modelsCommand) Run(env *environment) error {
-	r, err := c.registry()
-	if err != nil {
-		return err
+// actor is USER@HOST, as far as the system tells.
+func actor() string {
+	name := "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
 	}
-	w := tabwriter.NewWriter(env.out, 0, 0, 2, ' ', 0)
-	if c.Model != "" {
-		history, err := r.History(c.Model)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintln(w, "WHEN\tWHAT\tVERSION\tALIAS\tDIGEST\tNOTE")
-		for _, e := range history {
-			fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\n", time.UnixMilli(e.At).UTC().Format(time.RFC3339), e.Kind, e.Version, e.Alias, e.Digest, e.Note)
-		}
-		return w.Flush()
+	if host, err := os.Hostname(); err == nil {
+		name += "@" + host
 	}
-	models, err := r.Models()
-	if err != nil {
-		return err
-	}
-	fmt.Fprintln(w, "MODEL\tVERSION\tCHAMPION\tADDED\tDIGEST")
-	for _, m := range models {
-		versions, err := r.Versions(m)
-		if err != nil {
-			return err
-		}
-		champion, _, err := r.Alias(m, registry.Champion)
-		if err != nil && failure.Of(err) != failure.NotFound {
-			return err
-		}
-		for _, v := range versions {
-			mark := ""
-			if v.Digest == champion {
-				mark = "champion"
-			}
-			fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", m, v.Number, mark, time.UnixMilli(v.At).UTC().Format(time.RFC3339), v.Digest)
-		}
-	}
-	return w.Flush()
+	return name
 }
 
 // lineageCommand walks the lineage both ways.
 type lineageCommand struct {
 	stored `embed:""`
-	Digest string `arg:"" help:"Digest of an artefact, a beginning of it, or MODEL for a model's champion."`
+	Digest string `arg:"" help:"Digest of an artefact, a beginning of it, MODEL@N, or MODEL for a model's champion."`
 }
 
 func (c *lineageCommand) Run(env *environment) error {
@@ -150,11 +121,9 @@ func (c *lineageCommand) Run(env *environment) error {
 	if err != nil {
 		return err
 	}
-	digest, _, err := r.Alias(c.Digest, registry.Champion)
+	digest, err := artefactNamed(r, c.Digest)
 	if err != nil {
-		if digest, err = r.Find(c.Digest); err != nil {
-			return err
-		}
+		return err
 	}
 	ups, downs, err := r.Lineage(digest)
 	if err != nil {
@@ -169,6 +138,18 @@ func (c *lineageCommand) Run(env *environment) error {
 		}
 	}
 	return nil
+}
+
+// artefactNamed finds an artefact by a version of a model or by the beginning of its digest.
+func artefactNamed(r *registry.Registry, text string) (string, error) {
+	v, err := r.Resolve(text)
+	if err == nil {
+		return v.Digest, nil
+	}
+	if strings.Contains(text, "@") {
+		return "", err
+	}
+	return r.Find(text)
 }
 
 func printTree(out io.Writer, n *registry.Node, depth int) {
@@ -192,7 +173,7 @@ func printTree(out io.Writer, n *registry.Node, depth int) {
 // tailCommand prints one of the project's own topics.
 type tailCommand struct {
 	servers `embed:""`
-	Topic   string `arg:"" enum:"predictions,drift,retrain,models" help:"predictions, drift, retrain or models."`
+	Topic   string `arg:"" enum:"predictions,shadows,drift,retrain,models" help:"predictions, shadows, drift, retrain or models."`
 	Follow  bool   `short:"f" help:"Go on with what comes, instead of ending where the topic ends now."`
 }
 
@@ -204,6 +185,8 @@ func (c *tailCommand) Run(ctx context.Context, env *environment) error {
 	defer rt.close()
 	topic, decode := rt.own.Predictions.Name, func(b []byte) (any, error) { return schemas.UnmarshalPrediction(b) }
 	switch c.Topic {
+	case "shadows":
+		topic = rt.own.Shadows.Name
 	case "drift":
 		topic, decode = rt.own.Drift.Name, func(b []byte) (any, error) { return schemas.UnmarshalDrift(b) }
 	case "retrain":

@@ -38,15 +38,18 @@ type commands struct {
 	Test     testCommand     `cmd:"" group:"Project" help:"Run the project's feature tests: events in, expected features out; needs no servers."`
 	Topics   topicsCommand   `cmd:"" group:"Project" help:"Print the topics of the project: who writes and reads each, and its schema."`
 
+	Tokens tokensCommand `cmd:"" group:"Roles" help:"Bearer tokens of the endpoints."`
+
 	Status      statusCommand      `cmd:"" group:"Looking" help:"Positions, lag and models as they are now; with Redis given, the versions of the feature groups."`
-	Models      modelsCommand      `cmd:"" group:"Looking" help:"Versions, aliases and history of the project's models."`
+	Models      modelsCommand      `cmd:"" group:"Looking" help:"Versions of the project's models: list, show, promote, rollback, diff, export, import, push, pull."`
 	Lineage     lineageCommand     `cmd:"" group:"Looking" help:"What an artefact was made from, and what was made from it."`
 	Tail        tailCommand        `cmd:"" group:"Looking" help:"Print a topic's events as JSON lines."`
 	Inspect     inspectCommand     `cmd:"" group:"Looking" help:"The state of one entity: values, windows with their spans, tiles, position."`
-	Explain     explainCommand     `cmd:"" group:"Looking" help:"What a feature is: definition, source, error, where it is kept, which models use it, lineage."`
+	Explain     explainCommand     `cmd:"" group:"Looking" help:"What a feature is: definition, source, error, where it is kept, which models use it, lineage. Or what a prediction was made of: events, features computed again, model."`
 	Consistency consistencyCommand `cmd:"" group:"Looking" help:"Compute a sample of what was served again, from the offline events at the very positions, and compare."`
 	DeadLetters deadLettersCommand `cmd:"" group:"Looking" help:"List or replay the records that were refused."`
 	Dataset     datasetCommand     `cmd:"" group:"Looking" help:"Make a training set: rows from a file, a query or a source, joined with features as they were known then."`
+	Score       scoreCommand       `cmd:"" group:"Looking" help:"Score rows of files or of the offline log, with features as they were known then; needs no servers."`
 	Export      exportCommand      `cmd:"" group:"Looking" help:"Write offline events or features as a Parquet file."`
 	Replay      replayCommand      `cmd:"" group:"Looking" help:"Produce real flights to the example's topics, as the demo does."`
 

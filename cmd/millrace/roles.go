@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -40,44 +39,51 @@ var allRoles = []role{roleStream, roleTrain, roleServe, roleMonitor, roleConsole
 // upCommand is all roles in one process.
 type upCommand struct {
 	servers          `embed:""`
+	faceFlags        `embed:""`
+	edgeFlags        `embed:""`
 	consistencyFlags `embed:""`
 }
 
 func (c *upCommand) Run(ctx context.Context, env *environment) error {
-	return c.runRoles(ctx, env, opening{kafka: true, redis: true, embed: true, consistency: c.config()}, "up", allRoles)
+	return c.runRoles(ctx, env, opening{kafka: true, redis: true, embed: true, consistency: c.config(), faces: c.faceFlags, edge: c.edgeFlags}, "up", allRoles)
 }
 
 type streamCommand struct {
-	servers `embed:""`
+	servers   `embed:""`
+	edgeFlags `embed:""`
 }
 
 func (c *streamCommand) Run(ctx context.Context, env *environment) error {
-	return c.runRoles(ctx, env, opening{kafka: true, redis: true}, "stream", []role{roleStream})
+	return c.runRoles(ctx, env, opening{kafka: true, redis: true, edge: c.edgeFlags}, "stream", []role{roleStream})
 }
 
 type serveCommand struct {
-	servers `embed:""`
+	servers   `embed:""`
+	faceFlags `embed:""`
+	edgeFlags `embed:""`
 }
 
 func (c *serveCommand) Run(ctx context.Context, env *environment) error {
-	return c.runRoles(ctx, env, opening{kafka: true, redis: true}, "serve", []role{roleServe})
+	return c.runRoles(ctx, env, opening{kafka: true, redis: true, faces: c.faceFlags, edge: c.edgeFlags}, "serve", []role{roleServe})
 }
 
 type monitorCommand struct {
 	servers          `embed:""`
+	edgeFlags        `embed:""`
 	consistencyFlags `embed:""`
 }
 
 func (c *monitorCommand) Run(ctx context.Context, env *environment) error {
-	return c.runRoles(ctx, env, opening{kafka: true, redis: true, consistency: c.config()}, "monitor", []role{roleMonitor})
+	return c.runRoles(ctx, env, opening{kafka: true, redis: true, consistency: c.config(), edge: c.edgeFlags}, "monitor", []role{roleMonitor})
 }
 
 type consoleCommand struct {
-	servers `embed:""`
+	servers   `embed:""`
+	edgeFlags `embed:""`
 }
 
 func (c *consoleCommand) Run(ctx context.Context, env *environment) error {
-	return c.runRoles(ctx, env, opening{kafka: true, redis: true}, "console", []role{roleConsole})
+	return c.runRoles(ctx, env, opening{kafka: true, redis: true, edge: c.edgeFlags}, "console", []role{roleConsole})
 }
 
 // runRoles is a role command from the flags to the end.
@@ -87,7 +93,13 @@ func (s servers) runRoles(ctx context.Context, env *environment, need opening, n
 		return err
 	}
 	defer rt.close()
+	if err := need.edge.openEdge(ctx, rt); err != nil {
+		return err
+	}
 	if err := s.listen(ctx, rt); err != nil {
+		return err
+	}
+	if err := need.faces.listenGRPC(ctx, rt); err != nil {
 		return err
 	}
 	rt.announce(env, name)
@@ -172,7 +184,7 @@ func (rt *runtime) stage(r role) (run func(context.Context) error, err error) {
 			return nil, err
 		}
 		rt.mux.Handle("/", s.Handler())
-		return s.Run, nil
+		return rt.withFaces(s)
 	case roleMonitor:
 		s, err := monitor.New(monitor.Default(), monitor.Deps{
 			Project: rt.project, Kafka: rt.kafka, Baselines: monitor.RegistryBaselines{Registry: rt.registry},
@@ -207,10 +219,21 @@ const shutdownTimeout = 5 * time.Second
 
 // serveHTTP serves the endpoint until ctx ends.
 func (rt *runtime) serveHTTP(ctx context.Context) error {
-	server := &http.Server{
-		Handler: rt.mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute,
-		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+	server := newServer(ctx, rt.guarded())
+	servers, serve := []*http.Server{server}, []func() error{func() error { return rt.edge.serveOn(server, rt.listener) }}
+	if rt.edge.health != nil {
+		health := newServer(ctx, rt.healthOnly())
+		servers, serve = append(servers, health), append(serve, func() error { return health.Serve(rt.edge.health) })
 	}
+	g, ctx := errgroup.WithContext(ctx)
+	for i, server := range servers {
+		g.Go(func() error { return serveUntil(ctx, server, serve[i]) })
+	}
+	return g.Wait()
+}
+
+// serveUntil serves until ctx ends, and then, for at most shutdownTimeout, what is under way.
+func serveUntil(ctx context.Context, server *http.Server, serve func() error) error {
 	stopped := make(chan error, 1)
 	go func() {
 		<-ctx.Done()
@@ -218,7 +241,7 @@ func (rt *runtime) serveHTTP(ctx context.Context) error {
 		defer cancel()
 		stopped <- server.Shutdown(limited)
 	}()
-	if err := server.Serve(rt.listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := serve(); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return <-stopped

@@ -16,15 +16,16 @@ import (
 
 // trainCommand is the train role, or one run of it.
 type trainCommand struct {
-	servers `embed:""`
-	Once    bool      `help:"Train now, on the offline files there are, and end: status 0 when the model is promoted, 77 when it is refused."`
-	Model   string    `help:"With --once: the model (default: the project's only one)." placeholder:"NAME"`
-	Until   time.Time `help:"With --once: use data before this event time only, RFC 3339."`
+	servers   `embed:""`
+	edgeFlags `embed:""`
+	Once      bool      `help:"Train now, on the offline files there are, and end: status 0 when the model is promoted, 77 when it is refused."`
+	Model     string    `help:"With --once: the model (default: the project's only one)." placeholder:"NAME"`
+	Until     time.Time `help:"With --once: use data before this event time only, RFC 3339."`
 }
 
 func (c *trainCommand) Run(ctx context.Context, env *environment) error {
 	if !c.Once {
-		return c.runRoles(ctx, env, opening{kafka: true, redis: true}, "train", []role{roleTrain})
+		return c.runRoles(ctx, env, opening{kafka: true, redis: true, edge: c.edgeFlags}, "train", []role{roleTrain})
 	}
 	rt, err := c.open(ctx, env, opening{kafka: true})
 	if err != nil {

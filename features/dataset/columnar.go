@@ -21,21 +21,22 @@ import (
 	"github.com/millrace/millrace/schemas"
 )
 
-// columnar is a file of columns that can be read several times.
-type columnar interface {
+// Columnar is a file of columns that can be read several times.
+type Columnar interface {
 	Schema() *arrow.Schema
 	// Records reads the fields of the given positions (nil: all), in order of the file.
+	// A record is its reader's, until the next one: who keeps it retains it.
 	Records(ctx context.Context, fields []int) iter.Seq2[arrow.Record, error]
-	Rows() int64
+	Rows() int64 // -1 where the format does not say
 	Close() error
 }
 
 // readRows is how many rows are read from a Parquet file at once.
 const readRows = 1 << 15
 
-// openColumnar opens a file by its extension. CSV is converted to a temporary file first; kinds are those that its columns
+// Open opens a Parquet, Arrow or CSV file, which its extension tells. CSV is converted to a temporary file first; kinds are those that its columns
 // must have.
-func openColumnar(ctx context.Context, path, tempDir string, kinds map[string]schemas.Kind) (columnar, error) {
+func Open(ctx context.Context, path, tempDir string, kinds map[string]schemas.Kind) (Columnar, error) {
 	switch strings.ToLower(filepath.Ext(path)) {
 	case ".parquet", ".pq":
 		return openParquet(path)
@@ -67,7 +68,7 @@ type parquetFile struct {
 	schema *arrow.Schema
 }
 
-func openParquet(path string) (_ columnar, err error) {
+func openParquet(path string) (_ Columnar, err error) {
 	defer recoverCorrupt(path, &err)
 	if _, err := os.Stat(path); err != nil {
 		return nil, openFailed(path, err)
@@ -152,7 +153,7 @@ type arrowFile struct {
 }
 
 // openArrow takes a file over, also when it fails.
-func openArrow(path string, f *os.File) (_ columnar, err error) {
+func openArrow(path string, f *os.File) (_ Columnar, err error) {
 	defer func() {
 		if err != nil {
 			f.Close()
@@ -229,7 +230,7 @@ func (s *spool) write(r arrow.Record) error {
 }
 
 // open ends the writing and gives what can be read.
-func (s *spool) open(name string) (columnar, error) {
+func (s *spool) open(name string) (Columnar, error) {
 	if err := s.w.Close(); err != nil {
 		s.file.Close()
 		return nil, failure.Wrap(failure.Unavailable, s.file.Name(), "writing temporary file", err)

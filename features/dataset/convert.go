@@ -81,7 +81,7 @@ func (c *converter) flush() error {
 }
 
 // finish ends the writing.
-func (c *converter) finish(name string) (columnar, error) {
+func (c *converter) finish(name string) (Columnar, error) {
 	if c.rows > 0 {
 		if err := c.flush(); err != nil {
 			c.file.Close()
@@ -93,7 +93,7 @@ func (c *converter) finish(name string) (columnar, error) {
 
 // convertCSV reads a CSV file with a header twice: to find what kinds its columns are, and to convert it. A column is of
 // the given kind, else the narrowest of int, float, bool, time and string that takes all its values. Empty fields are null.
-func convertCSV(ctx context.Context, path, tempDir string, kinds map[string]schemas.Kind) (columnar, error) {
+func convertCSV(ctx context.Context, path, tempDir string, kinds map[string]schemas.Kind) (Columnar, error) {
 	names, found, err := csvKinds(ctx, path, kinds)
 	if err != nil {
 		return nil, err
@@ -216,8 +216,8 @@ func parseField(text string, kind schemas.Kind) (schemas.Value, bool) {
 	}
 }
 
-// convertEvents makes a spine of a source's events: its columns, in the order of event time.
-func convertEvents(ctx context.Context, t *offline.Table, opts offline.ScanOptions, tempDir, name string) (columnar, error) {
+// OpenEvents makes a spine of a source's events that accept takes (nil: of all): its columns, in the order of event time.
+func OpenEvents(ctx context.Context, t *offline.Table, opts offline.ScanOptions, accept func(schemas.Row) bool, tempDir, name string) (Columnar, error) {
 	columns := t.Columns()
 	names, kinds := make([]string, len(columns)), make([]schemas.Kind, len(columns))
 	for i, c := range columns {
@@ -233,7 +233,11 @@ func convertEvents(ctx context.Context, t *offline.Table, opts offline.ScanOptio
 		return nil, err
 	}
 	for it.Next() {
-		for i, v := range it.Row() {
+		row := it.Row()
+		if accept != nil && !accept(row) {
+			continue
+		}
+		for i, v := range row {
 			c.add(i, v)
 		}
 		if err = c.endRow(ctx); err != nil {

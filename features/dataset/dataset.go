@@ -94,7 +94,7 @@ func (q *Request) manifest(ctx context.Context, lookups []lookup, sources []*eve
 	m := &Manifest{
 		Project: q.Project.Name, Code: q.Code,
 		Spine:  SpineReport{File: q.Spine.File, Query: q.Spine.Query, Source: q.Spine.Source, Time: reader.time, Rows: reader.n},
-		Output: OutputReport{File: q.Out, Format: out.format, Digest: out.digest(), Bytes: out.count, Rows: out.rows, Order: "spine"},
+		Output: OutputReport{File: q.Out, Format: out.format, Digest: out.Digest(), Bytes: out.Bytes(), Rows: out.rows, Order: "spine"},
 	}
 	if reader.n != out.rows {
 		return nil, failure.New(failure.Internal, q.Out, "%d rows in, %d rows out", reader.n, out.rows)
@@ -104,7 +104,7 @@ func (q *Request) manifest(ctx context.Context, lookups []lookup, sources []*eve
 	}
 	if q.Spine.File != "" {
 		var err error
-		if m.Spine.Digest, err = fileDigest(ctx, q.Spine.File); err != nil {
+		if m.Spine.Digest, err = FileDigest(ctx, q.Spine.File); err != nil {
 			return nil, err
 		}
 	}

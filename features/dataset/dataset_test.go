@@ -112,7 +112,7 @@ func (f *fixture) make(t *testing.T) *Manifest {
 // rows reads a file as text, a row a line.
 func rows(t *testing.T, path string, columns ...string) []string {
 	t.Helper()
-	file, err := openColumnar(t.Context(), path, t.TempDir(), nil)
+	file, err := Open(t.Context(), path, t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func TestOneRowOutForEachRowIn(t *testing.T) {
 	if err != nil || json.Unmarshal(text, &kept) != nil || fmt.Sprint(kept) != fmt.Sprint(*m) {
 		t.Errorf("the manifest kept is %s, %v", text, err)
 	}
-	if digest, err := fileDigest(t.Context(), f.q.Out); err != nil || digest != m.Output.Digest {
+	if digest, err := FileDigest(t.Context(), f.q.Out); err != nil || digest != m.Output.Digest {
 		t.Errorf("the file's digest is %s, %v, the manifest has %s", digest, err, m.Output.Digest)
 	}
 	if again := f.make(t); again.Output.Digest != m.Output.Digest {

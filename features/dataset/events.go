@@ -164,13 +164,13 @@ func (e *eventSource) fromFile(ctx context.Context, path, tempDir string) (err e
 		column, _ := e.Schema.Column(c)
 		kinds[c] = column.Kind
 	}
-	file, err := openColumnar(ctx, path, tempDir, kinds)
+	file, err := Open(ctx, path, tempDir, kinds)
 	if err != nil {
 		return fmt.Errorf("opening events of %s: %w", e.Name, err)
 	}
 	e.close = func() { _ = file.Close() }
 	e.report.File = path
-	if e.report.Digest, err = fileDigest(ctx, path); err != nil {
+	if e.report.Digest, err = FileDigest(ctx, path); err != nil {
 		return err
 	}
 	rows, err := e.fileRows(ctx, file)
@@ -224,7 +224,7 @@ func (b *eventBatch) row(i int, row schemas.Row) {
 }
 
 // fileRows reads the columns that are needed and checks them against the schema.
-func (e *eventSource) fileRows(ctx context.Context, file columnar) (iter.Seq2[eventBatch, error], error) {
+func (e *eventSource) fileRows(ctx context.Context, file Columnar) (iter.Seq2[eventBatch, error], error) {
 	var fields []int
 	at := map[int]int{} // position in the file of each column of the schema
 	joined, derived := e.Schema.Joined()

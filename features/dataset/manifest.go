@@ -85,7 +85,7 @@ func (m *Manifest) write(out string) error {
 	return nil
 }
 
-func fileDigest(ctx context.Context, path string) (string, error) {
+func FileDigest(ctx context.Context, path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", openFailed(path, err)

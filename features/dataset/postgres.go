@@ -26,7 +26,7 @@ var postgresKinds = map[uint32]schemas.Kind{
 
 // convertQuery runs a query and keeps its rows, as they come, in a temporary file: the join looks at them twice, and the
 // query must not give other rows the second time.
-func convertQuery(ctx context.Context, dsn, query, tempDir string) (columnar, error) {
+func convertQuery(ctx context.Context, dsn, query, tempDir string) (Columnar, error) {
 	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {
 		return nil, queryFailed(ctx, "connecting to PostgreSQL", err)

@@ -17,7 +17,7 @@ import (
 )
 
 // openSpine opens the rows and gives the column of their times.
-func (q *Request) openSpine(ctx context.Context, lookups []lookup) (columnar, string, error) {
+func (q *Request) openSpine(ctx context.Context, lookups []lookup) (Columnar, string, error) {
 	s := &q.Spine
 	switch {
 	case s.Source != "":
@@ -33,7 +33,7 @@ func (q *Request) openSpine(ctx context.Context, lookups []lookup) (columnar, st
 		if err != nil {
 			return nil, "", err
 		}
-		c, err := convertEvents(ctx, t, offline.ScanOptions{From: s.From, Until: s.Until}, q.Limits.TempDir, source.Name)
+		c, err := OpenEvents(ctx, t, offline.ScanOptions{From: s.From, Until: s.Until}, nil, q.Limits.TempDir, source.Name)
 		if s.Time != "" {
 			return c, s.Time, err
 		}
@@ -50,7 +50,7 @@ func (q *Request) openSpine(ctx context.Context, lookups []lookup) (columnar, st
 				kinds[column] = lookups[i].kindOf(k)
 			}
 		}
-		c, err := openColumnar(ctx, s.File, q.Limits.TempDir, kinds)
+		c, err := Open(ctx, s.File, q.Limits.TempDir, kinds)
 		return c, s.Time, err
 	default:
 		return nil, "", failure.New(failure.BadRequest, "spine", "there is none").WithHint("name a file, a query or a source")
@@ -80,7 +80,7 @@ type lookupReader struct {
 }
 
 // newSpineReader finds the columns in the file and checks their types.
-func newSpineReader(rows *pit.Spine, file columnar, timeColumn string, lookups []lookup) (*spineReader, error) {
+func newSpineReader(rows *pit.Spine, file Columnar, timeColumn string, lookups []lookup) (*spineReader, error) {
 	r := &spineReader{rows: rows, time: timeColumn, keys: make([]string, len(lookups)), without: make([]int64, len(lookups))}
 	timeField, err := field(file.Schema(), timeColumn, schemas.Time, "the time of a row")
 	if err != nil {
@@ -138,7 +138,7 @@ func field(s *arrow.Schema, name string, want schemas.Kind, what string) (int, e
 }
 
 // read adds all rows of a file.
-func (r *spineReader) read(ctx context.Context, file columnar, progress func(rows int64)) error {
+func (r *spineReader) read(ctx context.Context, file Columnar, progress func(rows int64)) error {
 	for record, err := range file.Records(ctx, r.fields) {
 		if err != nil {
 			return err

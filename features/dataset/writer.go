@@ -48,12 +48,7 @@ func (w arrowWriter) write(r arrow.Record) error { return w.Write(r) }
 
 // output is the file that is being written, and what is on its way there.
 type output struct {
-	path    string
-	format  string
-	file    *os.File
-	sum     hash.Hash
-	count   int64 // bytes
-	w       recordWriter
+	*FileWriter
 	schema  *arrow.Schema
 	spine   func() (arrow.Record, error, bool)
 	stop    func()
@@ -76,8 +71,8 @@ type column struct {
 }
 
 // newOutput starts a file with the spine's columns and the features.
-func newOutput(ctx context.Context, q *Request, spine columnar, lookups []lookup) (*output, error) {
-	o := &output{path: q.Out, sum: sha256.New()}
+func newOutput(ctx context.Context, q *Request, spine Columnar, lookups []lookup) (*output, error) {
+	o := &output{}
 	fields, taken := spine.Schema().Fields(), map[string]bool{}
 	for _, f := range fields {
 		taken[f.Name] = true
@@ -108,56 +103,104 @@ func newOutput(ctx context.Context, q *Request, spine columnar, lookups []lookup
 		}
 	}
 	o.schema = arrow.NewSchema(fields, nil)
-	if err := o.create(q.Out, spine.Schema().NumFields()); err != nil {
+	var err error
+	if o.FileWriter, err = NewFileWriter(q.Out, o.schema, spine.Schema().NumFields()); err != nil {
 		return nil, err
 	}
 	o.spine, o.stop = iter.Pull2(spine.Records(ctx, nil))
 	return o, nil
 }
 
-// create makes the file under a temporary name beside its own.
-func (o *output) create(path string, spineColumns int) error {
+// FileWriter writes records to a Parquet or Arrow file that appears whole, or not at all.
+type FileWriter struct {
+	path   string
+	format string
+	file   *os.File
+	sum    hash.Hash
+	count  int64 // bytes
+	w      recordWriter
+}
+
+// NewFileWriter starts a file, of the format that its extension tells. Of the schema's fields those from plain on are numbers of many values, for
+// which a dictionary would be built in vain.
+func NewFileWriter(path string, schema *arrow.Schema, plain int) (*FileWriter, error) {
+	o := &FileWriter{path: path, sum: sha256.New()}
 	switch strings.ToLower(filepath.Ext(path)) {
 	case ".parquet", ".pq":
 		o.format = "parquet"
 	case ".arrow", ".feather", ".ipc":
 		o.format = "arrow"
 	default:
-		return failure.New(failure.BadRequest, path, "the format to write is not known by the name").WithHint("name it .parquet or .arrow")
+		return nil, failure.New(failure.BadRequest, path, "the format to write is not known by the name").WithHint("name it .parquet or .arrow")
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return writeFailed(path, err)
+		return nil, writeFailed(path, err)
 	}
 	var err error
 	if o.file, err = os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*.tmp"); err != nil {
-		return writeFailed(path, err)
+		return nil, writeFailed(path, err)
 	}
 	to := io.MultiWriter(o.file, o.sum, (*byteCount)(&o.count))
 	if o.format == "arrow" {
-		w, err := ipc.NewFileWriter(&positioned{to, &o.count}, ipc.WithSchema(o.schema), ipc.WithLZ4())
+		w, err := ipc.NewFileWriter(&positioned{to, &o.count}, ipc.WithSchema(schema), ipc.WithLZ4())
 		if err != nil {
-			o.abandon()
-			return writeFailed(path, err)
+			o.Abandon()
+			return nil, writeFailed(path, err)
 		}
 		o.w = arrowWriter{w}
-		return nil
+		return o, nil
 	}
-	// Features are numbers of many values, for which a dictionary is built in vain; the spine's columns may be few.
 	props := []parquet.WriterProperty{parquet.WithCompression(compress.Codecs.Zstd), parquet.WithCompressionLevel(1),
 		parquet.WithMaxRowGroupLength(rowGroupRows), parquet.WithCreatedBy("millrace")}
-	for _, f := range o.schema.Fields()[spineColumns:] {
+	for _, f := range schema.Fields()[plain:] {
 		if f.Type.ID() != arrow.STRING {
 			props = append(props, parquet.WithDictionaryFor(f.Name, false))
 		}
 	}
-	w, err := pqarrow.NewFileWriter(o.schema, to, parquet.NewWriterProperties(props...), pqarrow.DefaultWriterProps())
+	w, err := pqarrow.NewFileWriter(schema, to, parquet.NewWriterProperties(props...), pqarrow.DefaultWriterProps())
 	if err != nil {
-		o.abandon()
-		return failure.Wrap(failure.BadRequest, path, "writing the spine's columns as Parquet", err)
+		o.Abandon()
+		return nil, failure.Wrap(failure.BadRequest, path, "writing the columns as Parquet", err)
 	}
 	o.w = parquetWriter{w}
+	return o, nil
+}
+
+// Write adds a record of the schema.
+func (o *FileWriter) Write(record arrow.Record) error {
+	if err := o.w.write(record); err != nil {
+		return writeFailed(o.path, err)
+	}
 	return nil
 }
+
+// Close completes the file, which appears under its name. After an error there is none.
+func (o *FileWriter) Close() error {
+	err := o.w.Close()
+	if err == nil {
+		err = errors.Join(o.file.Chmod(0o644), o.file.Sync(), o.file.Close())
+	}
+	if err == nil {
+		err = os.Rename(o.file.Name(), o.path)
+	}
+	if err != nil {
+		_ = os.Remove(o.file.Name())
+		return writeFailed(o.path, err)
+	}
+	return nil
+}
+
+// Abandon leaves nothing behind.
+func (o *FileWriter) Abandon() {
+	_ = o.file.Close() // it goes anyway
+	_ = os.Remove(o.file.Name())
+}
+
+// Digest names the bytes that were written.
+func (o *FileWriter) Digest() string { return "sha256:" + hex.EncodeToString(o.sum.Sum(nil)) }
+
+// Bytes is how many were written.
+func (o *FileWriter) Bytes() int64 { return o.count }
 
 // byteCount counts what is written.
 type byteCount int64
@@ -324,8 +367,8 @@ func (o *output) flush() error {
 		c.Release()
 	}
 	defer record.Release()
-	if err := o.w.write(record); err != nil {
-		return writeFailed(o.path, err)
+	if err := o.Write(record); err != nil {
+		return err
 	}
 	o.rows += int64(n)
 	o.pending = 0
@@ -399,26 +442,11 @@ func (o *output) close(ctx context.Context) error {
 		return err
 	}
 	o.stop()
-	if err = o.w.Close(); err == nil {
-		err = errors.Join(o.file.Chmod(0o644), o.file.Sync(), o.file.Close())
-	}
-	if err == nil {
-		err = os.Rename(o.file.Name(), o.path)
-	}
-	if err != nil {
-		_ = os.Remove(o.file.Name())
-		return writeFailed(o.path, err)
-	}
-	return nil
+	return o.Close()
 }
 
 // abandon leaves nothing behind.
 func (o *output) abandon() {
-	if o.stop != nil {
-		o.stop()
-	}
-	_ = o.file.Close() // it goes anyway
-	_ = os.Remove(o.file.Name())
+	o.stop()
+	o.Abandon()
 }
-
-func (o *output) digest() string { return "sha256:" + hex.EncodeToString(o.sum.Sum(nil)) }

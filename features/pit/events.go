@@ -3,6 +3,7 @@ package pit
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/internal/failure"
@@ -46,6 +47,26 @@ func TableEvents(name string, t *offline.Table, s *schemas.Schema, columns []str
 		}
 		return e, nil
 	}}
+}
+
+// LogEvents is the source of a project's source in the offline log in dir, merged or not, with the columns that the groups computed from it read.
+// Its events are known at their event time.
+func LogEvents(dir string, s *project.Source, groups []*project.Group) (Source, error) {
+	if s.Merged() {
+		return MergedEvents(dir, s, 0), nil
+	}
+	t, err := offline.EventsTable(dir, s.Name, s.Schema)
+	if err != nil {
+		return Source{}, err
+	}
+	var columns []string
+	for _, g := range groups {
+		if g.Source == s {
+			columns = append(columns, g.Columns()...)
+		}
+	}
+	slices.Sort(columns)
+	return TableEvents(s.Name, t, s.Schema, slices.Compact(columns), 0), nil
 }
 
 type tableEvents struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"unicode/utf8"
 
 	"github.com/millrace/millrace/internal/failure"
@@ -24,11 +25,13 @@ type Bundle struct {
 	Signature []SignatureInput // one for each of the model's inputs, in order
 	Format    string           // media type of Model
 	Model     []byte
+	Classes   []string    // names of a Multiclass model's outputs, in order; nil for those that it has by itself
 	Golden    [][]float64 // rows from the training set; NaN is missing
-	Scores    []float64   // what Predict gave for them
+	Scores    []float64   // what PredictInto gave for them: the outputs of the first row, then of the next
 }
 
-// Tolerance is how far a golden row's score may be off: processors differ in fusing multiply and add, and in exp.
+// Tolerance is how far a golden row's score may be off, as a share of it where it is above 1: processors differ in
+// fusing multiply and add, and in exp.
 const Tolerance = 1e-9
 
 // bundleFile is the JSON text of a Bundle. Numbers that JSON lacks (NaN) are null.
@@ -36,12 +39,19 @@ type bundleFile struct {
 	Format    string           `json:"format"`
 	Signature []SignatureInput `json:"signature"`
 	MediaType string           `json:"media_type"`
-	Model     string           `json:"model"`
+	Model     string           `json:"model,omitempty"`
+	Binary    []byte           `json:"model_base64,omitempty"` // instead of Model, when that is not text
+	Classes   []string         `json:"classes,omitempty"`
 	Golden    [][]*float64     `json:"golden"`
 	Scores    []float64        `json:"scores"`
 }
 
-const bundleFormat = "millrace-bundle/1"
+// The versions of the text. A bundle is written as the first, unless it has what that lacks: a binary model, or names of
+// classes.
+const (
+	bundleFormat  = "millrace-bundle/1"
+	bundleFormat2 = "millrace-bundle/2"
+)
 
 // NewBundle packs m with golden rows and the scores it gives them, and checks the result.
 func NewBundle(signature []SignatureInput, m Model, golden [][]float64) (Bundle, error) {
@@ -49,24 +59,51 @@ func NewBundle(signature []SignatureInput, m Model, golden [][]float64) (Bundle,
 	if err != nil {
 		return Bundle{}, err
 	}
-	bundle := Bundle{Signature: signature, Format: format, Model: b, Golden: golden}
-	for i, row := range golden {
-		if len(row) != len(m.Inputs()) {
-			return Bundle{}, corruptRow(i, len(row), len(m.Inputs()))
-		}
-		bundle.Scores = append(bundle.Scores, m.Predict(row))
-	}
-	_, err = bundle.Check()
-	return bundle, err
+	return PackBundle(signature, format, b, classesOf(m), golden)
 }
 
-// Encode is the bundle's bytes: the same for equal bundles. The model must be UTF-8 text (both formats are) and golden
-// values must not be infinite.
-func (b Bundle) Encode() ([]byte, error) {
-	if !utf8.Valid(b.Model) {
-		return nil, failure.New(failure.Corrupt, "model", "is not UTF-8 text")
+// classesOf is what a bundle must say of the outputs: nothing when the bytes of the model give them the same names.
+func classesOf(m Model) []string {
+	if m.Task() != TaskMulticlass {
+		return nil
 	}
-	file := bundleFile{bundleFormat, b.Signature, b.Format, string(b.Model), make([][]*float64, len(b.Golden)), b.Scores}
+	for i, name := range m.Outputs() {
+		if name != strconv.Itoa(i) {
+			return m.Outputs()
+		}
+	}
+	return nil
+}
+
+// PackBundle packs an encoded model, whose bytes stay as they are, with golden rows and the scores it gives them, and
+// checks the result. classes names the outputs of a Multiclass model; nil leaves them "0", "1", ….
+func PackBundle(signature []SignatureInput, mediaType string, encoded []byte, classes []string, golden [][]float64) (Bundle, error) {
+	b := Bundle{Signature: signature, Format: mediaType, Model: encoded, Classes: classes, Golden: golden}
+	m, err := b.load()
+	if err != nil {
+		return Bundle{}, err
+	}
+	if err := b.checkRows(m); err != nil {
+		return Bundle{}, err
+	}
+	b.Scores = make([]float64, len(golden)*len(m.Outputs()))
+	m.PredictRows(golden, b.Scores)
+	_, err = b.check(m)
+	return b, err
+}
+
+// Encode is the bundle's bytes: the same for equal bundles. Golden values must not be infinite.
+func (b Bundle) Encode() ([]byte, error) {
+	file := bundleFile{
+		Format: bundleFormat, Signature: b.Signature, MediaType: b.Format, Model: string(b.Model), Classes: b.Classes,
+		Golden: make([][]*float64, len(b.Golden)), Scores: b.Scores,
+	}
+	if !utf8.Valid(b.Model) {
+		file.Model, file.Binary = "", b.Model
+	}
+	if file.Binary != nil || file.Classes != nil {
+		file.Format = bundleFormat2
+	}
 	for i, row := range b.Golden {
 		file.Golden[i] = make([]*float64, len(row))
 		for j, v := range row {
@@ -88,10 +125,18 @@ func DecodeBundle(text []byte) (Bundle, error) {
 	if err := decodeStrict(text, &file); err != nil {
 		return Bundle{}, failure.Wrap(failure.Corrupt, "", "decoding bundle", err)
 	}
-	if file.Format != bundleFormat {
-		return Bundle{}, failure.New(failure.Refused, "format", "%q is not %q", file.Format, bundleFormat)
+	if file.Format != bundleFormat && file.Format != bundleFormat2 {
+		return Bundle{}, failure.New(failure.Refused, "format", "%q is neither %q nor %q", file.Format, bundleFormat, bundleFormat2)
 	}
-	b := Bundle{file.Signature, file.MediaType, []byte(file.Model), make([][]float64, len(file.Golden)), file.Scores}
+	if file.Binary == nil {
+		file.Binary = []byte(file.Model)
+	} else if file.Model != "" {
+		return Bundle{}, failure.New(failure.Corrupt, "model", "is there twice, as text and as base64")
+	}
+	b := Bundle{
+		Signature: file.Signature, Format: file.MediaType, Model: file.Binary, Classes: file.Classes,
+		Golden: make([][]float64, len(file.Golden)), Scores: file.Scores,
+	}
 	for i, row := range file.Golden {
 		b.Golden[i] = make([]float64, len(row))
 		for j, v := range row {
@@ -104,35 +149,73 @@ func DecodeBundle(text []byte) (Bundle, error) {
 	return b, nil
 }
 
-// Check loads the model, sees that its inputs are those of the signature, and that it gives every golden row its score
+// Check loads the model, sees that its inputs are those of the signature, and that it gives every golden row its scores
 // to within Tolerance. A bundle without golden rows does not pass: nothing would vouch for it.
 func (b Bundle) Check() (Model, error) {
+	m, err := b.load()
+	if err != nil {
+		return nil, err
+	}
+	return b.check(m)
+}
+
+// load reads the model and names its classes.
+func (b Bundle) load() (Model, error) {
 	m, err := Load(b.Format, b.Model)
 	if err != nil {
 		return nil, fmt.Errorf("loading the bundle's model: %w", err)
 	}
+	if b.Classes == nil {
+		return m, nil
+	}
+	f, ok := m.(*Forest)
+	if !ok {
+		return nil, failure.New(failure.Corrupt, "classes", "are named for a %s model, which has none", m.Kind())
+	}
+	return f.WithClasses(b.Classes)
+}
+
+func (b Bundle) check(m Model) (Model, error) {
+	if err := b.checkRows(m); err != nil {
+		return nil, err
+	}
+	outputs := len(m.Outputs())
+	if len(b.Scores) != len(b.Golden)*outputs {
+		return nil, failure.New(failure.Corrupt, "golden rows", "are %d, with %d scores for %d outputs", len(b.Golden), len(b.Scores), outputs)
+	}
+	out := make([]float64, outputs)
+	for i, row := range b.Golden {
+		m.PredictInto(row, out)
+		for j, got := range out {
+			want := b.Scores[i*outputs+j]
+			// Written so that a NaN on either side fails.
+			if !(math.Abs(got-want) <= Tolerance*max(1, math.Abs(want))) {
+				return nil, failure.New(failure.Corrupt, "golden rows", "row %d scores %v, not %v", i, got, want).
+					WithHint("the model is not the one that was packed, or this build scores it differently: do not serve it")
+			}
+		}
+	}
+	return m, nil
+}
+
+// checkRows compares the signature and the golden rows with the model's inputs.
+func (b Bundle) checkRows(m Model) error {
 	names := make([]string, len(b.Signature))
 	for i, in := range b.Signature {
 		names[i] = in.Name
 	}
 	if !slices.Equal(names, m.Inputs()) {
-		return nil, failure.New(failure.Corrupt, "signature", "names %d inputs, and the model's %d are others or in another order", len(names), len(m.Inputs()))
+		return failure.New(failure.Corrupt, "signature", "names %d inputs, and the model's %d are others or in another order", len(names), len(m.Inputs()))
 	}
-	if len(b.Golden) == 0 || len(b.Golden) != len(b.Scores) {
-		return nil, failure.New(failure.Corrupt, "golden rows", "are %d, with %d scores", len(b.Golden), len(b.Scores)).
-			WithHint("a bundle carries at least one row with its score")
+	if len(b.Golden) == 0 {
+		return failure.New(failure.Corrupt, "golden rows", "there are none").WithHint("a bundle carries at least one row with its score")
 	}
 	for i, row := range b.Golden {
 		if len(row) != len(names) {
-			return nil, corruptRow(i, len(row), len(names))
-		}
-		// Written so that a NaN on either side fails.
-		if got := m.Predict(row); !(math.Abs(got-b.Scores[i]) <= Tolerance) {
-			return nil, failure.New(failure.Corrupt, "golden rows", "row %d scores %v, not %v", i, got, b.Scores[i]).
-				WithHint("the model is not the one that was packed, or this build scores it differently: do not serve it")
+			return corruptRow(i, len(row), len(names))
 		}
 	}
-	return m, nil
+	return nil
 }
 
 func corruptRow(i, has, want int) error {

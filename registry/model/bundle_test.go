@@ -90,7 +90,7 @@ func TestBundleCatchesFaults(t *testing.T) {
 func TestBundleTextIsStrict(t *testing.T) {
 	whole := string(encode(t, someBundle(t)))
 	for old, new := range map[string]string{
-		"millrace-bundle/1": "millrace-bundle/2",
+		"millrace-bundle/1": "millrace-bundle/3",
 		`"golden"`:          `"gilded"`,
 		`"scores": [`:       `"scores": [ "x",`,
 	} {
@@ -103,10 +103,57 @@ func TestBundleTextIsStrict(t *testing.T) {
 	if _, err := b.Encode(); failure.Of(err) != failure.Corrupt {
 		t.Errorf("infinite golden value: error %v", err)
 	}
-	b = someBundle(t)
-	b.Model = []byte{0xff}
-	if _, err := b.Encode(); failure.Of(err) != failure.Corrupt {
-		t.Errorf("model that is not text: error %v", err)
+}
+
+// TestBundleOfClasses packs a binary model of several classes, under names of its own.
+func TestBundleOfClasses(t *testing.T) {
+	encoded := readFile(t, "testdata/zoo/xgboost-3.4-classes.ubj")
+	rows := split(numbers(t, "testdata/zoo/rows-60.f64"), 7)[:5]
+	for _, row := range rows { // a golden row has no infinity
+		for i, v := range row {
+			if math.IsInf(v, 0) {
+				row[i] = 0
+			}
+		}
+	}
+	var signature []SignatureInput
+	for _, name := range []string{"normal", "gaps", "zeros", "whole", "skewed", "city", "kind"} {
+		signature = append(signature, SignatureInput{Name: name})
+	}
+	first, err := PackBundle(signature, MediaXGBoostUBJ, encoded, []string{"low", "middle", "high"}, rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := DecodeBundle(encode(t, first))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(second.Model, encoded) || len(second.Scores) != 15 {
+		t.Fatalf("%d bytes of %d, and %d scores", len(second.Model), len(encoded), len(second.Scores))
+	}
+	m, err := second.Check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Task() != TaskMulticlass || strings.Join(m.Outputs(), " ") != "low middle high" {
+		t.Errorf("a %s model of %v", m.Task(), m.Outputs())
+	}
+	if media, err := Detect(encode(t, first)); err != nil || media != MediaBundle {
+		t.Errorf("detected as %q (%v)", media, err)
+	}
+	second.Scores[7] += 1e-8 // not of the first output
+	if _, err := second.Check(); failure.Of(err) != failure.Corrupt {
+		t.Errorf("another score of the second class: error %v", err)
+	}
+	for _, classes := range [][]string{{"low", "high"}, {"low", "low", "high"}, {"low", "", "high"}} {
+		if _, err := PackBundle(signature, MediaXGBoostUBJ, encoded, classes, rows); failure.Of(err) != failure.Corrupt {
+			t.Errorf("classes %q: error %v", classes, err)
+		}
+	}
+	binary := someBundle(t)
+	binary.Classes = []string{"no", "yes"}
+	if _, err := binary.Check(); failure.Of(err) != failure.Corrupt {
+		t.Errorf("classes of a binary model: error %v", err)
 	}
 }
 

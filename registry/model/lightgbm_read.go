@@ -8,10 +8,10 @@ import (
 	"github.com/millrace/millrace/internal/failure"
 )
 
-// LoadLightGBM reads LightGBM's model text, versions v3 and v4, as LightGBM 3 and 4 write it (src/boosting/gbdt_model_text.cpp and src/io/tree.cpp; there is
-// no other specification). It scores what these say it scores: one class, numeric splits, any way of missing, objective
-// binary or regression. Everything else is refused by name, and a field that it does not know is too. Errors are of
-// kind Refused for what is whole but not scored here, Corrupt for what is damaged.
+// LoadLightGBM reads LightGBM's model text, versions v3 and v4, as LightGBM 3 and 4 write it
+// (src/boosting/gbdt_model_text.cpp and src/io/tree.cpp; there is no other specification). Linear leaves, dart, custom
+// objectives and whatever else is not scored here are refused by name, and a field that it does not know is too. Errors
+// are of kind Refused for what is whole but not scored here, Corrupt for what is damaged.
 func LoadLightGBM(text []byte) (*Forest, error) {
 	spec, err := readLightGBM(text)
 	if err != nil {
@@ -28,7 +28,7 @@ func readLightGBM(text []byte) (ForestSpec, error) {
 	if line := r.next(); line != "tree" {
 		return ForestSpec{}, refuse("first line", "is %q, not \"tree\"", clip(line))
 	}
-	spec, trees, err := readHeader(r)
+	spec, outputs, trees, err := readHeader(r)
 	if err != nil {
 		return ForestSpec{}, err
 	}
@@ -43,6 +43,7 @@ func readLightGBM(text []byte) (ForestSpec, error) {
 		if err != nil {
 			return ForestSpec{}, err
 		}
+		tree.Output = len(spec.Trees) % outputs
 		spec.Trees = append(spec.Trees, tree)
 		spec.Shrinkage = shrinkage
 	}
@@ -53,56 +54,87 @@ func readLightGBM(text []byte) (ForestSpec, error) {
 }
 
 // headerFields are the fields that may stand before the first tree.
-var headerFields = fieldSet("version num_class num_tree_per_iteration label_index max_feature_idx objective feature_names " +
+var headerFields = fieldSet(averageOutput + " version num_class num_tree_per_iteration label_index max_feature_idx objective feature_names " +
 	"monotone_constraints feature_infos tree_sizes")
 
-func readHeader(r *lines) (spec ForestSpec, trees int, err error) {
+func readHeader(r *lines) (spec ForestSpec, outputs, trees int, err error) {
 	fields, err := r.fields("header", headerFields)
 	if err != nil {
-		return spec, 0, err
+		return spec, 0, 0, err
 	}
 	if v := fields["version"]; v != "v3" && v != "v4" {
-		return spec, 0, refuse("version", "%q is neither v3 nor v4", clip(v))
+		return spec, 0, 0, refuse("version", "%q is neither v3 nor v4", clip(v))
 	}
-	for _, one := range []string{"num_class", "num_tree_per_iteration"} {
-		if fields[one] != "1" {
-			return spec, 0, refuse(one, "%q: models of several classes are not scored", clip(fields[one]))
-		}
+	if err := readObjective(&spec, fields["objective"]); err != nil {
+		return spec, 0, 0, err
 	}
-	if spec.Objective, spec.Sigmoid, err = readObjective(fields["objective"]); err != nil {
-		return spec, 0, err
+	if outputs, err = readOutputs(&spec, fields); err != nil {
+		return spec, 0, 0, err
 	}
+	_, spec.Average = fields[averageOutput]
 	spec.Inputs = strings.Split(fields["feature_names"], " ")
 	if got := fields["max_feature_idx"]; got != strconv.Itoa(len(spec.Inputs)-1) {
-		return spec, 0, corrupt("max_feature_idx", "is %q with %d feature_names", clip(got), len(spec.Inputs))
+		return spec, 0, 0, corrupt("max_feature_idx", "is %q with %d feature_names", clip(got), len(spec.Inputs))
 	}
 	if infos, ok := fields["feature_infos"]; ok {
 		spec.Ranges = strings.Split(infos, " ")
 	}
-	return spec, len(strings.Fields(fields["tree_sizes"])), nil
+	return spec, outputs, len(strings.Fields(fields["tree_sizes"])), nil
 }
 
-func readObjective(text string) (Objective, float64, error) {
+// averageOutput stands in the header of a random forest, without a value.
+const averageOutput = "average_output"
+
+// readObjective reads the objective and its options (src/objective/*.hpp: ToString of each).
+func readObjective(spec *ForestSpec, text string) error {
 	words := strings.Fields(text)
 	if len(words) == 0 {
-		return "", 0, refuse("objective", "is missing")
+		return refuse("objective", "is missing, as it is in a model of a custom objective")
 	}
-	name, options := Objective(words[0]), words[1:]
-	if name != Binary && name != Regression {
-		return "", 0, refuse("objective", "%q is neither binary nor regression", clip(text))
+	spec.Objective, spec.Sigmoid = Objective(words[0]), 1
+	if _, known := lightGBMObjectives[spec.Objective]; !known {
+		return refuse("objective", "%q is not scored", clip(text))
 	}
-	sigmoid := 1.0
-	for _, o := range options {
-		value, ok := strings.CutPrefix(o, "sigmoid:")
-		if !ok || name != Binary {
-			return "", 0, refuse("objective", "option %q is not known", clip(o))
+	for _, o := range words[1:] {
+		name, value, _ := strings.Cut(o, ":")
+		switch {
+		case name == "sigmoid" && hasSigmoid(spec.Objective):
+			var err error
+			if spec.Sigmoid, err = strconv.ParseFloat(value, 64); err != nil || !(spec.Sigmoid > 0) || !finite(spec.Sigmoid) {
+				return corrupt("objective", "sigmoid %q is not a number above 0", clip(value))
+			}
+		case o == "sqrt" && spec.Objective == Regression:
+			spec.SqrtLabel = true
+		case name == "num_class" && lightGBMObjectives[spec.Objective].task == TaskMulticlass: // readOutputs reads it from its own field
+		case lossOption[name]: // of the loss, not of the score
+		default:
+			return refuse("objective", "option %q is not known", clip(o))
 		}
-		var err error
-		if sigmoid, err = strconv.ParseFloat(value, 64); err != nil || !(sigmoid > 0) || !finite(sigmoid) {
-			return "", 0, corrupt("objective", "sigmoid %q is not a number above 0", clip(value))
-		}
 	}
-	return name, sigmoid, nil
+	return nil
+}
+
+func hasSigmoid(o Objective) bool { return o == Binary || o == MulticlassOVA }
+
+// lossOption are the options that a score does not depend on.
+var lossOption = fieldSet("alpha c tweedie_variance_power")
+
+// readOutputs reads how many classes there are.
+func readOutputs(spec *ForestSpec, fields map[string]string) (int, error) {
+	n, err := strconv.Atoi(fields["num_class"])
+	switch {
+	case err != nil || n < 1 || n > MaxOutputs:
+		return 0, corrupt("num_class", "%q is not 1 to %d", clip(fields["num_class"]), MaxOutputs)
+	case fields["num_tree_per_iteration"] != fields["num_class"]:
+		return 0, corrupt("num_tree_per_iteration", "is %q with num_class=%d", clip(fields["num_tree_per_iteration"]), n)
+	case lightGBMObjectives[spec.Objective].task == TaskMulticlass:
+		for i := range n {
+			spec.Classes = append(spec.Classes, strconv.Itoa(i))
+		}
+	case n != 1:
+		return 0, refuse("num_class", "%d classes for the objective %s", n, spec.Objective)
+	}
+	return n, nil
 }
 
 // treeFields are the fields of a tree. Those of linear trees are here to be refused by name.
@@ -130,9 +162,6 @@ func readTree(r *lines, index int) (t Tree, shrinkage float64, err error) {
 	if fields["is_linear"] != "0" && fields["is_linear"] != "" {
 		return t, 0, refuse(where, "linear leaves (is_linear=%s) are not scored", clip(fields["is_linear"]))
 	}
-	if fields["num_cat"] != "0" {
-		return t, 0, refuse(where, "categorical splits (num_cat=%s) are not scored", clip(fields["num_cat"]))
-	}
 	a := arrays{where: where, fields: fields}
 	leaves := a.one("num_leaves")
 	if a.err == nil && (leaves < 1 || leaves > MaxLeaves) {
@@ -151,9 +180,12 @@ type arrays struct {
 }
 
 func (a *arrays) leaves(n int) []Leaf {
-	values, counts := a.floats("leaf_value", n), a.ints("leaf_count", n)
-	weights := make([]float64, n)
-	if strings.TrimSpace(a.fields["leaf_weight"]) != "" { // a tree of one leaf has none
+	values, counts, weights := a.floats("leaf_value", n), make([]int, n), make([]float64, n)
+	// A tree of one leaf does not say what the leaf is made of: not its weight, and in LightGBM 3 not its rows.
+	if n > 1 || strings.TrimSpace(a.fields["leaf_count"]) != "" {
+		counts = a.ints("leaf_count", n)
+	}
+	if n > 1 || strings.TrimSpace(a.fields["leaf_weight"]) != "" {
 		weights = a.floats("leaf_weight", n)
 	}
 	if a.err != nil {
@@ -172,6 +204,7 @@ func (a *arrays) splits(n int) []Split {
 	if a.err != nil {
 		return nil
 	}
+	sets := a.categories()
 	splits := make([]Split, n)
 	for i := range splits {
 		d := decisions[i]
@@ -179,16 +212,54 @@ func (a *arrays) splits(n int) []Split {
 			a.err = refuse(a.where, "decision_type %d is not known", d)
 			return nil
 		}
-		if d&categoricalBit != 0 {
-			a.err = refuse(a.where, "categorical splits (decision_type %d) are not scored", d)
-			return nil
-		}
 		splits[i] = Split{
 			Input: inputs[i], Threshold: thresholds[i], DefaultLeft: d&defaultLeftBit != 0, Missing: Missing(d >> missingShift),
 			Left: left[i], Right: right[i], Gain: gains[i],
 		}
+		if d&categoricalBit == 0 {
+			continue
+		}
+		s := &splits[i]
+		at := int(s.Threshold)
+		if float64(at) != s.Threshold || at < 0 || at >= len(sets) {
+			a.err = corrupt(a.where, "split %d is on category set %v of %d", i, s.Threshold, len(sets))
+			return nil
+		}
+		s.Categories, s.Threshold, s.DefaultLeft = sets[at], 0, false // a missing category goes right, whatever the bits say
 	}
 	return splits
+}
+
+// categories reads the sets of the categorical splits.
+func (a *arrays) categories() []Categories {
+	n := a.one("num_cat")
+	if a.err == nil && (n < 0 || n > MaxLeaves) {
+		a.err = corrupt(a.where, "num_cat=%d is not 0 to %d", n, MaxLeaves)
+	}
+	if n == 0 || a.err != nil {
+		return nil
+	}
+	bounds := a.ints("cat_boundaries", n+1)
+	total := bounds[len(bounds)-1]
+	if a.err == nil && (bounds[0] != 0 || total < 0) {
+		a.err = corrupt(a.where, "cat_boundaries are not from 0 up")
+	}
+	words := parse(a, "cat_threshold", total, func(s string) (uint32, error) {
+		w, err := strconv.ParseUint(s, 10, 32)
+		return uint32(w), err
+	})
+	if a.err != nil {
+		return nil
+	}
+	sets := make([]Categories, n)
+	for i := range sets {
+		if bounds[i] >= bounds[i+1] || bounds[i+1] > total {
+			a.err = corrupt(a.where, "cat_boundaries %d to %d do not rise within %d words", bounds[i], bounds[i+1], total)
+			return nil
+		}
+		sets[i] = words[bounds[i]:bounds[i+1]:bounds[i+1]]
+	}
+	return sets
 }
 
 func (a *arrays) one(name string) int { return a.ints(name, 1)[0] }
@@ -232,13 +303,16 @@ func readTrailer(r *lines) error {
 	for !r.done {
 		line := r.next()
 		if booster, ok := strings.CutPrefix(line, "[boosting: "); ok {
-			if booster = strings.TrimSuffix(booster, "]"); booster != "gbdt" && booster != "gbrt" {
-				return refuse("boosting", "%q is not gbdt", clip(booster))
+			if booster = strings.TrimSuffix(booster, "]"); !boosters[booster] {
+				return refuse("boosting", "%q is neither gbdt nor rf", clip(booster))
 			}
 		}
 	}
 	return nil
 }
+
+// boosters are those whose text says what they score.
+var boosters = fieldSet("gbdt gbrt rf random_forest goss")
 
 // lines reads a text line by line with one line of foresight, skipping empty ones.
 type lines struct {
@@ -273,11 +347,9 @@ func (r *lines) fields(where string, known map[string]bool) (map[string]string, 
 		line := r.next()
 		name, value, ok := strings.Cut(line, "=")
 		switch {
-		case line == "average_output":
-			return nil, refuse(where, "average_output (a random forest) is not scored")
-		case !known[name]:
+		case !known[name] || (name == averageOutput) != (line == averageOutput):
 			return nil, refuse(where, "field %q is not known", clip(name))
-		case !ok:
+		case !ok && name != averageOutput:
 			return nil, corrupt(where, "field %q has no value", name)
 		}
 		if _, twice := fields[name]; twice {

@@ -103,7 +103,7 @@ func checkGolden(t *testing.T, f *Forest, want golden) {
 			t.Errorf("row %d %v: score %v, LightGBM says %v", i, x, got, want.Scores[i])
 		}
 		out := make([]float64, len(x))
-		bias, method := f.Explain(x, out)
+		bias, method := f.Explain(x, 0, "", out)
 		if method != Saabas || math.Abs(bias-want.Bias) > 1e-12 {
 			t.Errorf("row %d: %s bias %v, LightGBM says %v", i, method, bias, want.Bias)
 		}
@@ -196,24 +196,24 @@ func TestDamaged(t *testing.T) {
 		}
 	}
 	for name, damage := range map[string]func(string) string{
-		"cut off":               func(s string) string { return s[:strings.Index(s, "end of trees")] },
-		"a tree is gone":        func(s string) string { return s[:strings.Index(s, "Tree=1")] + s[strings.Index(s, "end of trees"):] },
-		"many leaves":           field("num_leaves", "1000000000"),
-		"no leaves":             field("num_leaves", "0"),
-		"fewer values":          field("leaf_value", "1 2"),
-		"leaf is not a number":  field("leaf_value", "1 2 3 4 5 NaN"),
-		"leaf is infinite":      field("leaf_value", "1 2 3 4 5 1e999"),
-		"unknown input":         field("split_feature", "0 1 0 1 3"),
-		"negative input":        field("split_feature", "0 1 0 1 -1"),
-		"cycle":                 field("left_child", "0 0 0 0 0"),
-		"child does not exist":  field("right_child", "99 99 99 99 99"),
-		"child out of range":    field("right_child", "-9223372036854775808 1 2 3 4"),
-		"field twice":           func(s string) string { return strings.Replace(s, "num_cat=0", "num_cat=0\nnum_cat=0", 1) },
-		"fewer names":           field("feature_names", "whole gaps.mean_1h"),
-		"a name twice":          field("feature_names", "whole whole zeros"),
-		"steepness of nothing":  field("objective", "binary sigmoid:0"),
-		"tree out of order":     func(s string) string { return strings.Replace(s, "Tree=1", "Tree=2", 1) },
-		"threshold is infinite": field("threshold", "inf inf inf inf inf"),
+		"cut off":                func(s string) string { return s[:strings.Index(s, "end of trees")] },
+		"a tree is gone":         func(s string) string { return s[:strings.Index(s, "Tree=1")] + s[strings.Index(s, "end of trees"):] },
+		"many leaves":            field("num_leaves", "1000000000"),
+		"no leaves":              field("num_leaves", "0"),
+		"fewer values":           field("leaf_value", "1 2"),
+		"leaf is not a number":   field("leaf_value", "1 2 3 4 5 NaN"),
+		"leaf is infinite":       field("leaf_value", "1 2 3 4 5 1e999"),
+		"unknown input":          field("split_feature", "0 1 0 1 3"),
+		"negative input":         field("split_feature", "0 1 0 1 -1"),
+		"cycle":                  field("left_child", "0 0 0 0 0"),
+		"child does not exist":   field("right_child", "99 99 99 99 99"),
+		"child out of range":     field("right_child", "-9223372036854775808 1 2 3 4"),
+		"field twice":            func(s string) string { return strings.Replace(s, "num_cat=0", "num_cat=0\nnum_cat=0", 1) },
+		"fewer names":            field("feature_names", "whole gaps.mean_1h"),
+		"a name twice":           field("feature_names", "whole whole zeros"),
+		"steepness of nothing":   field("objective", "binary sigmoid:0"),
+		"tree out of order":      func(s string) string { return strings.Replace(s, "Tree=1", "Tree=2", 1) },
+		"threshold is no number": field("threshold", "nan nan nan nan nan"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := damage(whole)
@@ -230,6 +230,9 @@ func TestDamaged(t *testing.T) {
 
 // FuzzLoadLightGBM expects an error or a model that scores and that reads back as itself.
 func FuzzLoadLightGBM(f *testing.F) {
+	for _, b := range zooFiles(f, "txt") {
+		f.Add(b)
+	}
 	for _, folder := range []string{"good", "bad"} {
 		for _, path := range models(f, folder) {
 			f.Add(readFile(f, path))
@@ -247,7 +250,7 @@ func FuzzLoadLightGBM(f *testing.F) {
 				x[i] = math.NaN()
 			}
 		}
-		first.Explain(x, make([]float64, len(x)))
+		first.Explain(x, 0, "", make([]float64, len(x)))
 		second, err := LoadLightGBM(first.LightGBM())
 		if err != nil {
 			t.Fatalf("what was written cannot be read: %v", err)

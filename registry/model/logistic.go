@@ -91,8 +91,24 @@ func (m *Logistic) Inputs() []string { return m.names }
 // Kind is "logistic".
 func (m *Logistic) Kind() string { return "logistic" }
 
+// Task is binary.
+func (m *Logistic) Task() Task { return TaskBinary }
+
+// Outputs is the one score.
+func (m *Logistic) Outputs() []string { return oneOutput }
+
 // Predict is the probability.
 func (m *Logistic) Predict(row []float64) float64 { return 1 / (1 + math.Exp(-m.Margin(row))) }
+
+// PredictInto writes the probability.
+func (m *Logistic) PredictInto(row, out []float64) { out[0] = m.Predict(row) }
+
+// PredictRows writes the probability of each row.
+func (m *Logistic) PredictRows(rows [][]float64, out []float64) {
+	for i, row := range rows {
+		out[i] = m.Predict(row)
+	}
+}
 
 // Margin is the log odds.
 func (m *Logistic) Margin(row []float64) float64 {
@@ -103,8 +119,14 @@ func (m *Logistic) Margin(row []float64) float64 {
 	return sum
 }
 
+// Margins writes the log odds.
+func (m *Logistic) Margins(row, out []float64) { out[0] = m.Margin(row) }
+
+// Methods is Linear.
+func (m *Logistic) Methods() []string { return []string{Linear} }
+
 // Explain gives each input its term. The bias is the intercept: the margin of a row with every input at its mean.
-func (m *Logistic) Explain(row []float64, out []float64) (bias float64, method string) {
+func (m *Logistic) Explain(row []float64, _ int, _ string, out []float64) (bias float64, used string) {
 	for i := range m.inputs {
 		out[i] = m.inputs[i].term(row[i])
 	}

@@ -38,7 +38,7 @@ func TestLogistic(t *testing.T) {
 			t.Errorf("row %v: score %v, want %v", c.row, got, want)
 		}
 		out := make([]float64, 2)
-		if bias, method := m.Explain(c.row, out); bias != -1 || method != Linear || out[0] != c.reasons[0] || out[1] != c.reasons[1] {
+		if bias, method := m.Explain(c.row, 0, "", out); bias != -1 || method != Linear || out[0] != c.reasons[0] || out[1] != c.reasons[1] {
 			t.Errorf("row %v: %s reasons %v over %v, want %v over -1", c.row, method, out, bias, c.reasons)
 		}
 	}
@@ -88,7 +88,7 @@ func FuzzLoadLogistic(f *testing.F) {
 			return
 		}
 		row := make([]float64, len(m.Inputs()))
-		m.Explain(row, make([]float64, len(row)))
+		m.Explain(row, 0, "", make([]float64, len(row)))
 		if _, err := LoadLogistic(m.JSON()); err != nil {
 			t.Fatalf("what was written cannot be read: %v", err)
 		}

@@ -8,40 +8,64 @@ import (
 
 // Media types of the encodings that Load reads.
 const (
-	MediaLightGBM = "application/vnd.millrace.lightgbm+text" // LightGBM text, v3 or v4
-	MediaLogistic = "application/vnd.millrace.logistic+json"
-	MediaBundle   = "application/vnd.millrace.bundle+json" // a Bundle; not a Model by itself
+	MediaLightGBM    = "application/vnd.millrace.lightgbm+text" // LightGBM text, v3 or v4
+	MediaXGBoostJSON = "application/vnd.millrace.xgboost+json"  // XGBoost 1.7 to 3.x
+	MediaXGBoostUBJ  = "application/vnd.millrace.xgboost+ubjson"
+	MediaLogistic    = "application/vnd.millrace.logistic+json"
+	MediaBundle      = "application/vnd.millrace.bundle+json" // a Bundle; not a Model by itself
 )
 
-// Methods of explanation, as Explain names them. Neither is a Shapley value, except that the linear one is when the
-// inputs are independent.
+// Methods of explanation, as Explain names them.
 const (
-	Saabas = "saabas" // per split on the path, the change of the mean training margin (Saabas 2014, treeinterpreter)
-	Linear = "linear" // weight times distance from the mean
+	// Saabas is, per split on the path, the change of the mean training margin (Saabas 2014, treeinterpreter). It is no
+	// Shapley value: a split near the root gets less than its due.
+	Saabas = "saabas"
+	// TreeSHAP is the Shapley values of the path-dependent expectation (Lundberg, Erion and Lee 2018, algorithm 2), what
+	// XGBoost's pred_contribs and LightGBM's pred_contrib give. It takes about a hundred times as long.
+	TreeSHAP = "tree_shap"
+	// Linear is weight times distance from the mean, which is the Shapley value where the inputs are independent.
+	Linear = "linear"
 )
 
 // Limits on what is loaded, so that a damaged or hostile file cannot exhaust memory.
 const (
-	MaxBytes  = 256 << 20 // of an encoded model or bundle
-	MaxInputs = 1 << 16   // inputs of a model
-	MaxTrees  = 1 << 17   // trees of a forest
-	MaxLeaves = 1 << 17   // leaves of one tree
+	MaxBytes    = 256 << 20 // of an encoded model or bundle
+	MaxInputs   = 1 << 16   // inputs of a model
+	MaxOutputs  = 1 << 10   // classes of a model
+	MaxTrees    = 1 << 17   // trees of a forest
+	MaxLeaves   = 1 << 17   // leaves of one tree
+	MaxCategory = 1<<24 - 1 // code of a category
+	maxSetWords = 1 << 24   // words of all category sets of a forest
 )
 
 // Model scores rows. All methods are safe for concurrent use, and none changes the row.
 //
-// A row holds one number for each of Inputs, in that order; NaN is a missing value. A shorter row panics.
+// A row holds one number for each of Inputs, in that order; NaN is a missing value, and an input that is a category is
+// its code. A shorter row panics, and so does an out that is too short.
 type Model interface {
 	// Inputs names the columns of a row. The caller must not change the slice.
 	Inputs() []string
-	// Predict is the score: a probability for a classifier, the value for a regression.
+	// Task is what a score means.
+	Task() Task
+	// Outputs names what PredictInto gives: the classes of a Multiclass model, else one thing, "score". The caller must
+	// not change the slice.
+	Outputs() []string
+	// Predict is the score: the one output or, of a Multiclass model, the highest probability of a class.
 	Predict(row []float64) float64
-	// Margin is the sum that Predict is the link of: log odds for a classifier, the value for a regression.
-	Margin(row []float64) float64
-	// Explain writes to out, which has the length of Inputs, what each input adds to the margin, and returns what is
-	// there before any input is looked at. bias plus the sum of out is the margin, to rounding. method says how the
-	// contributions were found.
-	Explain(row []float64, out []float64) (bias float64, method string)
+	// PredictInto writes the score of each output to out: probabilities that add up to 1 for a Multiclass model (except
+	// that those of LightGBM's multiclassova are each for itself).
+	PredictInto(row, out []float64)
+	// PredictRows is PredictInto for many rows, faster: out holds the outputs of the first row, then of the next.
+	PredictRows(rows [][]float64, out []float64)
+	// Margins writes to out, per output, the sum that the score is the link of: log odds for a probability, the
+	// logarithm for Poisson, the value itself for a regression.
+	Margins(row, out []float64)
+	// Methods are the ways of explaining that the model knows; the first is the cheap one, good for every answer.
+	Methods() []string
+	// Explain writes to out, which has the length of Inputs, what each input adds to the margin of an output, and returns
+	// what is there before any input is looked at: bias plus the sum of out is the margin, to rounding. A method that is
+	// not among Methods stands for the first of them; used says how the contributions were found.
+	Explain(row []float64, output int, method string, out []float64) (bias float64, used string)
 	// Kind names the family: "forest" or "logistic".
 	Kind() string
 }
@@ -52,18 +76,27 @@ func Load(mediaType string, b []byte) (Model, error) {
 	switch mediaType {
 	case MediaLightGBM:
 		return LoadLightGBM(b)
+	case MediaXGBoostJSON:
+		return LoadXGBoostJSON(b)
+	case MediaXGBoostUBJ:
+		return LoadXGBoostUBJ(b)
 	case MediaLogistic:
 		return LoadLogistic(b)
 	default:
 		return nil, failure.New(failure.Refused, "media type", "%q is not a model format", mediaType).
-			WithHint("known are %s", strings.Join([]string{MediaLightGBM, MediaLogistic}, ", "))
+			WithHint("known are %s", strings.Join([]string{MediaLightGBM, MediaXGBoostJSON, MediaXGBoostUBJ, MediaLogistic}, ", "))
 	}
 }
 
-// Encode is the inverse of Load: equal models give equal bytes.
+// Encode is the inverse of Load: equal models give equal bytes. A forest of XGBoost's has no encoding but the bytes that
+// it was loaded from (PackBundle takes them); its error is of kind Refused.
 func Encode(m Model) (mediaType string, b []byte, err error) {
 	switch m := m.(type) {
 	case *Forest:
+		if m.spec.Float32 {
+			return "", nil, failure.New(failure.Refused, "model", "a forest of XGBoost's is not written here").
+				WithHint("keep the file that it was loaded from")
+		}
 		return MediaLightGBM, m.LightGBM(), nil
 	case *Logistic:
 		return MediaLogistic, m.JSON(), nil
@@ -71,3 +104,6 @@ func Encode(m Model) (mediaType string, b []byte, err error) {
 		return "", nil, failure.New(failure.Internal, "model", "%T has no encoding", m)
 	}
 }
+
+// oneOutput is what Outputs gives for a model of one.
+var oneOutput = []string{"score"}

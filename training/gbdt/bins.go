@@ -16,17 +16,31 @@ type bins struct {
 	bounds   []float64 // ascending; the last is the largest float
 	missing  bool      // the column has missing values
 	low, top float64   // of the column's values; low is above top when there are none
+
+	isCategory bool
+	codes      []int // of a categorical column instead of bounds: the category of each bin
+}
+
+// count is how many bins there are beside that of missing values.
+func (b *bins) count() int {
+	if b.isCategory {
+		return len(b.codes)
+	}
+	return len(b.bounds)
 }
 
 // useful reports whether there is anything to split.
 func (b *bins) useful() bool {
-	return len(b.bounds) > 1 || b.missing && b.low <= b.top
+	return b.count() > 1 || b.missing && (b.low <= b.top && !b.isCategory || len(b.codes) > 0)
 }
 
 // text is LightGBM's feature_infos for the column.
 func (b *bins) text() string {
 	if !b.useful() {
 		return "none"
+	}
+	if b.isCategory {
+		return b.categoriesText()
 	}
 	number := func(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
 	return "[" + number(clamp(b.low)) + ":" + number(clamp(b.top)) + "]"
@@ -48,6 +62,10 @@ func index(padded *[256]float64, x float64) uint8 {
 
 // encode writes the bin of each value.
 func (b *bins) encode(column []float64, write func(row int, bin uint8)) {
+	if b.isCategory {
+		b.encodeCategories(column, write)
+		return
+	}
 	var padded [256]float64
 	for i := range padded {
 		padded[i] = b.bounds[min(i, len(b.bounds)-1)]

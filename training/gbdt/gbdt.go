@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/registry/model"
@@ -11,10 +12,20 @@ import (
 
 // Data is a training set, column by column. Fit reads it only.
 type Data struct {
-	Names   []string    // of the columns, without blanks
-	Columns [][]float64 // [column][row]; NaN is missing
-	Labels  []float64   // [row]; 0 or 1 for a binary objective
-	Weights []float64   // [row], above 0; nil is 1 for all
+	Names       []string    // of the columns, without blanks
+	Columns     [][]float64 // [column][row]; NaN is missing
+	Labels      []float64   // [row]; 0 or 1 for a binary objective
+	Weights     []float64   // [row], above 0; nil is 1 for all
+	Categorical []bool      // [column] of codes of categories, cut off to whole numbers, those below 0 or above model.MaxCategory missing; nil is none
+	Monotone    []int       // [column] 1: the margin must not fall as it rises, -1: must not rise, 0: either; nil is 0 for all
+	Valid       *Rows       // to stop early by; nil is none
+}
+
+// Rows is rows that are not trained on.
+type Rows struct {
+	Columns [][]float64 // as Data has them
+	Labels  []float64
+	Weights []float64
 }
 
 // Fit trains a forest on all cores. The same data and settings give the same forest to the bit. When ctx ends it returns its
@@ -23,33 +34,35 @@ func Fit(ctx context.Context, data Data, p Params) (*model.Forest, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
-	if err := data.check(p.Objective); err != nil {
+	if err := data.check(&p); err != nil {
 		return nil, failure.Wrap(failure.BadRequest, "training set", "checking the data", err)
 	}
 	pool := newPool()
 	table := newTable(&data, &p, pool)
 	bias := start(&data, p.Objective)
-	margins := make([]float64, table.rows)
-	for i := range margins {
-		margins[i] = bias
-	}
+	margins := slices.Repeat([]float64{bias}, table.rows)
 	grads := newGradients(table.rows)
 	w := newGrower(table, &p, grads, pool)
+	stop := newStopper(&data, &p, bias, pool)
 	var trees []model.Tree
-	for len(trees) < p.Trees {
+	for len(trees) < p.Trees && !stop.due(len(trees)) {
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("training tree %d: %w", len(trees), err)
 		}
 		grads.compute(&data, p.Objective, margins, pool)
+		w.sample(len(trees))
 		w.grow()
 		if len(w.splits) == 0 {
 			break
 		}
-		trees = append(trees, w.tree(margins))
+		t := w.tree(margins)
+		addTree(&t, data.Columns, w.left, margins, pool)
+		trees = append(trees, t)
+		stop.add(&t, len(trees))
 	}
 	return model.NewForest(model.ForestSpec{
 		Inputs: data.Names, Ranges: table.ranges, Objective: p.Objective, Shrinkage: p.LearningRate,
-		Trees: withBias(trees, bias, &data),
+		Trees: withBias(trees[:stop.keep(len(trees))], bias, &data),
 	})
 }
 
@@ -65,42 +78,82 @@ func withBias(trees []model.Tree, bias float64, data *Data) []model.Tree {
 	return trees
 }
 
-func (d *Data) check(objective model.Objective) error {
-	rows := len(d.Labels)
+func (d *Data) check(p *Params) error {
+	rows, columns := len(d.Labels), len(d.Columns)
 	switch {
 	case rows == 0 || rows > maxRows:
 		return fmt.Errorf("%d rows, not 1 to %d", rows, maxRows)
-	case len(d.Names) != len(d.Columns) || len(d.Columns) == 0:
-		return fmt.Errorf("%d names for %d columns", len(d.Names), len(d.Columns))
-	case d.Weights != nil && len(d.Weights) != rows:
-		return fmt.Errorf("%d weights for %d labels", len(d.Weights), rows)
+	case len(d.Names) != columns || columns == 0:
+		return fmt.Errorf("%d names for %d columns", len(d.Names), columns)
+	case d.Categorical != nil && len(d.Categorical) != columns || d.Monotone != nil && len(d.Monotone) != columns:
+		return fmt.Errorf("%d columns, %d of them said to be categorical or not and %d to be monotone or not", columns, len(d.Categorical), len(d.Monotone))
+	case (p.EarlyStopping > 0) != (d.Valid != nil):
+		return fmt.Errorf("stopping early needs valid rows, and valid rows are for nothing else")
 	}
-	for i, c := range d.Columns {
-		if len(c) != rows {
-			return fmt.Errorf("column %q has %d values for %d labels", d.Names[i], len(c), rows)
+	for i, way := range d.Monotone {
+		if way < -1 || way > 1 {
+			return fmt.Errorf("column %q is monotone by %d, which is neither 1, 0 nor -1", d.Names[i], way)
+		}
+		if way != 0 && d.categorical(i) {
+			return fmt.Errorf("column %q cannot be monotone: it is categorical", d.Names[i])
 		}
 	}
-	for i, w := range d.Weights {
+	if err := (Rows{d.Columns, d.Labels, d.Weights}).check(d.Names, p.Objective); err != nil {
+		return err
+	}
+	if d.Valid != nil {
+		if err := d.Valid.check(d.Names, p.Objective); err != nil {
+			return fmt.Errorf("valid rows: %w", err)
+		}
+		if len(d.Valid.Labels) == 0 {
+			return fmt.Errorf("there are no valid rows")
+		}
+	}
+	return d.checkDiffer(p.Objective)
+}
+
+// checkDiffer reports labels of one class.
+func (d *Data) checkDiffer(objective model.Objective) error {
+	if objective == model.Binary && !slices.ContainsFunc(d.Labels, func(y float64) bool { return y != d.Labels[0] }) {
+		return fmt.Errorf("all %d labels are %v: there is nothing to tell apart", len(d.Labels), d.Labels[0])
+	}
+	return nil
+}
+
+func (d *Data) categorical(column int) bool { return d.Categorical != nil && d.Categorical[column] }
+
+func (d *Data) monotone(column int) int {
+	if d.Monotone == nil {
+		return 0
+	}
+	return d.Monotone[column]
+}
+
+func (r Rows) check(names []string, objective model.Objective) error {
+	rows := len(r.Labels)
+	if r.Weights != nil && len(r.Weights) != rows {
+		return fmt.Errorf("%d weights for %d labels", len(r.Weights), rows)
+	}
+	if len(r.Columns) != len(names) {
+		return fmt.Errorf("%d columns of %d", len(r.Columns), len(names))
+	}
+	for i, c := range r.Columns {
+		if len(c) != rows {
+			return fmt.Errorf("column %q has %d values for %d labels", names[i], len(c), rows)
+		}
+	}
+	for i, w := range r.Weights {
 		if !(w > 0) || math.IsInf(w, 0) {
 			return fmt.Errorf("weight %d is %v, not a number above 0", i, w)
 		}
 	}
-	return d.checkLabels(objective)
-}
-
-func (d *Data) checkLabels(objective model.Objective) error {
-	differ := false
-	for i, y := range d.Labels {
+	for i, y := range r.Labels {
 		if math.IsNaN(y) || math.IsInf(y, 0) {
 			return fmt.Errorf("label %d is %v", i, y)
 		}
 		if objective == model.Binary && y != 0 && y != 1 {
 			return fmt.Errorf("label %d is %v, neither 0 nor 1", i, y)
 		}
-		differ = differ || y != d.Labels[0]
-	}
-	if objective == model.Binary && !differ {
-		return fmt.Errorf("all %d labels are %v: there is nothing to tell apart", len(d.Labels), d.Labels[0])
 	}
 	return nil
 }

@@ -81,7 +81,11 @@ func leafOf(t model.Tree, row []float64) int {
 	for at >= 0 {
 		s := t.Splits[at]
 		x := row[s.Input]
-		if x <= s.Threshold || math.IsNaN(x) && s.DefaultLeft {
+		left := x <= s.Threshold || math.IsNaN(x) && s.DefaultLeft
+		if s.Categories != nil {
+			left = x >= 0 && s.Categories.Has(int(x))
+		}
+		if left {
 			at = s.Left
 		} else {
 			at = s.Right

@@ -15,6 +15,8 @@ type leaf struct {
 	best        candidate
 	parent      int // split whose child it is, -1 for the root
 	isLeft      bool
+	limits      limits
+	l2          float64 // of its output
 }
 
 func (l *leaf) rows() int { return l.until - l.from }
@@ -25,7 +27,9 @@ type grower struct {
 	params  *Params
 	pool    pool
 	grads   *gradients
-	rows    []uint32 // all rows, those of a leaf together and ascending
+	rows    []uint32 // that the tree is grown on, those of a leaf together and ascending
+	left    []uint32 // all others, ascending
+	skipped []bool   // columns that the tree does without
 	spare   []uint32
 	ordered []cell // cells of a leaf's rows, in their order
 	free    []histogram
@@ -35,13 +39,16 @@ type grower struct {
 	splits  []model.Split
 }
 
-// parallelRows is from how many rows on a leaf is worth the trouble of several workers.
-const parallelRows = 1 << 12
+// From how many rows of a leaf, and from how many bins to look through, several workers are worth their trouble.
+const (
+	parallelRows = 1 << 12
+	parallelBins = 1 << 14
+)
 
 func newGrower(t *table, p *Params, g *gradients, pool pool) *grower {
 	w := &grower{
 		table: t, params: p, pool: pool, grads: g,
-		rows: make([]uint32, t.rows), spare: make([]uint32, t.rows), ordered: make([]cell, t.rows),
+		rows: make([]uint32, 0, t.rows), spare: make([]uint32, t.rows), ordered: make([]cell, t.rows), skipped: make([]bool, len(t.columns)),
 	}
 	for range pool.workers - 1 {
 		w.partial = append(w.partial, t.newHistogram())
@@ -52,26 +59,18 @@ func newGrower(t *table, p *Params, g *gradients, pool pool) *grower {
 	return w
 }
 
-// grow builds the splits of a tree, best first, until it has its leaves or nothing gains.
+// grow builds the splits of a tree on the rows sampled, best first, until it has its leaves or nothing gains.
 func (w *grower) grow() {
-	for i := range w.rows {
-		w.rows[i] = uint32(i)
-	}
 	w.leaves, w.splits = w.leaves[:0], w.splits[:0]
-	root := leaf{until: len(w.rows), parent: -1, hist: w.histogram()}
+	root := leaf{until: len(w.rows), parent: -1, hist: w.histogram(), limits: noLimits, l2: w.params.L2}
 	w.fill(root.hist, w.rows)
-	for _, c := range w.grads.cells {
-		root.sum += c
+	for _, r := range w.rows {
+		root.sum += w.grads.cells[r]
 	}
 	w.search(&root)
 	w.leaves = append(w.leaves, root)
 	for len(w.leaves) < w.params.Leaves {
-		at := 0
-		for i := range w.leaves {
-			if w.leaves[i].best.gain > w.leaves[at].best.gain {
-				at = i
-			}
-		}
+		at := w.next()
 		if w.leaves[at].best.gain <= 0 {
 			break
 		}
@@ -80,6 +79,22 @@ func (w *grower) grow() {
 	for i := range w.leaves {
 		w.release(&w.leaves[i])
 	}
+}
+
+// next is the leaf to split: of those that gain, the one that gains most, or that of the highest level.
+func (w *grower) next() int {
+	at := 0
+	for i := range w.leaves {
+		l, best := &w.leaves[i], &w.leaves[at]
+		more := l.best.gain > best.best.gain
+		if w.params.DepthWise && l.best.gain > 0 && best.best.gain > 0 && l.depth != best.depth {
+			more = l.depth < best.depth
+		}
+		if more {
+			at = i
+		}
+	}
+	return at
 }
 
 // split splits a leaf as its best candidate says. As in LightGBM the left half keeps the leaf's number.
@@ -91,8 +106,9 @@ func (w *grower) split(at int) {
 	if l.parent >= 0 {
 		w.adopt(l, split)
 	}
-	left := leaf{from: l.from, until: middle, depth: l.depth + 1, sum: l.best.left, parent: split, isLeft: true}
-	right := leaf{from: middle, until: l.until, depth: l.depth + 1, sum: l.sum - l.best.left, parent: split}
+	left := leaf{from: l.from, until: middle, depth: l.depth + 1, sum: l.best.left, parent: split, isLeft: true, l2: l.best.l2}
+	right := leaf{from: middle, until: l.until, depth: l.depth + 1, sum: l.sum - l.best.left, parent: split, l2: l.best.l2}
+	left.limits, right.limits = w.limit(&l)
 	small, large := &left, &right
 	if left.rows() > right.rows() {
 		small, large = large, small
@@ -100,13 +116,31 @@ func (w *grower) split(at int) {
 	if len(w.leaves)+1 < w.params.Leaves && w.mayGrow(large) {
 		small.hist, large.hist = w.histogram(), l.hist
 		w.fill(small.hist, w.rows[small.from:small.until])
-		large.hist.subtract(small.hist)
+		w.table.subtract(large.hist, small.hist)
 		w.search(small, large)
 	} else {
 		w.release(&l)
 	}
 	w.leaves[at] = left
 	w.leaves = append(w.leaves, right)
+}
+
+// limit gives the halves of a leaf the limits of their outputs: its own, and where its split is on a monotone column, one
+// between the two that neither may cross (the "basic" method of LightGBM).
+func (w *grower) limit(l *leaf) (left, right limits) {
+	left, right = l.limits, l.limits
+	way := w.table.ways[l.best.column]
+	if way == 0 {
+		return left, right
+	}
+	s := newScorer(w.params, w.grads, l, true)
+	middle := s.output(l.best.left)/2 + s.output(l.sum-l.best.left)/2
+	if way > 0 {
+		left.high, right.low = middle, middle
+	} else {
+		left.low, right.high = middle, middle
+	}
+	return left, right
 }
 
 // adopt makes a split the child where its leaf was.
@@ -120,10 +154,15 @@ func (w *grower) adopt(l leaf, split int) {
 
 func (w *grower) describe(c candidate, left, right int) model.Split {
 	b := &w.table.bins[c.column]
-	return model.Split{
-		Input: w.table.columns[c.column], Threshold: b.bounds[c.bin], DefaultLeft: c.missingLeft,
-		Missing: model.MissingNaN, Left: left, Right: right, Gain: c.gain,
+	split := model.Split{
+		Input: w.table.columns[c.column], DefaultLeft: c.missingLeft, Missing: model.MissingNaN, Left: left, Right: right, Gain: c.gain,
 	}
+	if b.isCategory {
+		split.Categories = b.codesOf(&c.categories)
+	} else {
+		split.Threshold = b.bounds[c.bin]
+	}
+	return split
 }
 
 // mayGrow reports whether a leaf can be split at all.
@@ -137,15 +176,26 @@ func (w *grower) search(leaves ...*leaf) {
 	var scorers [2]scorer
 	for i, l := range leaves {
 		if w.mayGrow(l) {
-			scorers[i] = newScorer(w.params, w.grads, l.sum, l.rows())
+			scorers[i] = newScorer(w.params, w.grads, l, w.table.ordered)
 		} else {
 			w.release(l)
 		}
 	}
-	w.pool.each(len(leaves)*columns, func(task int) {
+	pool := w.pool
+	if len(leaves)*w.table.allBins < parallelBins {
+		pool.workers = 1
+	}
+	pool.each(len(leaves)*columns, func(task int) {
 		i, c := task/columns, task%columns
-		if l := leaves[i]; l.hist != nil {
-			w.found[i][c] = scorers[i].best(c, l.hist.column(c), &w.table.bins[c])
+		l, b, s := leaves[i], &w.table.bins[c], scorers[i]
+		switch s.way = w.table.ways[c]; {
+		case l.hist == nil:
+		case w.skipped[c]:
+			w.found[i][c] = candidate{}
+		case b.isCategory:
+			w.found[i][c] = s.bestCategories(c, l.hist.column(c), b)
+		default:
+			w.found[i][c] = s.best(c, l.hist.column(c), b)
 		}
 	})
 	for i, l := range leaves {
@@ -175,7 +225,7 @@ func (w *grower) fill(h histogram, rows []uint32) {
 		target := h
 		if i > 0 {
 			target = w.partial[i-1]
-			clear(target)
+			w.table.clear(target)
 		}
 		ordered := w.ordered[from:until]
 		for k, r := range rows[from:until] {
@@ -184,7 +234,7 @@ func (w *grower) fill(h histogram, rows []uint32) {
 		w.table.accumulate(target, rows[from:until], ordered)
 	})
 	for _, p := range w.partial[:workers-1] {
-		h.add(p)
+		w.table.add(h, p)
 	}
 }
 
@@ -215,6 +265,10 @@ func (w *grower) partition(rows []uint32, c candidate) int {
 
 // sides says for each bin of the candidate's column whether it goes left: 1 or 0.
 func (w *grower) sides(c candidate) (sides [slots]uint8) {
+	if w.table.bins[c.column].isCategory {
+		c.categories.each(func(bin int) { sides[bin] = 1 })
+		return sides
+	}
 	for bin := 0; bin <= c.bin; bin++ {
 		sides[bin] = 1
 	}
@@ -244,7 +298,7 @@ func (w *grower) histogram() histogram {
 	if n := len(w.free); n > 0 {
 		h := w.free[n-1]
 		w.free = w.free[:n-1]
-		clear(h)
+		w.table.clear(h)
 		return h
 	}
 	return w.table.newHistogram()
@@ -260,7 +314,11 @@ func (w *grower) release(l *leaf) {
 // tree gives the leaves their values: the Newton step on their rows, shrunk. It adds them to the margins.
 func (w *grower) tree(margins []float64) model.Tree {
 	t := model.Tree{Splits: append([]model.Split(nil), w.splits...), Leaves: make([]model.Leaf, len(w.leaves))}
-	w.pool.each(len(w.leaves), func(i int) {
+	pool := w.pool
+	if len(w.rows) < parallelRows {
+		pool.workers = 1
+	}
+	pool.each(len(w.leaves), func(i int) {
 		l := &w.leaves[i]
 		rows := w.rows[l.from:l.until]
 		var first, second float64
@@ -268,10 +326,11 @@ func (w *grower) tree(margins []float64) model.Tree {
 			first += w.grads.first[r]
 			second += w.grads.second[r]
 		}
-		value := -first / (second + w.params.L2) * w.params.LearningRate
-		if math.IsNaN(value) || math.IsInf(value, 0) {
-			value = 0 // every row is fitted so well that its hessian vanished
+		step := -first / (second + l.l2)
+		if math.IsNaN(step) || math.IsInf(step, 0) {
+			step = 0 // every row is fitted so well that its hessian vanished
 		}
+		value := l.limits.clamp(step) * w.params.LearningRate
 		for _, r := range rows {
 			margins[r] += value
 		}

@@ -21,19 +21,34 @@ func (t *table) newHistogram() histogram { return make(histogram, len(t.groups)*
 
 func (h histogram) column(c int) *[slots]cell { return (*[slots]cell)(h[c*slots:]) }
 
-// subtract makes h what remains without the rows of other.
-func (h histogram) subtract(other histogram) {
-	other = other[:len(h)]
-	for i, c := range other {
-		h[i] -= c
+// used is the parts of a histogram that its columns have bins for.
+func (t *table) used(part func(from, until int)) {
+	for c := range t.bins {
+		part(c*slots, c*slots+t.bins[c].count()+1)
 	}
 }
 
-func (h histogram) add(other histogram) {
-	other = other[:len(h)]
-	for i, c := range other {
-		h[i] += c
-	}
+// subtract makes h what remains without the rows of other.
+func (t *table) subtract(h, other histogram) {
+	t.used(func(from, until int) {
+		a, b := h[from:until], other[from:until]
+		for i, c := range b {
+			a[i] -= c
+		}
+	})
+}
+
+func (t *table) add(h, other histogram) {
+	t.used(func(from, until int) {
+		a, b := h[from:until], other[from:until]
+		for i, c := range b {
+			a[i] += c
+		}
+	})
+}
+
+func (t *table) clear(h histogram) {
+	t.used(func(from, until int) { clear(h[from:until]) })
 }
 
 // blockRows is how many rows are added to one group before the next: they, their cells and the group's histogram stay

@@ -10,8 +10,11 @@ const slots = 256
 
 // table is the binned training set: the columns that can be split.
 type table struct {
-	columns []int    // index in Data.Columns of each used column
-	bins    []bins   // of each used column
+	columns []int  // index in Data.Columns of each used column
+	bins    []bins // of each used column
+	ways    []int  // of each used column: how it is monotone
+	ordered bool   // any is
+	allBins int
 	ranges  []string // feature_infos of all of Data.Columns
 	groups  [][]uint64
 	rows    int
@@ -25,12 +28,18 @@ func newTable(data *Data, p *Params, pool pool) *table {
 	sample := sampleRows(t.rows, p.BinRows, p.Seed)
 	all := make([]bins, len(data.Columns))
 	pool.each(len(all), func(c int) {
-		all[c] = findBins(data.Columns[c], sample, p.Bins)
+		if data.categorical(c) {
+			all[c] = findCategories(data.Columns[c], p.Bins)
+		} else {
+			all[c] = findBins(data.Columns[c], sample, p.Bins)
+		}
 		t.ranges[c] = all[c].text()
 	})
 	for c := range all {
 		if all[c].useful() {
-			t.columns, t.bins = append(t.columns, c), append(t.bins, all[c])
+			t.columns, t.bins, t.ways = append(t.columns, c), append(t.bins, all[c]), append(t.ways, data.monotone(c))
+			t.allBins += all[c].count()
+			t.ordered = t.ordered || data.monotone(c) != 0
 		}
 	}
 	for range slices.Chunk(t.columns, groupColumns) {

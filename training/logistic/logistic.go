@@ -12,8 +12,7 @@ import (
 	"github.com/millrace/millrace/registry/model"
 )
 
-// Data is a training set, column by column. Fit reads it only. It has the fields of gbdt.Data, so that one converts to
-// the other.
+// Data is a training set, column by column. Fit reads it only.
 type Data struct {
 	Names   []string    // of the columns
 	Columns [][]float64 // [column][row]; NaN is missing

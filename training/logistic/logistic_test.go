@@ -11,10 +11,7 @@ import (
 
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/registry/model"
-	"github.com/millrace/millrace/training/gbdt"
 )
-
-var _ = Data(gbdt.Data{}) // one converts to the other
 
 // someData is drawn from a known logistic law: log odds -1 + 2*a - b/100, and +1.5 where c is missing.
 func someData(rows int) Data {
@@ -89,15 +86,15 @@ func TestIsTheMinimum(t *testing.T) {
 		at, past, gap := rowOf(d, 0), rowOf(d, 0), rowOf(d, 0)
 		at[i], past[i], gap[i] = 0, 1, math.NaN()
 		out := make([]float64, 4)
-		m.Explain(at, out)
+		m.Explain(at, 0, "", out)
 		zero := out[i]
-		m.Explain(past, out)
+		m.Explain(past, 0, "", out)
 		slope := out[i] - zero
-		m.Explain(gap, out)
+		m.Explain(gap, 0, "", out)
 		mean, scale := meanAndScale(d, i)
 		inputs = append(inputs, model.LogisticInput{Name: name, Weight: slope * scale, Mean: mean, Scale: scale, Missing: out[i]})
 	}
-	intercept, _ := m.Explain(rowOf(d, 0), make([]float64, 4))
+	intercept, _ := m.Explain(rowOf(d, 0), 0, "", make([]float64, 4))
 	least := penalized(t, d, p, intercept, inputs)
 	const step = 1e-3
 	for _, move := range []float64{-step, step} {
