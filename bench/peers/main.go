@@ -3,6 +3,8 @@
 //
 //	peers run     runs the program on a workload's project and prints "first <epoch ms>" at the first event that is applied
 //	peers scale   has WORKERS processes compute the whole topic, and prints the CPU time of them all
+//	peers latency produces the topic's events again, RATE a second for SECONDS, and prints how long after each its state is in Redis
+//	peers restart has it end with ENTITIES cards in Redis, and prints how long after a new start every partition has applied its next event
 //	peers export  reads every entity by the path that serving reads by, as of its newest event, and writes the hashes that are checked
 //
 // Both take what to work on from the environment: BOOTSTRAP, TOPIC, WORKLOAD, GROUP, REDIS_ADDR, RUN_DIR; MILLRACE is the program. With
@@ -35,9 +37,9 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	verbs := map[string]func(context.Context) error{"run": run, "scale": scale, "export": export}
+	verbs := map[string]func(context.Context) error{"run": run, "scale": scale, "latency": latency, "restart": restart, "export": export}
 	if len(os.Args) != 2 || verbs[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: peers run|scale|export")
+		fmt.Fprintln(os.Stderr, "usage: peers run|scale|latency|restart|export")
 		os.Exit(2)
 	}
 	if err := verbs[os.Args[1]](ctx); err != nil {

@@ -113,6 +113,21 @@ func (f *follower) done(ctx context.Context) (bool, error) {
 	return done, nil
 }
 
+// joined waits until the group has a member.
+func (f *follower) joined(ctx context.Context) error {
+	for tick := time.NewTicker(20 * time.Millisecond); ; {
+		described, err := f.admin.DescribeGroups(ctx, f.group)
+		if err == nil && described[f.group].State == "Stable" {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
 func (f *follower) await(ctx context.Context) error {
 	for tick := time.NewTicker(20 * time.Millisecond); ; {
 		if done, err := f.done(ctx); done || err != nil {

@@ -5,9 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"maps"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/millrace/millrace/internal/clock"
@@ -104,11 +102,8 @@ type Writer struct {
 
 	current, from, until int64 // the month of the last event, and its bounds
 
-	// A commit on its way. Once it was tried it may be in the log, whatever the error said, so it is tried until it is known to be there
-	// or not, and never changed.
-	pending  *entry
-	unmoved  *entry // in the log, but its files are not all in place yet
-	finished error  // why nothing more can be committed
+	committing *Commit // begun and not ended
+	finished   error   // why nothing more can be committed
 }
 
 // stagedFile is a file under _tmp and the day or month that it belongs to.
@@ -168,13 +163,13 @@ func (w *Writer) Next() int64 { return w.next }
 // Rows is how many rows wait for the next Commit.
 func (w *Writer) Rows() int {
 	n := w.rows + w.inFiles
-	if w.pending != nil {
-		n += int(w.pending.rows())
+	if w.committing != nil {
+		n += w.committing.rows
 	}
 	return n
 }
 
-// Bytes is about how much memory the rows take that are not in a file yet.
+// Bytes is about how much memory the rows take that are not in a file yet, without those of a commit that was begun.
 func (w *Writer) Bytes() int { return w.bytes }
 
 // Since is when the first row that waits was appended, by the clock of the options; zero when none waits or there is no clock.
@@ -183,7 +178,7 @@ func (w *Writer) Since() time.Time { return w.since }
 // Append adds a row with its event time. A row whose offset is below Next is ignored: it is there already. Rows that wait are not compared,
 // as an offset may have several: who rewinds to Next makes a new Writer. The values are copied. After an error the row was not added.
 func (w *Writer) Append(row schemas.Row, eventTime, offset int64) error {
-	if offset < w.next || w.pending != nil && offset < w.pending.End {
+	if offset < w.next || w.committing != nil && offset < w.committing.end {
 		return nil
 	}
 	if w.t.events != nil && len(row) == len(w.t.events.Columns) {
@@ -249,16 +244,10 @@ func (w *Writer) makeRoom(span int64) error {
 
 // stage writes the rows of a day or month to a file under _tmp. They stay in memory until that is done.
 func (w *Writer) stage(span int64, s *segment) error {
-	s.sort()
-	f := stagedFile{span: span, entryFile: entryFile{Rows: int64(s.rows()), From: s.times[0], Until: s.times[s.rows()-1] + 1}}
-	path, err := w.t.writeStaged(w.partition, w.claim, func(out file) (err error) {
-		f.Bytes, f.CRC32C, err = s.writeTo(out, w.t, w.partition)
-		return err
-	})
+	f, err := w.writeFile(span, s)
 	if err != nil {
-		return unavailable(w.t.dir, "writing offline file", err)
+		return err
 	}
-	f.Staged = stagedDir + "/" + filepath.Base(path)
 	w.staged = append(w.staged, f)
 	w.inFiles += s.rows()
 	w.rows -= s.rows()
@@ -269,99 +258,44 @@ func (w *Writer) stage(span int64, s *segment) error {
 	return nil
 }
 
+// writeFile sorts the rows of a segment and writes them to a file under _tmp. It changes nothing of the Writer.
+func (w *Writer) writeFile(span int64, s *segment) (stagedFile, error) {
+	s.sort()
+	f := stagedFile{span: span, entryFile: entryFile{Rows: int64(s.rows()), From: s.times[0], Until: s.times[s.rows()-1] + 1}}
+	path, err := w.t.writeStaged(w.partition, w.claim, func(out file) (err error) {
+		f.Bytes, f.CRC32C, err = s.writeTo(out, w.t, w.partition)
+		return err
+	})
+	if err != nil {
+		return stagedFile{}, unavailable(w.t.dir, "writing offline file", err)
+	}
+	f.Staged = stagedDir + "/" + filepath.Base(path)
+	return f, nil
+}
+
 // Commit makes the rows of [Next, end) part of the table, all or none, and moves Next to end. Committing what is committed does nothing.
 // It returns a Conflict when the partition has another owner, and Unavailable when the disk does not do its part: try again then.
 func (w *Writer) Commit(end int64) error {
-	if w.finished != nil {
-		return w.finished
+	if w.committing != nil { // one that was tried before comes first
+		if err := w.End(w.committing, w.committing.Run()); err != nil {
+			return err
+		}
 	}
-	if err := w.finish(); err != nil || end <= w.next {
+	c, err := w.Begin(end)
+	if err != nil || c == nil {
 		return err
 	}
-	if w.Rows() > 0 && w.last >= end {
-		return failure.New(failure.Internal, w.t.dir, "committing up to offset %d with a row of offset %d", end, w.last)
-	}
-	for _, span := range slices.Sorted(maps.Keys(w.spans)) {
-		if err := w.stage(span, w.spans[span]); err != nil {
-			return err
-		}
-	}
-	w.pending = w.entry(end)
-	w.staged, w.inFiles, w.since = nil, 0, time.Time{}
-	return w.finish()
-}
-
-// finish brings a commit on its way to its end.
-func (w *Writer) finish() error {
-	if w.pending != nil {
-		if err := w.add(w.pending); err != nil {
-			return err
-		}
-		w.step, w.next = w.step+1, w.pending.End
-		w.unmoved, w.pending = w.pending, nil
-	}
-	return w.move()
-}
-
-// add makes e the next step of the log.
-func (w *Writer) add(e *entry) error {
-	if len(e.Files) > 0 { // they must survive a power cut that the entry survives
-		if err := w.t.disk.SyncDir(filepath.Join(w.t.dir, stagedDir)); err != nil {
-			return unavailable(w.t.dir, "committing", err)
-		}
-	}
-	err := w.t.addEntry(w.claim, w.step, *e)
-	if errors.Is(err, errTaken) {
-		w.finished = failure.New(failure.Conflict, w.t.dir, "partition %d has another owner since offset %d", w.partition, w.next)
-		w.discard()
-		w.remove(e.Files)
-		w.pending = nil
-		return w.finished
-	}
-	if err != nil {
-		return unavailable(w.t.dir, "committing", err)
-	}
-	return nil
-}
-
-// entry is the commit of what is staged.
-func (w *Writer) entry(end int64) *entry {
-	e := &entry{Partition: w.partition, Writer: w.id, First: w.next, End: end}
-	parts := map[int64]int{}
-	for _, f := range w.staged {
-		name := fmt.Sprintf("%d-%d-%d", w.partition, w.next, end)
-		if n := parts[f.span]; n > 0 {
-			name = fmt.Sprintf("%s-%d", name, n)
-		}
-		parts[f.span]++
-		f.Path = w.opts.By.folder(f.span) + "/" + name + ".arrow"
-		e.Files = append(e.Files, f.entryFile)
-	}
-	return e
-}
-
-// move brings the files of the last commit into place.
-func (w *Writer) move() error {
-	if w.unmoved == nil {
-		return nil
-	}
-	if err := w.t.publish(w.unmoved); err != nil {
-		return unavailable(w.t.dir, "moving committed files into place", err)
-	}
-	w.unmoved = nil
-	return nil
+	return w.End(c, c.Run())
 }
 
 // discard drops everything that no commit was tried with.
 func (w *Writer) discard() {
-	for _, f := range w.staged {
-		w.remove([]entryFile{f.entryFile})
-	}
+	w.remove(w.staged)
 	clear(w.spans)
 	w.rows, w.bytes, w.staged, w.inFiles, w.since = 0, 0, nil, 0, time.Time{}
 }
 
-func (w *Writer) remove(files []entryFile) {
+func (w *Writer) remove(files []stagedFile) {
 	for _, f := range files {
 		_ = w.t.disk.Remove(filepath.Join(w.t.dir, f.Staged)) // in vain at worst: the next owner clears what lies in _tmp
 	}
@@ -373,5 +307,8 @@ func (w *Writer) Close() error {
 	if w.finished == nil {
 		w.finished = failure.New(failure.Internal, w.t.dir, "the writer of partition %d is closed", w.partition)
 	}
-	return w.move()
+	if c := w.committing; c != nil && !c.running {
+		return c.close()
+	}
+	return nil
 }

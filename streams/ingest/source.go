@@ -43,10 +43,9 @@ type sourceWorker struct {
 	landed    chan struct{}  // holds a token when a shipment may have arrived
 	unacked   int
 	gaveUp    bool // nothing more is processed: what is queued is the next owner's
-	stalled   bool // the disk did not take the last commit: it is asked again by time only
 
-	links links // of a chained source
-	kept  int64 // the same: up to here, the events are offline
+	keeping keeping
+	links   links // of a chained source
 
 	written    written
 	aloneUntil int64 // records below it go to Kafka one by one
@@ -84,7 +83,7 @@ func (w *sourceWorker) Start(ctx context.Context, committed int64) (_ int64, err
 	}
 	w.rekeyFrom = max(committed, 0)
 	w.time = newEventTime(w.deps.Project, w.src.Source, w.deps.Clock)
-	w.ships, w.unacked, w.landed, w.stalled, w.gaveUp = nil, 0, make(chan struct{}, 1), false, false
+	w.ships, w.unacked, w.landed, w.gaveUp = nil, 0, make(chan struct{}, 1), false
 	w.next, w.acked, w.written = w.rekeyFrom, w.rekeyFrom, newWritten(w.src.keyed)
 	if w.src.events != nil {
 		if w.events != nil {
@@ -100,7 +99,7 @@ func (w *sourceWorker) Start(ctx context.Context, committed int64) (_ int64, err
 	} else {
 		w.links = newLinks(0)
 	}
-	w.kept = w.next
+	w.keeping = newKeeping(w.next)
 	w.flights = make(chan landing, len(w.direct)) // what still flies belongs to the past
 	if err := w.dropRetired(ctx); err != nil {
 		return 0, err
@@ -173,8 +172,17 @@ func (w *sourceWorker) Run(ctx context.Context, in *streams.Input) error {
 			flushing.reset(l.of, l.of.flushEvery(l.took, in))
 		case a := <-flushing.due:
 			a.due = true
+		case k := <-w.keeping.ended:
+			if err := w.kept(k, in); err != nil {
+				return err
+			}
 		case <-keeping.C:
-			if err := w.keepAll(); err != nil {
+			for _, a := range w.direct {
+				if err := a.keep(); err != nil {
+					return err
+				}
+			}
+			if err := w.keep(); err != nil {
 				return err
 			}
 			w.did(in)
@@ -202,7 +210,7 @@ func (w *sourceWorker) Run(ctx context.Context, in *streams.Input) error {
 
 // full reports whether the partition must wait: for Kafka, for Redis, or for a disk that does not take rows.
 func (w *sourceWorker) full() bool {
-	if w.unacked >= w.cfg.MaxUnacked || w.events != nil && w.events.Rows() >= w.cfg.OfflineWaiting {
+	if w.unacked >= w.cfg.MaxUnacked || w.events != nil && w.crowded() {
 		return true
 	}
 	for _, a := range w.direct {
@@ -229,7 +237,7 @@ func (w *sourceWorker) did(in *streams.Input) {
 		done = min(done, a.done)
 	}
 	if w.src.Chained() && w.events != nil {
-		done = min(done, w.kept)
+		done = min(done, w.keeping.upTo)
 	}
 	in.Done(done)
 }
@@ -304,7 +312,7 @@ func (w *sourceWorker) resting() {
 // finish waits for what is on its way and keeps what is pending.
 func (w *sourceWorker) finish(ctx context.Context, in *streams.Input) error {
 	for {
-		flying := len(w.ships) > 0
+		flying := len(w.ships) > 0 || w.keeping.under
 		for _, a := range w.direct {
 			if a.flight == nil && a.pending() {
 				if err := a.flush(ctx); err != nil {
@@ -327,56 +335,20 @@ func (w *sourceWorker) finish(ctx context.Context, in *streams.Input) error {
 			if err := w.applied(l, in); err != nil {
 				return err
 			}
+		case k := <-w.keeping.ended:
+			if err := w.kept(k, in); err != nil {
+				return err
+			}
 		}
 	}
-	err := w.keepAll()
-	if err == nil {
-		w.did(in)
-	}
+	err := w.keepLast(in)
 	for _, a := range w.direct {
-		err = errors.Join(err, a.closeRows())
+		err = errors.Join(err, a.keep(), a.closeRows())
 	}
 	if w.events != nil {
 		err = errors.Join(err, w.events.Close())
 	}
 	return err
-}
-
-// keepAll commits all offline rows.
-func (w *sourceWorker) keepAll() error {
-	for _, a := range w.direct {
-		if err := a.keep(); err != nil {
-			return err
-		}
-	}
-	return w.keep()
-}
-
-// keep commits the offline rows. A disk that does not take them is no error: the rows wait in memory, and past OfflineWaiting the partition
-// waits with them.
-func (w *sourceWorker) keep() error {
-	if w.events == nil {
-		return nil
-	}
-	if w.events.Rows() == 0 {
-		w.kept = w.next
-		return nil
-	}
-	if err := w.at("source: before offline commit"); err != nil {
-		return err
-	}
-	began := w.deps.Clock()
-	err := w.events.Commit(w.keptUpTo())
-	w.tally.offlineWrite.Observe(w.deps.Clock().Sub(began).Seconds())
-	if w.stalled = err != nil && failure.Of(err) == failure.Unavailable; w.stalled {
-		w.log.Warn("keeping events offline", "source", w.src.Name, "partition", w.partition, "error", err)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	w.kept = w.next
-	return w.at("source: after offline commit")
 }
 
 // settle takes note of the shipments that have arrived, in order.
@@ -461,7 +433,7 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 		default:
 			return err
 		}
-		if w.events != nil && !w.stalled && (w.events.Rows() >= w.cfg.OfflineRows || w.events.Bytes() >= w.cfg.OfflineBytes) {
+		if w.events != nil && w.enough() {
 			if err := w.keep(); err != nil {
 				return err
 			}

@@ -58,7 +58,8 @@ func (s *stopper) loss() float64 {
 	sums := make([]float64, (len(s.margins)+chunkRows-1)/chunkRows)
 	s.pool.each(len(sums), func(chunk int) {
 		for i := chunk * chunkRows; i < min((chunk+1)*chunkRows, len(s.margins)); i++ {
-			m, y, loss := s.margins[i], s.rows.Labels[i], 0.0
+			m, y := s.margins[i], s.rows.Labels[i]
+			var loss float64
 			if s.objective == model.Binary {
 				loss = max(m, 0) + math.Log1p(math.Exp(-math.Abs(m))) - y*m
 			} else {
