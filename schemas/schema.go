@@ -181,6 +181,12 @@ func (s *Schema) Column(name string) (Column, bool) {
 	return s.Columns[i], true
 }
 
+// HasDefault reports whether a field, a column or a record by its path, may be absent in JSON.
+func (s *Schema) HasDefault(path string) bool {
+	_, ok := s.fallbacks[path]
+	return ok
+}
+
 // Canonical is the schema in Avro's parsing canonical form (Avro specification, "Parsing Canonical Form for Schemas").
 func (s *Schema) Canonical() string { return s.canonical }
 

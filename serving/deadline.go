@@ -13,6 +13,9 @@ import (
 // HeaderTimeout is the request header with the milliseconds that the client has; the model's declared timeout caps it.
 const HeaderTimeout = "Millrace-Timeout-Ms"
 
+// MaxHeaderTimeout is the most that it may say.
+const MaxHeaderTimeout = 24 * time.Hour
+
 // statusClientGone is what a request is counted under whose client hung up before it was answered (nginx's 499). Nobody sees it.
 const statusClientGone = 499
 
@@ -21,13 +24,13 @@ const maxScoreReserve = 5 * time.Millisecond
 
 // timeout is what the client gives, at most what is declared.
 func timeout(r *http.Request, declared time.Duration) (time.Duration, *problem) {
-	text := r.Header.Get(HeaderTimeout)
-	if text == "" {
+	sent := r.Header.Values(HeaderTimeout)
+	if len(sent) == 0 {
 		return declared, nil
 	}
-	ms, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || ms <= 0 {
-		return 0, badRequest(codeType, HeaderTimeout, "is not a number of milliseconds above 0")
+	ms, err := strconv.ParseInt(sent[0], 10, 64)
+	if err != nil || len(sent) > 1 || ms <= 0 || ms > MaxHeaderTimeout.Milliseconds() {
+		return 0, badRequest(codeType, HeaderTimeout, "is not a number of milliseconds above 0, at most a day's")
 	}
 	if ms >= declared.Milliseconds() {
 		return declared, nil

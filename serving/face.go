@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/project"
+	"github.com/millrace/millrace/registry/model"
 	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/serving/access"
 )
@@ -59,7 +60,7 @@ func (s *Stage) ReadBody(w http.ResponseWriter, r *http.Request) ([]byte, *Probl
 
 // TimeoutOf is the time that a request's header gives it; 0 without one.
 func TimeoutOf(r *http.Request) (time.Duration, *Problem) {
-	if r.Header.Get(HeaderTimeout) == "" {
+	if len(r.Header.Values(HeaderTimeout)) == 0 {
 		return 0, nil
 	}
 	return timeout(r, longest)
@@ -76,6 +77,7 @@ type Model struct {
 	Version  int             // the champion's; 0 without one
 	Previous int             // that may stand in for it; 0 without one
 	Kind     string          // the champion's
+	Classes  []string        // the champion's, in the order of their scores; nil where it has no several
 	Inputs   []string        // the champion's, in its order; without a champion those of the project
 }
 
@@ -107,6 +109,9 @@ func (d *deployment) describe() Model {
 	}
 	if c := line.champion; c != nil {
 		m.Live, m.Version, m.Kind, m.Inputs = true, c.version, c.model.Kind(), c.names
+		if c.model.Task() == model.TaskMulticlass {
+			m.Classes = c.model.Outputs()
+		}
 		return m
 	}
 	for _, in := range d.plan.inputs {

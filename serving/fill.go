@@ -87,6 +87,8 @@ type filler struct {
 	scratch  []features.Scratch  // by plan group
 	key      []map[string]string // by plan group
 	spare    []*features.View    // of earlier batches, their memory to be used again
+	in       filled              // of one row after the other
+	work     scoring             // of its model
 	sources  map[place][]schemas.SourcePosition
 }
 

@@ -1,10 +1,10 @@
 package serving
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -54,7 +54,7 @@ func (s *Stage) model(w http.ResponseWriter, r *http.Request) {
 			}))
 		}
 	}
-	s.measured(route, handle)(w, r)
+	s.measure(w, r, s.routeMetrics[route], handle)
 }
 
 func (s *Stage) withModel(name string, handle func(http.ResponseWriter, *http.Request, *deployment)) http.HandlerFunc {
@@ -117,14 +117,15 @@ func only(method string, handle http.HandlerFunc) http.HandlerFunc {
 
 // measured counts and times what a route answers.
 func (s *Stage) measured(route string, handle http.HandlerFunc) http.HandlerFunc {
-	seconds := s.metrics.requestSeconds.WithLabelValues(route)
-	return func(w http.ResponseWriter, r *http.Request) {
-		start := s.deps.Clock()
-		seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
-		handle(seen, r)
-		seconds.Observe(s.deps.Clock().Sub(start).Seconds())
-		s.metrics.requests.WithLabelValues(route, strconv.Itoa(seen.status)).Inc()
-	}
+	measure := s.metrics.measure(route)
+	return func(w http.ResponseWriter, r *http.Request) { s.measure(w, r, measure, handle) }
+}
+
+func (s *Stage) measure(w http.ResponseWriter, r *http.Request, m *routeMetrics, handle http.HandlerFunc) {
+	start := s.deps.Clock()
+	seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+	handle(seen, r)
+	m.observe(seen.status, s.deps.Clock().Sub(start))
 }
 
 type statusWriter struct {
@@ -145,14 +146,18 @@ func (s *Stage) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *probl
 	control := http.NewResponseController(w)
 	// A deadline in the past breaks the read off. (Writers of tests have no connection to break.)
 	late := time.AfterFunc(bodyTimeout, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.cfg.MaxBody))
+	var body bytes.Buffer
+	if n := r.ContentLength; n > 0 && n <= s.cfg.MaxBody {
+		body.Grow(int(n) + bytes.MinRead)
+	}
+	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, s.cfg.MaxBody))
 	if !late.Stop() {
 		_ = control.SetReadDeadline(time.Time{})
 	}
 	var large *http.MaxBytesError
 	switch {
 	case err == nil:
-		return body, nil
+		return body.Bytes(), nil
 	case errors.As(err, &large):
 		p := badRequest(codeBodyTooLarge, "", "the body has more than %d bytes", s.cfg.MaxBody)
 		p.Status = statusTooLarge
@@ -179,7 +184,8 @@ func writeBody(w http.ResponseWriter, b []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
-	_, _ = w.Write(b) // a client that is gone
+	h.Set("Content-Length", strconv.Itoa(len(b))) // or a longer answer would be sent in chunks
+	_, _ = w.Write(b)                             // a client that is gone
 }
 
 func (s *Stage) health(w http.ResponseWriter, _ *http.Request) {

@@ -147,8 +147,8 @@ func (s *Stage) features(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	at := int64(noTime)
-	if text := r.URL.Query().Get(fieldAt); text != "" {
-		if at, p = parseAt(fieldAt, text); p != nil {
+	if query := r.URL.Query(); query.Has(fieldAt) {
+		if at, p = parseAt(fieldAt, query.Get(fieldAt)); p != nil {
 			p.Write(w)
 			return
 		}

@@ -1,6 +1,10 @@
 package serving
 
 import (
+	"net/http"
+	"strconv"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/millrace/millrace/schemas"
@@ -93,6 +97,27 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		waitSeconds:    histogram("stream_wait_seconds", "Time a batch waited for its feature groups to reach its event time.", slow, "model"),
 		waitGivenUp:    counter("stream_waits_given_up_total", "Batches scored although a feature group had not reached their event time.", "model"),
 	}
+}
+
+// routeMetrics is what is counted of one route, resolved once.
+type routeMetrics struct {
+	metrics *metrics
+	route   string
+	seconds prometheus.Observer
+	ok      prometheus.Counter
+}
+
+func (m *metrics) measure(route string) *routeMetrics {
+	return &routeMetrics{metrics: m, route: route, seconds: m.requestSeconds.WithLabelValues(route), ok: m.requests.WithLabelValues(route, "200")}
+}
+
+func (m *routeMetrics) observe(status int, took time.Duration) {
+	m.seconds.Observe(took.Seconds())
+	if status == http.StatusOK {
+		m.ok.Inc()
+		return
+	}
+	m.metrics.requests.WithLabelValues(m.route, strconv.Itoa(status)).Inc()
 }
 
 // modelMetrics is the counters of one model and source, resolved once: looking a label up costs more than a forest does per tree.

@@ -99,8 +99,8 @@ var kindDetails = map[failure.Kind]string{
 	failure.Overloaded:  "the server has as much to do as it takes on",
 }
 
-// faultOf is the problem of a row that is not as its schema says.
-func faultOf(s *schemas.Schema, path string, fault *schemas.RecordError) *problem {
+// FaultOf is the problem of a row that is not as its schema says.
+func FaultOf(s *schemas.Schema, path string, fault *schemas.RecordError) *problem {
 	code := classCodes[fault.Class]
 	if code == "" {
 		code = fault.Class

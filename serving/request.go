@@ -2,6 +2,7 @@ package serving
 
 import (
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -135,7 +136,7 @@ func (r *requestReader) row(tree *fastjson.Value, path string, at int64) (questi
 	var fault *schemas.RecordError
 	switch {
 	case errors.As(err, &fault):
-		return question{}, faultOf(r.schema, path, fault)
+		return question{}, FaultOf(r.schema, path, fault)
 	case err != nil:
 		return question{}, problemOf(err)
 	}
@@ -170,24 +171,34 @@ func readAt(field string, v *fastjson.Value) (int64, *problem) {
 	switch v.Type() {
 	case fastjson.TypeString:
 		text, _ := v.StringBytes()
-		return parseAt(field, string(text))
+		return parseTime(field, string(text))
 	case fastjson.TypeNumber:
+		if f, err := v.Float64(); err == nil && f == math.Trunc(f) && math.Abs(f) < 1<<53 { // 5.0 and 5e0 are whole, too
+			return inRange(field, int64(f))
+		}
 		return parseAt(field, v.String())
 	default:
 		return 0, badRequest(codeType, field, "%s where RFC 3339 text or Unix milliseconds must be", v.Type())
 	}
 }
 
-// parseAt reads a time as a request writes it.
+// parseAt reads a time as a query parameter has it.
 func parseAt(field, text string) (int64, *problem) {
-	ms, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		t, err := time.Parse(time.RFC3339Nano, text)
-		if err != nil {
-			return 0, badRequest(codeType, field, "the time is neither RFC 3339 nor Unix milliseconds")
-		}
-		ms = t.UnixMilli()
+	if ms, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return inRange(field, ms)
 	}
+	return parseTime(field, text)
+}
+
+func parseTime(field, text string) (int64, *problem) {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return 0, badRequest(codeType, field, "the time is neither RFC 3339 nor Unix milliseconds")
+	}
+	return inRange(field, t.UnixMilli())
+}
+
+func inRange(field string, ms int64) (int64, *problem) {
 	if ms < schemas.MinTime || ms > schemas.MaxTime {
 		return 0, badRequest(codeRange, field, "the time is outside the years 1 to 9999")
 	}

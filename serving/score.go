@@ -40,7 +40,7 @@ func (s *Stage) score(w http.ResponseWriter, r *http.Request, d *deployment) {
 		p.Write(w)
 		return
 	}
-	writePredictions(w, predictions, why)
+	s.writePredictions(w, predictions, why)
 }
 
 // ask is a scoring request from its body to the predictions, which are kept. Every face comes through here. method is the explanation
@@ -108,6 +108,9 @@ func (s *Stage) answer(ctx context.Context, d *deployment, questions []question,
 
 // readFor reads the features: for as long as the model declares, and no longer than leaves the reserve for scoring.
 func (s *Stage) readFor(ctx context.Context, m *project.Model, f *filler) ([]online.Entry, error) {
+	if len(f.refs) == 0 {
+		return []online.Entry{}, nil
+	}
 	now := clock.System() // contexts know no other
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -121,8 +124,7 @@ func (s *Stage) readFor(ctx context.Context, m *project.Model, f *filler) ([]onl
 // judge takes each row down the ladder. Rows whose turn comes after the deadline find their features unread.
 func (s *Stage) judge(ctx context.Context, d *deployment, line *lineUp, f *filler, questions []question, start time.Time) ([]*schemas.Prediction, reason) {
 	predictions := make([]*schemas.Prediction, len(questions))
-	var in filled
-	var w scoring
+	in, w := &f.in, &f.work
 	why, refused, late := reasonNone, 0, false
 	for i, q := range questions {
 		if gone(ctx) {
@@ -132,16 +134,16 @@ func (s *Stage) judge(ctx context.Context, d *deployment, line *lineUp, f *fille
 			f.fail(reasonDeadline)
 			late = true
 		}
-		f.fill(i, q, &in)
+		f.fill(i, q, in)
 		w.method = q.method
-		v := d.turn(line, &q, &in, &w, late)
+		v := d.turn(line, &q, in, w, late)
 		d.http.count(&v, in.status)
 		if v.refused() {
 			if refused++; why == reasonNone {
 				why = v.reason
 			}
 		}
-		predictions[i] = d.compose(asked{id: s.nextID(d), source: sourceHTTP, start: start, now: s.deps.Clock()}, q, &in, &v, line)
+		predictions[i] = d.compose(asked{id: s.nextID(d), source: sourceHTTP, start: start, now: s.deps.Clock()}, q, in, &v, line)
 	}
 	if refused < len(questions) {
 		why = reasonNone
@@ -226,13 +228,12 @@ func (s *Stage) logTo(topic string, p *schemas.Prediction) {
 	s.log.put(record)
 }
 
-func writePredictions(w http.ResponseWriter, predictions []*schemas.Prediction, why reason) {
+func (s *Stage) writePredictions(w http.ResponseWriter, predictions []*schemas.Prediction, why reason) {
 	const opening = `{"predictions":`
-	size := len(opening) + 16
-	for _, p := range predictions {
-		size += 768 + 160*len(p.Inputs)
-	}
-	b := appendPredictions(append(make([]byte, 0, size), opening...), predictions)
+	buffer := s.buffers.Get().(*[]byte)
+	defer s.buffers.Put(buffer)
+	b := appendPredictions(append((*buffer)[:0], opening...), predictions)
+	*buffer = b
 	if why == reasonNone {
 		writeBody(w, append(b, "}\n"...))
 		return

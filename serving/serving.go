@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,23 +38,25 @@ type Deps struct {
 
 // Stage is the serving role: the HTTP API and, for every model, a scorer of the topic it is on.
 type Stage struct {
-	cfg      Config
-	deps     Deps
-	metrics  *metrics
-	fetch    *fetcher
-	admitted *admission
-	models   map[string]*deployment
-	catalog  *catalog
-	groups   map[string]*project.Group
-	readers  map[string][]string // of a group: the models that it is an input of
-	log      *predictionLog
-	topic    string // of predictions
-	recent   *recent
-	shadows  *shadows
-	events   chan schemas.ModelEvent // of withdrawn challengers, for the models topic
-	handler  http.Handler
-	requests atomic.Uint64 // numbers the HTTP answers
-	newest   atomic.Int64  // newest event time seen in any position: now, under clock: event
+	cfg          Config
+	deps         Deps
+	metrics      *metrics
+	fetch        *fetcher
+	admitted     *admission
+	models       map[string]*deployment
+	catalog      *catalog
+	groups       map[string]*project.Group
+	readers      map[string][]string // of a group: the models that it is an input of
+	log          *predictionLog
+	topic        string    // of predictions
+	buffers      sync.Pool // of *[]byte, in which answers are written
+	recent       *recent
+	shadows      *shadows
+	events       chan schemas.ModelEvent // of withdrawn challengers, for the models topic
+	handler      http.Handler
+	routeMetrics map[string]*routeMetrics // of the routes below a model
+	requests     atomic.Uint64            // numbers the HTTP answers
+	newest       atomic.Int64             // newest event time seen in any position: now, under clock: event
 }
 
 // New compiles the fill plans of the project's models. Nothing is connected, and no model is loaded, before Run.
@@ -92,12 +95,17 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 		s.models[m.Name] = newDeployment(m, plan, s.catalog, deps.Registry, cfg.WarmUp, deps.Clock, deps.Log, s.metrics)
 		s.models[m.Name].reader.tables = deps.Tables
 	}
+	s.buffers.New = func() any { return new([]byte) }
 	s.shadows, s.events = newShadows(cfg.ShadowQueue, s.metrics), make(chan schemas.ModelEvent, eventQueue)
 	for _, d := range s.models {
 		d.tell = s.tell
 	}
 	s.topic = deps.Project.Own().Predictions.Name
 	s.log = newPredictionLog(cfg.LogQueue, s.metrics)
+	s.routeMetrics = map[string]*routeMetrics{}
+	for _, route := range []string{"score", "model", "prediction", "other"} {
+		s.routeMetrics[route] = s.metrics.measure(route)
+	}
 	s.handler = s.routes()
 	return s, nil
 }

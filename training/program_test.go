@@ -114,6 +114,22 @@ func TestProgramsAreCandidates(t *testing.T) {
 	}
 }
 
+// A champion that was trained on rows that are held out now would be asked what it was told: no program goes on from it.
+func TestAParentHasNotSeenTheHeldOutRows(t *testing.T) {
+	w := newWorld(t, 12, 480)
+	w.project.Dir = t.TempDir()
+	w.model.Train.Candidates = []project.Candidate{program("mine", "trains")}
+	w.model.Gates = nil
+	s, r := w.stage(t)
+	mustTrain(t, s, w.request("r1"), schemas.ModelPromoted)
+	q := w.request("r2")
+	q.Until -= 4 * day
+	event := mustTrain(t, s, q, schemas.ModelPromoted)
+	if printed := evaluationOf(t, r, event.Digest).Printed["mine"]; !strings.Contains(printed, "parent none") {
+		t.Errorf("it was told %q", printed)
+	}
+}
+
 // evaluationOf is the comparison that led to a model.
 func evaluationOf(t *testing.T, r *registry.Registry, digest string) comparison {
 	t.Helper()

@@ -168,7 +168,8 @@ func (t *target) connection(ctx context.Context, use func(ask func(i int) error)
 		if err != nil {
 			return err
 		}
-		if _, err := io.Copy(io.Discard, answer.Body); err != nil {
+		_, err = io.Copy(io.Discard, answer.Body)
+		if err := errors.Join(err, answer.Body.Close()); err != nil {
 			return err
 		}
 		if answer.StatusCode != http.StatusOK {

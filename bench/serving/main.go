@@ -33,6 +33,7 @@ type bench struct {
 	servers                    []string
 	rate                       float64
 	span                       time.Duration
+	events                     int
 
 	work  string
 	redis string // address
@@ -46,6 +47,7 @@ func main() {
 	flag.StringVar(&b.kafka, "kafka", os.Getenv("MILLRACE_TEST_KAFKA"), "Kafka")
 	flag.Float64Var(&b.rate, "rate", 2000, "requests per second of the paced run; a server that cannot do so many gets half of what it can")
 	flag.DurationVar(&b.span, "span", 10*time.Second, "length of each run")
+	flag.IntVar(&b.events, "events", 200_000, "records of each run of in-stream scoring; 0 for none")
 	servers := flag.String("servers", "millrace,mlserver,feast", "which of them")
 	flag.Parse()
 	b.servers = strings.Split(*servers, ",")
@@ -88,7 +90,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	for _, server := range b.servers {
 		switch server {
 		case "millrace":
-			err = b.benchMillrace(ctx, asked, &scores)
+			err = b.benchMillrace(ctx, p, asked, &scores)
 		case "mlserver":
 			err = b.benchMLServer(ctx, asked, &scores, forest)
 		case "feast":
@@ -109,7 +111,7 @@ func (b *bench) prepare(ctx context.Context, p *project.Project) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	if err := seed(ctx, p, client); err != nil {
 		return nil, err
 	}
@@ -131,7 +133,7 @@ func (b *bench) prepare(ctx context.Context, p *project.Project) ([]byte, error)
 	return text, nil
 }
 
-func (b *bench) benchMillrace(ctx context.Context, asked [][]float64, scores *[]float64) error {
+func (b *bench) benchMillrace(ctx context.Context, p *project.Project, asked [][]float64, scores *[]float64) error {
 	addr, _, err := freeAddr()
 	if err != nil {
 		return err
@@ -172,7 +174,10 @@ func (b *bench) benchMillrace(ctx context.Context, asked [][]float64, scores *[]
 	if p := answer.Predictions[0]; p.Rung != "primary" || len(p.Features) != inputs || p.Features[0].Status != "present" {
 		return fmt.Errorf("the features were not found: %s", body)
 	}
-	return errors.Join(b.measure(ctx, server, score, "millrace", "score"), b.measure(ctx, server, fetch, "millrace", "fetch+score"))
+	if err := errors.Join(b.measure(ctx, server, score, "millrace", "score"), b.measure(ctx, server, fetch, "millrace", "fetch+score")); err != nil || b.events == 0 {
+		return err
+	}
+	return b.benchStream(ctx, p, server, asked)
 }
 
 func (b *bench) benchMLServer(ctx context.Context, asked [][]float64, scores *[]float64, forest []byte) error {

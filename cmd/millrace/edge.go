@@ -52,6 +52,10 @@ var rules = []access.Rule{
 	{Prefix: "/v1/models", Right: access.Score},
 	{Prefix: "/v1/models/", Right: access.Score},
 	{Prefix: "/v1/features/", Right: access.Features},
+	{Prefix: "/get-online-features", Right: access.Features},
+	{Prefix: "/push", Right: access.Push},
+	{Prefix: "/openapi.json", Any: true},
+	{Prefix: "/docs", Any: true},
 	{Prefix: "/v2", Right: access.Score},
 	{Prefix: "/v2/", Right: access.Score},
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/millrace/millrace/internal/clock"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/serving"
+	"github.com/millrace/millrace/serving/feast"
+	"github.com/millrace/millrace/serving/openapi"
 	"github.com/millrace/millrace/serving/openinference"
 )
 
@@ -40,10 +42,17 @@ func (f faceFlags) listenGRPC(ctx context.Context, rt *runtime) error {
 const maxStreams = 256
 
 // withFaces puts the protocols of others beside the stage's own, and gives what runs them with the stage.
-func (rt *runtime) withFaces(s *serving.Stage) func(context.Context) error {
+func (rt *runtime) withFaces(s *serving.Stage) (func(context.Context) error, error) {
 	openinference.Routes(rt.mux, s, version())
+	pusher, err := feast.NewPusher(rt.project, rt.kafka)
+	if err != nil {
+		return nil, err
+	}
+	rt.onClose(func() error { pusher.Close(); return nil })
+	feast.Routes(rt.mux, s, pusher)
+	openapi.Routes(rt.mux, s, version(), pusher.Sources())
 	if rt.grpc == nil {
-		return s.Run
+		return s.Run, nil
 	}
 	options := []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(openinference.Interceptor(s, clock.System), openinference.Guarded(rt.edge.guard)),
@@ -62,5 +71,5 @@ func (rt *runtime) withFaces(s *serving.Stage) func(context.Context) error {
 			return openinference.Serve(ctx, server, func() error { return server.Serve(netutil.LimitListener(rt.grpc, maxConnections)) }, shutdownTimeout)
 		})
 		return g.Wait()
-	}
+	}, nil
 }

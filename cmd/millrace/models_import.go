@@ -144,7 +144,7 @@ func (c *modelsImport) goldenRows(ctx context.Context, m model.Model) ([][]float
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // it was only read from
 	expected := c.Expected
 	if expected == "" && len(file.Schema().FieldIndices(scoreColumn)) == 1 {
 		expected = scoreColumn

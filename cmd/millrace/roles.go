@@ -184,7 +184,7 @@ func (rt *runtime) stage(r role) (run func(context.Context) error, err error) {
 			return nil, err
 		}
 		rt.mux.Handle("/", s.Handler())
-		return rt.withFaces(s), nil
+		return rt.withFaces(s)
 	case roleMonitor:
 		s, err := monitor.New(monitor.Default(), monitor.Deps{
 			Project: rt.project, Kafka: rt.kafka, Baselines: monitor.RegistryBaselines{Registry: rt.registry},

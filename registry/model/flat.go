@@ -33,7 +33,8 @@ type real interface{ float32 | float64 }
 // Trees with categorical splits, and those much deeper than their mean path, are walked one by one.
 type flat[T real] struct {
 	nodes   []node[T]
-	means   []mean // per node
+	means   []float64 // per node, the mean leaf value below, for explanations; apart from covers, so that more of it is in a cache
+	covers  []float64 // per node, how many training rows, or how much weight, came by
 	columns []column
 	sets    []set // of the categorical nodes
 	roots   []int32
@@ -49,12 +50,6 @@ type node[T real] struct {
 	threshold T     // of a leaf, its value
 	next      int32 // the right child; the left one follows
 	column    int32 // below 0: the set ^column decides
-}
-
-// mean is what explanations need to know of a node.
-type mean struct {
-	value float64 // mean leaf value below
-	cover float64
 }
 
 // set is the question of a categorical node.
@@ -161,7 +156,7 @@ func (f *flat[T]) add(t *Tree, columns map[column]int32, c cover, above float64)
 		if p.child < 0 {
 			l := t.Leaves[^p.child]
 			f.nodes[p.at] = node[T]{threshold: T(l.Value), next: p.at, column: leafColumn}
-			f.means[p.at] = mean{value: l.Value, cover: c(l)}
+			f.means[p.at], f.covers[p.at] = l.Value, c(l)
 			continue
 		}
 		s := t.Splits[p.child]
@@ -174,7 +169,7 @@ func (f *flat[T]) add(t *Tree, columns map[column]int32, c cover, above float64)
 			n.column = ^int32(len(f.sets) - 1)
 		}
 		f.nodes[p.at] = n
-		f.means[p.at] = mean{value: below[p.child].value, cover: below[p.child].cover}
+		f.means[p.at], f.covers[p.at] = below[p.child].value, below[p.child].cover
 		queue = append(queue, placed{s.Right, next}, placed{s.Left, next + 1})
 	}
 	return depth
@@ -182,7 +177,8 @@ func (f *flat[T]) add(t *Tree, columns map[column]int32, c cover, above float64)
 
 func (f *flat[T]) grow(n int) {
 	f.nodes = append(f.nodes, make([]node[T], n)...)
-	f.means = append(f.means, make([]mean, n)...)
+	f.means = append(f.means, make([]float64, n)...)
+	f.covers = append(f.covers, make([]float64, n)...)
 }
 
 func (f *flat[T]) column(s Split, columns map[column]int32) int32 {
@@ -409,25 +405,43 @@ func (f *flat[T]) input(at int32) int32 {
 	return f.columns[c].input
 }
 
-// saabas adds to out, per input, the change of the mean value across its splits on the row's paths.
+// saabas adds to out, per input, the change of the mean value across its splits on the row's paths. The trees of a group take each step
+// together, so that they do not wait for each other's loads; one that is in its leaf stays there and adds nothing.
 func (f *flat[T]) saabas(row []float64, output int, out []float64) {
 	s := f.take(1)
 	x := s.x[:len(f.columns)]
 	f.fill(x, row)
-	for t, at := range f.roots {
-		if int(f.outputs[t]) != output {
-			continue
-		}
-		for {
-			next := f.next(x, at)
-			if next == at {
-				break
+	var at [lanes]int32
+	for i := range f.groups {
+		g, n := &f.groups[i], 0
+		for lane, t := range g.trees {
+			if int(f.outputs[t]) == output && (lane == 0 || t != g.trees[lane-1]) { // a short group repeats its last tree
+				at[n] = f.roots[t]
+				n++
 			}
-			out[f.input(at)] += f.means[next].value - f.means[at].value
-			at = next
+		}
+		for range g.depth {
+			for lane := range n {
+				node := &f.nodes[at[lane]]
+				next := node.next + step(x[node.column], node.threshold)
+				out[f.columns[node.column].input] += f.means[next] - f.means[at[lane]]
+				at[lane] = next
+			}
+		}
+	}
+	for _, t := range f.single {
+		if int(f.outputs[t]) == output {
+			f.saabasAlone(x, f.roots[t], out)
 		}
 	}
 	f.pool.Put(s)
+}
+
+func (f *flat[T]) saabasAlone(x []T, at int32, out []float64) {
+	for next := f.next(x, at); next != at; next = f.next(x, at) {
+		out[f.input(at)] += f.means[next] - f.means[at]
+		at = next
+	}
 }
 
 // biases is, per output, the mean of the margin over the training rows.
@@ -437,7 +451,7 @@ func (f *flat[T]) biases() []float64 {
 		out[i] = float64(b)
 	}
 	for t, root := range f.roots {
-		out[f.outputs[t]] += f.means[root].value
+		out[f.outputs[t]] += f.means[root]
 	}
 	return out
 }

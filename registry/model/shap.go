@@ -43,7 +43,7 @@ func (s *shap[T]) visit(at int32, before []pathElement, last pathElement, depth 
 	hot := s.trees.next(s.x, at)
 	if hot == at {
 		for i := 1; i < len(path); i++ {
-			s.out[path[i].input] += unwoundSum(path, i) * (path[i].one - path[i].zero) * s.trees.means[at].value
+			s.out[path[i].input] += unwoundSum(path, i) * (path[i].one - path[i].zero) * s.trees.means[at]
 		}
 		return
 	}
@@ -71,8 +71,8 @@ func (s *shap[T]) visit(at int32, before []pathElement, last pathElement, depth 
 
 // share is the part of a node's training rows that go to a child; where none are known, half.
 func (f *flat[T]) share(at, child int32) float64 {
-	if all := f.means[at].cover; all > 0 {
-		return f.means[child].cover / all
+	if all := f.covers[at]; all > 0 {
+		return f.covers[child] / all
 	}
 	return 0.5
 }

@@ -157,7 +157,7 @@ func (r *ubjson) header() (of byte, counted int, ok bool) {
 			return 0, 0, false
 		}
 	}
-	return of, counted, of == 0 || counted >= 0 && counted <= (len(r.in)-r.at)/sizes[of]
+	return of, counted, of == 0 || counted >= 0
 }
 
 func (r *ubjson) array(depth int) bool {

@@ -112,6 +112,21 @@ func TestXGBoostNonFinite(t *testing.T) {
 	}
 }
 
+// TestXGBoostCategoriesBelowZero has what XGBoost 3.4 says of such codes: -0.5 is none, and not cut off to 0 as in LightGBM.
+func TestXGBoostCategoriesBelowZero(t *testing.T) {
+	m, err := LoadXGBoostJSON(readFile(t, "testdata/zoo/xgboost-3.4-categories.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := split(numbers(t, "testdata/zoo/rows-60.f64"), 7)[5]
+	for code, want := range map[float64]float64{-0.5: 0.48722175, -1: 0.48722175, 0: 0.2185371, 1: 0.1737284} {
+		row[5], row[6] = code, code
+		if got := m.Predict(row); math.Abs(got-want) > 1e-7 {
+			t.Errorf("category %v: score %v, XGBoost says %v", code, got, want)
+		}
+	}
+}
+
 // TestUBJSON compares with JSON written by hand.
 func TestUBJSON(t *testing.T) {
 	for in, want := range map[string]string{

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 
 	modelpack "github.com/modelpack/model-spec/specs-go/v1"
@@ -169,7 +170,7 @@ func (p *Place) failed(doing string, err error) error {
 		kind = failure.NotFound
 	case errors.Is(err, content.ErrMismatchedDigest), errors.Is(err, content.ErrTrailingData), errors.Is(err, content.ErrInvalidDescriptorSize):
 		kind = failure.Corrupt
-	case errors.Is(err, auth.ErrBasicCredentialNotFound), errors.As(err, &answer) && (answer.StatusCode == 401 || answer.StatusCode == 403):
+	case errors.Is(err, auth.ErrBasicCredentialNotFound), errors.As(err, &answer) && (answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusForbidden):
 		kind, hint = failure.Refused, "log in with: docker login, or oras login"
 	}
 	e := failure.Wrap(kind, p.String(), doing+" it", err)

@@ -7,7 +7,8 @@
 // metadata's parameter "inputs_order"; no feature is read. A value that is missing is left out (its tensor), null (JSON) or NaN.
 //
 // An answer has, for each row: "score" (FP64; missing where the row was refused), "rung" and "reason" of the fallback ladder, "version" of
-// the model and "prediction_id", under which the prediction is logged.
+// the model and "prediction_id", under which the prediction is logged; of a model with several classes also "class", that of highest score,
+// "class_scores" of shape [n, classes], and "classes", their names beside them.
 //
 // It refuses tensors that are not a column, shapes that do not fit each other or their data, datatypes that it does not know (FP16, BF16),
 // a version that is not the one that answers, and everything that the stage refuses; over REST with {"error": …} and the status, over

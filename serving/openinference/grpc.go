@@ -71,6 +71,7 @@ var statusCodes = map[int]codes.Code{
 	http.StatusBadRequest: codes.InvalidArgument, http.StatusUnauthorized: codes.Unauthenticated, http.StatusForbidden: codes.PermissionDenied,
 	http.StatusNotFound: codes.NotFound, http.StatusConflict: codes.Aborted, http.StatusRequestEntityTooLarge: codes.InvalidArgument,
 	http.StatusUnprocessableEntity: codes.FailedPrecondition, http.StatusTooManyRequests: codes.ResourceExhausted,
+	499:                           codes.Canceled, // the client hung up
 	http.StatusServiceUnavailable: codes.Unavailable, http.StatusGatewayTimeout: codes.DeadlineExceeded,
 }
 

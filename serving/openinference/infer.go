@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -63,7 +64,7 @@ func infer(ctx context.Context, s Stage, r *request) (*answer, *serving.Problem)
 		return nil, p
 	}
 	for _, name := range r.outputs {
-		if _, ok := outputs[name]; !ok {
+		if o, ok := outputs[name]; !ok || o.byClass && m.Classes == nil {
 			return nil, &serving.Problem{Status: http.StatusBadRequest, Code: codeOutput, Field: "outputs", Detail: "there is no such output; GET /v2/models/{model} lists them"}
 		}
 	}
@@ -77,12 +78,16 @@ func infer(ctx context.Context, s Stage, r *request) (*answer, *serving.Problem)
 	}
 	names := r.outputs
 	if names == nil {
-		names = outputNames
+		names = outputsOf(&m)
 	}
 	for _, name := range names {
-		t := &tensor{name: name, datatype: outputs[name].datatype, kind: datatypes[outputs[name].datatype].kind, shape: []int64{int64(len(predictions))}}
+		o := outputs[name]
+		t := &tensor{name: name, datatype: o.datatype, kind: datatypes[o.datatype].kind, shape: []int64{int64(len(predictions))}}
+		if o.byClass {
+			t.shape = append(t.shape, int64(len(m.Classes)))
+		}
 		for _, p := range predictions {
-			outputs[name].add(t, p)
+			o.add(t, p, m.Classes)
 		}
 		a.outputs = append(a.outputs, t)
 	}
@@ -126,21 +131,47 @@ func versionOf(predictions []*schemas.Prediction) string {
 // output is one tensor of an answer.
 type output struct {
 	datatype string
-	add      func(t *tensor, p *schemas.Prediction)
+	byClass  bool // has an element for each class of the model in each row; of a model with classes only
+	add      func(t *tensor, p *schemas.Prediction, classes []string)
 }
 
-var outputNames = []string{"score", "rung", "reason", "version", "prediction_id"}
+// outputNames are those of every model, classOutputs those of a model with classes besides.
+var (
+	outputNames  = []string{"score", "rung", "reason", "version", "prediction_id"}
+	classOutputs = []string{"class", "classes", "class_scores"}
+)
+
+func outputsOf(m *serving.Model) []string {
+	if m.Classes == nil {
+		return outputNames
+	}
+	return slices.Concat(outputNames, classOutputs)
+}
 
 var outputs = map[string]output{
-	"score": {typeFP64, func(t *tensor, p *schemas.Prediction) {
+	"score": {datatype: typeFP64, add: func(t *tensor, p *schemas.Prediction, _ []string) {
 		if p.Refused {
 			t.floats = append(t.floats, math.NaN())
 		} else {
 			t.floats = append(t.floats, p.Score)
 		}
 	}},
-	"rung":          {typeBytes, func(t *tensor, p *schemas.Prediction) { t.texts = append(t.texts, p.Rung) }},
-	"reason":        {typeBytes, func(t *tensor, p *schemas.Prediction) { t.texts = append(t.texts, p.Reason) }},
-	"version":       {typeInt64, func(t *tensor, p *schemas.Prediction) { t.ints = append(t.ints, int64(p.Version)) }},
-	"prediction_id": {typeBytes, func(t *tensor, p *schemas.Prediction) { t.texts = append(t.texts, p.ID) }},
+	"rung":          {datatype: typeBytes, add: func(t *tensor, p *schemas.Prediction, _ []string) { t.texts = append(t.texts, p.Rung) }},
+	"reason":        {datatype: typeBytes, add: func(t *tensor, p *schemas.Prediction, _ []string) { t.texts = append(t.texts, p.Reason) }},
+	"version":       {datatype: typeInt64, add: func(t *tensor, p *schemas.Prediction, _ []string) { t.ints = append(t.ints, int64(p.Version)) }},
+	"prediction_id": {datatype: typeBytes, add: func(t *tensor, p *schemas.Prediction, _ []string) { t.texts = append(t.texts, p.ID) }},
+	"class":         {datatype: typeBytes, add: func(t *tensor, p *schemas.Prediction, _ []string) { t.texts = append(t.texts, p.Class) }},
+	"classes": {datatype: typeBytes, byClass: true, add: func(t *tensor, _ *schemas.Prediction, classes []string) {
+		t.texts = append(t.texts, classes...)
+	}},
+	"class_scores": {datatype: typeFP64, byClass: true, add: func(t *tensor, p *schemas.Prediction, classes []string) {
+		for _, class := range classes { // another model may have answered, or none
+			i := slices.IndexFunc(p.Classes, func(s schemas.ClassScore) bool { return s.Class == class })
+			if i < 0 {
+				t.floats = append(t.floats, math.NaN())
+			} else {
+				t.floats = append(t.floats, p.Classes[i].Score)
+			}
+		}
+	}},
 }

@@ -32,14 +32,17 @@ func parseRequest(text, raw []byte) (*jsonRequest, *serving.Problem) {
 		return nil, wrongType("", "an object")
 	}
 	r := &jsonRequest{binary: map[string]bool{}}
-	if r.id, err = optionalText(tree.Get("id")); err != nil {
-		return nil, wrongType("id", "text")
+	if id := tree.Get("id"); id != nil {
+		var ok bool
+		if r.id, ok = textOf(id); !ok {
+			return nil, wrongType("id", "text")
+		}
 	}
 	if p := r.parameters(tree.Get("parameters")); p != nil {
 		return nil, p
 	}
-	inputs, err := tree.Get("inputs").Array()
-	if err != nil {
+	inputs, ok := arrayOf(tree.Get("inputs"))
+	if !ok {
 		return nil, wrongType("inputs", "an array of tensors")
 	}
 	for i, in := range inputs {
@@ -59,12 +62,19 @@ func wrongType(field, must string) *serving.Problem {
 	return &serving.Problem{Status: 400, Code: "wrong_type", Field: field, Detail: "must be " + must}
 }
 
-func optionalText(v *fastjson.Value) (string, error) {
-	if v == nil {
-		return "", nil
+// textOf and arrayOf take what may be absent, which fastjson's own methods do not.
+func textOf(v *fastjson.Value) (string, bool) {
+	if v == nil || v.Type() != fastjson.TypeString {
+		return "", false
 	}
-	b, err := v.StringBytes()
-	return string(b), err
+	return string(v.GetStringBytes()), true
+}
+
+func arrayOf(v *fastjson.Value) ([]*fastjson.Value, bool) {
+	if v == nil || v.Type() != fastjson.TypeArray {
+		return nil, false
+	}
+	return v.GetArray(), true
 }
 
 // parameters reads those of the request: "timeout" in microseconds, as Triton's clients send it, and "binary_data_output". Others say
@@ -102,8 +112,8 @@ func (r *jsonRequest) parseOutputs(v *fastjson.Value) *serving.Problem {
 	if v == nil {
 		return nil
 	}
-	list, err := v.Array()
-	if err != nil {
+	list, ok := arrayOf(v)
+	if !ok {
 		return wrongType("outputs", "an array")
 	}
 	for i, out := range list {
@@ -111,8 +121,8 @@ func (r *jsonRequest) parseOutputs(v *fastjson.Value) *serving.Problem {
 		if out.Type() != fastjson.TypeObject {
 			return wrongType(path, "an object")
 		}
-		name, err := out.Get("name").StringBytes()
-		if err != nil {
+		name, ok := textOf(out.Get("name"))
+		if !ok {
 			return wrongType(path+".name", "text")
 		}
 		parameters := out.Get("parameters")
@@ -126,8 +136,8 @@ func (r *jsonRequest) parseOutputs(v *fastjson.Value) *serving.Problem {
 		if p := boolean(parameters.Get("binary_data"), path+".parameters.binary_data", &binary); p != nil {
 			return p
 		}
-		r.outputs = append(r.outputs, string(name))
-		r.binary[string(name)] = binary
+		r.outputs = append(r.outputs, name)
+		r.binary[name] = binary
 	}
 	return nil
 }
@@ -137,25 +147,26 @@ func parseInput(v *fastjson.Value, path string, raw []byte) (*tensor, []byte, *s
 	if v.Type() != fastjson.TypeObject {
 		return nil, nil, wrongType(path, "an object")
 	}
-	name, err := v.Get("name").StringBytes()
-	if err != nil {
+	name, ok := textOf(v.Get("name"))
+	if !ok {
 		return nil, nil, wrongType(path+".name", "text")
 	}
-	typ, err := v.Get("datatype").StringBytes()
-	if err != nil {
+	typ, ok := textOf(v.Get("datatype"))
+	if !ok {
 		return nil, nil, wrongType(path+".datatype", "text")
 	}
-	dimensions, err := v.Get("shape").Array()
-	if err != nil {
+	dimensions, ok := arrayOf(v.Get("shape"))
+	if !ok {
 		return nil, nil, wrongType(path+".shape", "an array of integers")
 	}
 	shape := make([]int64, len(dimensions))
 	for i, d := range dimensions {
+		var err error
 		if shape[i], err = d.Int64(); err != nil {
 			return nil, nil, wrongType(path+".shape", "an array of integers")
 		}
 	}
-	t, p := newTensor(string(name), string(typ), shape)
+	t, p := newTensor(name, typ, shape)
 	if p != nil {
 		return nil, nil, p
 	}
@@ -289,6 +300,9 @@ func (r *jsonRequest) appendAnswer(a *answer) (body []byte, header int) {
 		b = appendText(append(b, `{"name":`...), t.name)
 		b = appendText(append(b, `,"datatype":`...), t.datatype)
 		b = strconv.AppendInt(append(b, `,"shape":[`...), t.shape[0], 10)
+		for _, n := range t.shape[1:] {
+			b = strconv.AppendInt(append(b, ','), n, 10)
+		}
 		binary, said := r.binary[t.name]
 		if said && binary || !said && r.allBinary {
 			some = true

@@ -42,8 +42,12 @@ func metadata(m *serving.Model) modelMetadata {
 	for _, c := range m.Source.Schema.Record().Columns {
 		out.Inputs = append(out.Inputs, tensorMetadata{c.Name, datatypeOf(c.Kind), []int64{-1}})
 	}
-	for _, name := range outputNames {
-		out.Outputs = append(out.Outputs, tensorMetadata{name, outputs[name].datatype, []int64{-1}})
+	for _, name := range outputsOf(m) {
+		shape := []int64{-1}
+		if outputs[name].byClass {
+			shape = append(shape, int64(len(m.Classes)))
+		}
+		out.Outputs = append(out.Outputs, tensorMetadata{name, outputs[name].datatype, shape})
 	}
 	return out
 }

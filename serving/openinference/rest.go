@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/valyala/fastjson"
+
 	"github.com/millrace/millrace/serving"
 )
 
@@ -121,14 +123,19 @@ func (f *rest) index(w http.ResponseWriter, r *http.Request) {
 		Fail(w, p)
 		return
 	}
-	var asked struct {
-		Ready bool `json:"ready"`
+	ready := false
+	if len(text) > 0 {
+		tree, err := fastjson.ParseBytes(text)
+		if err != nil || tree.Type() != fastjson.TypeObject || fastjson.ValidateBytes(text) != nil {
+			Fail(w, &serving.Problem{Status: http.StatusBadRequest, Code: "malformed", Detail: `the body is not {"ready": true or false}`})
+			return
+		}
+		if p := boolean(tree.Get("ready"), "ready", &ready); p != nil {
+			Fail(w, p)
+			return
+		}
 	}
-	if len(text) > 0 && json.Unmarshal(text, &asked) != nil {
-		Fail(w, &serving.Problem{Status: http.StatusBadRequest, Code: "malformed", Detail: `the body is not {"ready": true or false}`})
-		return
-	}
-	write(w, http.StatusOK, index(r.Context(), f.stage, asked.Ready))
+	write(w, http.StatusOK, index(r.Context(), f.stage, ready))
 }
 
 func (f *rest) infer(w http.ResponseWriter, r *http.Request) {

@@ -65,8 +65,24 @@ func TestTensorsThatAreRefused(t *testing.T) {
 	}
 }
 
+// A member that is absent or of another type is named.
+func TestMembersThatAreRefused(t *testing.T) {
+	for body, field := range map[string]string{
+		`{}`: "inputs", `{"inputs":null}`: "inputs", `{"inputs":[],"outputs":null}`: "outputs", `{"inputs":[],"outputs":[{}]}`: "outputs[0].name",
+		`{"inputs":[],"outputs":[1]}`: "outputs[0]", `{"inputs":[1]}`: "inputs[0]", `{"inputs":[{}]}`: "inputs[0].name", `{"inputs":[{"name":"a"}]}`: "inputs[0].datatype",
+		`{"inputs":[{"name":"a","datatype":"BOOL"}]}`: "inputs[0].shape", `{"inputs":[],"id":null}`: "id", `{"inputs":[],"parameters":1}`: "parameters",
+		`{"inputs":[{"name":"a","datatype":"BOOL","shape":["1"]}]}`: "inputs[0].shape", `{"inputs":[],"parameters":{"timeout":"1"}}`: "parameters.timeout",
+	} {
+		if _, p := parseRequest([]byte(body), nil); p == nil || p.Status != 400 || p.Field != field {
+			t.Errorf("%s: %v, want %s", body, p, field)
+		}
+	}
+}
+
 // FuzzRequest: whatever is sent becomes rows that are JSON, or is refused; never a panic, never memory beyond what was sent.
 func FuzzRequest(f *testing.F) {
+	f.Add([]byte(`{}`), []byte(nil))
+	f.Add([]byte(`{"inputs":[{}],"outputs":[{}]}`), []byte(nil))
 	f.Add([]byte(`{"id":"x","inputs":[{"name":"a.b","datatype":"FP32","shape":[2,1],"data":[[1],[null]]}],"outputs":[{"name":"score","parameters":{"binary_data":true}}]}`), []byte(nil))
 	f.Add([]byte(`{"inputs":[{"name":"a","datatype":"BYTES","shape":[1],"parameters":{"binary_data_size":5}}]}`), []byte("\x01\x00\x00\x00x"))
 	f.Add([]byte(`{"inputs":[{"name":"a","datatype":"INT16","shape":[1073741824],"parameters":{"binary_data_size":2}}]}`), []byte("xx"))
