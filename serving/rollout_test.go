@@ -252,7 +252,7 @@ func TestGuardKeepsItsPromise(t *testing.T) {
 	for range lives { // failures at the very share that is borne
 		g := newGuard(nil, nil)
 		for range rows {
-			why := ""
+			var why string
 			if random.Float64() < guardFailures {
 				why = g.failed("x")
 			} else {
