@@ -170,7 +170,7 @@ func TestEarlierPredictionsAreRead(t *testing.T) {
 		"id": "late/departures/3/7", "model": "late", "digest": "sha256:1", "version": 2, "at": 5, "scored_at": 6, "join_key": "x1",
 		"entities": map[string]any{"origin": "ORD"}, "request": map[string]any{"distance": "733"}, "score": 0.25, "refused": false,
 		"rung": "previous", "reason": "deadline",
-		"inputs": []any{map[string]any{"name": "distance", "value": map[string]any{"double": 733.0}, "status": "present", "event_time": 4}},
+		"inputs":    []any{map[string]any{"name": "distance", "value": map[string]any{"double": 733.0}, "status": "present", "event_time": 4}},
 		"positions": []any{}, "reasons": []any{map[string]any{"input": "distance", "value": -0.5}}, "reason_method": "saabas",
 		"latency_micros": 9, "source": "departures/3/7",
 	})
