@@ -109,7 +109,7 @@ var layers = []map[string]bool{
 	set("registry/model", "registry/oci", "features/profile", "features/script"),
 	set("project"),
 	set("features/online", "features/offline", "streams/broker", "training/gbdt", "training/logistic"),
-	set("enrich", "training/trainer", "serving/access"),
+	set("enrich", "training/trainer", "serving/access", "bundle"),
 	set("features/pit"),
 	set("features/dataset"),
 	set("streams/ingest", "training", "serving", "monitor", "consistency", "console"),

@@ -28,13 +28,47 @@ func (r *Registry) AddVersion(model, digest string) (int, error) {
 		if number = versionOf(h, digest); number > 0 {
 			return nil, nil
 		}
-		number = len(versions(h)) + 1
+		number = newest(h) + 1
 		return []Entry{{Kind: EntryVersion, Version: number, Digest: digest}}, nil
 	})
 	if err != nil {
 		return 0, err
 	}
 	return number, r.locked(r.index)
+}
+
+// AddVersionAs numbers a model artefact as it is numbered in the registry that it came from. Later versions go on from there: Conflict when
+// the digest has another number here, or the number is not above all that are here.
+func (r *Registry) AddVersionAs(model, digest string, number int) error {
+	if _, err := r.Manifest(digest); err != nil {
+		return err
+	}
+	err := r.append(model, func(h []Entry) ([]Entry, error) {
+		switch has := versionOf(h, digest); {
+		case has == number:
+			return nil, nil
+		case has > 0:
+			return nil, failure.New(failure.Conflict, digest, "is version %d here, not %d", has, number)
+		case number <= newest(h):
+			return nil, failure.New(failure.Conflict, model, "has version %d already: %d cannot be added", newest(h), number)
+		}
+		return []Entry{{Kind: EntryVersion, Version: number, Digest: digest}}, nil
+	})
+	if err != nil {
+		return err
+	}
+	return r.locked(r.index)
+}
+
+// newest is the highest number of a version; 0 without one.
+func newest(h []Entry) int {
+	n := 0
+	for _, e := range h {
+		if e.Kind == EntryVersion {
+			n = max(n, e.Version)
+		}
+	}
+	return n
 }
 
 // Versions lists a model's versions, oldest first.

@@ -41,18 +41,19 @@ func (r *Registry) Resolve(text string) (Reference, error) {
 		which = Champion
 	}
 	if n, err := strconv.Atoi(which); err == nil {
-		if n < 1 || n > len(all) {
+		i := slices.IndexFunc(all, func(v Version) bool { return v.Number == n })
+		if i < 0 {
 			return Reference{}, failure.New(failure.NotFound, text, "the model has no such version").
-				WithHint("it has 1 to %d", len(all))
+				WithHint("it has %d to %d", all[0].Number, all[len(all)-1].Number)
 		}
-		return Reference{name, all[n-1]}, nil
+		return Reference{name, all[i]}, nil
 	}
 	digest := aliasOf(h, which)
 	if digest == "" {
 		return Reference{}, failure.New(failure.NotFound, name, "the model has no %s", which).
-			WithHint("name a version, like %s@%d", name, len(all))
+			WithHint("name a version, like %s@%d", name, all[len(all)-1].Number)
 	}
-	return Reference{name, all[versionOf(h, digest)-1]}, nil
+	return Reference{name, all[slices.IndexFunc(all, func(v Version) bool { return v.Digest == digest })]}, nil
 }
 
 // Aliases lists what each alias of a model names now, by alias.

@@ -273,6 +273,42 @@ func TestVersionsAreNumberedOnce(t *testing.T) {
 	}
 }
 
+// A version taken over keeps its number: it is found by it, and later ones go on from there.
+func TestAVersionTakenOverKeepsItsNumber(t *testing.T) {
+	from, r := open(t), open(t)
+	a, b := version(t, from, "a"), version(t, from, "b")
+	for _, content := range []string{"a", "b", "c"} {
+		put(t, r, registry.Manifest{Kind: registry.KindModel, Name: "late"}, content)
+	}
+	if err := r.AddVersionAs("late", a, 7); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.AddVersionAs("late", a, 7); err != nil {
+		t.Errorf("again: %v", err)
+	}
+	wantKind(t, r.AddVersionAs("late", a, 8), failure.Conflict)
+	wantKind(t, r.AddVersionAs("late", b, 6), failure.Conflict)
+	wantKind(t, r.AddVersionAs("late", sha("unknown"), 9), failure.NotFound)
+	if n, err := r.AddVersion("late", b); n != 8 || err != nil {
+		t.Errorf("the next is %d: %v", n, err)
+	}
+	if err := r.SetAlias(t.Context(), "late", registry.Champion, a, "", ""); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{"late@7": a, "late@8": b, "late": a} {
+		if v, err := r.Resolve(text); err != nil || v.Digest != want {
+			t.Errorf("%s is %+v: %v", text, v, err)
+		}
+	}
+	_, err := r.Resolve("late@1")
+	wantKind(t, err, failure.NotFound)
+	if reopened, err := registry.Open(r.Dir()); err != nil {
+		t.Error(err)
+	} else if v, err := reopened.Resolve("late@7"); err != nil || v.Number != 7 {
+		t.Errorf("%+v: %v", v, err)
+	}
+}
+
 func TestAnAliasMovesOnlyFromWhatIsExpected(t *testing.T) {
 	r, ctx := open(t), t.Context()
 	a, b := version(t, r, "a"), version(t, r, "b")

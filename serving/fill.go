@@ -51,6 +51,7 @@ type question struct {
 	at     int64   // Unix milliseconds, noTime when it is yet to be chosen
 	record *record // that it is; nil for a request over HTTP
 	method string  // of explanation that is asked for
+	given  []givenInput
 }
 
 const noTime = math.MinInt64
@@ -201,6 +202,7 @@ func (f *filler) fill(row int, q question, out *filled) {
 			out.set(i, in.of(q.row))
 		}
 	}
+	out.override(q.given)
 }
 
 func (f *filler) fillGroup(g, ref int, q question, out *filled) {

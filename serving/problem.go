@@ -170,10 +170,15 @@ func bounds(c schemas.Column) string {
 	}
 }
 
+// named fills in what follows from the code and the status.
+func (p *Problem) named() *Problem {
+	p.Type, p.Title = TypePrefix+p.Code, http.StatusText(p.Status)
+	return p
+}
+
 // Write answers with the problem.
 func (p *Problem) Write(w http.ResponseWriter) {
-	p.Type, p.Title = TypePrefix+p.Code, http.StatusText(p.Status)
-	b, err := json.Marshal(p)
+	b, err := json.Marshal(p.named())
 	if err != nil { // only Predictions could fail, and is JSON that we wrote
 		w.WriteHeader(http.StatusInternalServerError)
 		return

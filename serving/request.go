@@ -30,6 +30,7 @@ type requestReader struct {
 	schema   *schemas.Schema
 	source   *project.Source // whose events are asked about; nil takes every row
 	tables   project.Tables  // what the rows are looked up in
+	given    map[string]int  // inputs that rows may bring, by name; none where features are read
 	columns  int
 	ownsRows bool // the schema has a field "rows"
 	ownsAt   bool // and one "at"
@@ -132,6 +133,10 @@ func (r *requestReader) row(tree *fastjson.Value, path string, at int64) (questi
 		}
 		object.Del(fieldAt)
 	}
+	given, p := r.takeGiven(object, path)
+	if p != nil {
+		return question{}, p
+	}
 	row, err := r.decoder.Decode(tree, r.room())
 	var fault *schemas.RecordError
 	switch {
@@ -140,7 +145,9 @@ func (r *requestReader) row(tree *fastjson.Value, path string, at int64) (questi
 	case err != nil:
 		return question{}, problemOf(err)
 	}
-	return r.accept(row, path, at)
+	q, p := r.accept(row, path, at)
+	q.given = given
+	return q, p
 }
 
 func (r *requestReader) room() schemas.Row { return make(schemas.Row, 0, r.columns) }

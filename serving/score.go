@@ -92,10 +92,14 @@ func (s *Stage) answer(ctx context.Context, d *deployment, questions []question,
 		return nil, "", p
 	}
 	entries, err := s.readFor(ctx, d.model, f)
-	if err == nil {
+	switch {
+	case err == nil:
 		f.read(entries)
 		defer line.plan.fillers.Put(f)
-	} else { // a read left behind may still look at the filler's refs: it is not used again
+	case s.deps.Redis == nil:
+		f.fail(reasonUnavailable)
+		defer line.plan.fillers.Put(f)
+	default: // a read left behind may still look at the filler's refs: it is not used again
 		f.fail(reasonOf(err))
 	}
 	s.chooseTimes(d.plan, f, questions)

@@ -28,9 +28,9 @@ import (
 type Deps struct {
 	Project    *project.Project
 	Registry   *registry.Registry
-	Redis      redis.UniversalClient
-	Tables     project.Tables // what rows are looked up in, loaded; nil in a project without tables
-	Kafka      streams.Config // without brokers the stage answers HTTP only, logs no answer and looks for models in the registry alone
+	Redis      redis.UniversalClient // nil where there is none: rows bring the inputs that would be read, by their names
+	Tables     project.Tables        // what rows are looked up in, loaded; nil in a project without tables
+	Kafka      streams.Config        // without brokers the stage answers HTTP only, logs no answer and looks for models in the registry alone
 	Clock      clock.Clock
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
@@ -94,6 +94,9 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 		plan.catalog = s.catalog
 		s.models[m.Name] = newDeployment(m, plan, s.catalog, deps.Registry, cfg.WarmUp, deps.Clock, deps.Log, s.metrics)
 		s.models[m.Name].reader.tables = deps.Tables
+		if deps.Redis == nil {
+			s.models[m.Name].reader.given = givable(plan)
+		}
 	}
 	s.buffers.New = func() any { return new([]byte) }
 	s.shadows, s.events = newShadows(cfg.ShadowQueue, s.metrics), make(chan schemas.ModelEvent, eventQueue)
@@ -128,9 +131,24 @@ func (s *Stage) Ready() error {
 	return nil
 }
 
+// Load loads every model's champion and reproduces its golden rows, or says why the first that cannot be served cannot. Run looks by
+// itself; Load is for who must not begin without.
+func (s *Stage) Load(ctx context.Context) error {
+	for _, m := range s.deps.Project.Models {
+		if err := s.models[m.Name].look(ctx); err != nil {
+			return fmt.Errorf("loading %s: %w", m.Name, err)
+		}
+	}
+	return s.Ready()
+}
+
 // Run follows the registry, writes the prediction log and scores the topics until ctx ends; nil then.
 func (s *Stage) Run(ctx context.Context) error {
-	parts := []func(context.Context) error{s.lookRegularly, s.followVersions, s.fetch.probe, s.runShadows}
+	parts := []func(context.Context) error{s.lookRegularly, s.runShadows}
+	if s.deps.Redis != nil {
+		parts = append(parts, s.followVersions, s.fetch.probe)
+		s.lookAtVersions(ctx)
+	}
 	if len(s.deps.Kafka.Brokers) > 0 {
 		parts = append(parts, s.followTopic, s.writeLog, s.publishEvents)
 		for _, m := range s.deps.Project.Models {
@@ -141,7 +159,6 @@ func (s *Stage) Run(ctx context.Context) error {
 			parts = append(parts, scorer.run)
 		}
 	}
-	s.lookAtVersions(ctx)
 	s.lookAll(ctx)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, run := range parts {

@@ -44,13 +44,11 @@ const maxStreams = 256
 // withFaces puts the protocols of others beside the stage's own, and gives what runs them with the stage.
 func (rt *runtime) withFaces(s *serving.Stage) (func(context.Context) error, error) {
 	openinference.Routes(rt.mux, s, version())
-	pusher, err := feast.NewPusher(rt.project, rt.kafka)
-	if err != nil {
-		return nil, err
+	if len(rt.kafka.Brokers) > 0 {
+		if err := rt.withServers(s); err != nil {
+			return nil, err
+		}
 	}
-	rt.onClose(func() error { pusher.Close(); return nil })
-	feast.Routes(rt.mux, s, pusher)
-	openapi.Routes(rt.mux, s, version(), pusher.Sources())
 	if rt.grpc == nil {
 		return s.Run, nil
 	}
@@ -72,4 +70,16 @@ func (rt *runtime) withFaces(s *serving.Stage) (func(context.Context) error, err
 		})
 		return g.Wait()
 	}, nil
+}
+
+// withServers puts the faces on the endpoint that read features or push events, and the description of all.
+func (rt *runtime) withServers(s *serving.Stage) error {
+	pusher, err := feast.NewPusher(rt.project, rt.kafka)
+	if err != nil {
+		return err
+	}
+	rt.onClose(func() error { pusher.Close(); return nil })
+	feast.Routes(rt.mux, s, pusher)
+	openapi.Routes(rt.mux, s, version(), pusher.Sources())
+	return nil
 }

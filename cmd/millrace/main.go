@@ -49,6 +49,7 @@ type commands struct {
 	Consistency consistencyCommand `cmd:"" group:"Looking" help:"Compute a sample of what was served again, from the offline events at the very positions, and compare."`
 	DeadLetters deadLettersCommand `cmd:"" group:"Looking" help:"List or replay the records that were refused."`
 	Dataset     datasetCommand     `cmd:"" group:"Looking" help:"Make a training set: rows from a file, a query or a source, joined with features as they were known then."`
+	Bundle      bundleCommand      `cmd:"" group:"Looking" help:"Make a folder that scores without servers: program, project and one version of a model, for an edge box."`
 	Score       scoreCommand       `cmd:"" group:"Looking" help:"Score rows of files or of the offline log, with features as they were known then; needs no servers."`
 	Export      exportCommand      `cmd:"" group:"Looking" help:"Write offline events or features as a Parquet file."`
 	Replay      replayCommand      `cmd:"" group:"Looking" help:"Produce real flights to the example's topics, as the demo does."`
@@ -102,7 +103,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		level = slog.LevelInfo
 	}
 	env := &environment{
-		out: stdout, err: stderr,
+		in: os.Stdin, out: stdout, err: stderr,
 		log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})),
 	}
 	k.BindTo(ctx, (*context.Context)(nil))
@@ -141,8 +142,9 @@ func profile(file string) (stop func(), err error) {
 	}, nil
 }
 
-// environment is what every verb is given: where to print and the one logger.
+// environment is what every verb is given: where to read and print, and the one logger.
 type environment struct {
+	in       io.Reader
 	out, err io.Writer
 	log      *slog.Logger
 }

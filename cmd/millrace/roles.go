@@ -61,9 +61,13 @@ type serveCommand struct {
 	servers   `embed:""`
 	faceFlags `embed:""`
 	edgeFlags `embed:""`
+	Bundle    string `help:"Folder that millrace bundle made: serve its model, with neither Kafka nor Redis." type:"path" placeholder:"DIR"`
 }
 
 func (c *serveCommand) Run(ctx context.Context, env *environment) error {
+	if c.Bundle != "" {
+		return c.serveBundle(ctx, env)
+	}
 	return c.runRoles(ctx, env, opening{kafka: true, redis: true, faces: c.faceFlags, edge: c.edgeFlags}, "serve", []role{roleServe})
 }
 

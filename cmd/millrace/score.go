@@ -28,9 +28,11 @@ type scoreCommand struct {
 	Until  time.Time `group:"Rows" help:"With --source: event time to stop before, RFC 3339."`
 	Inputs string    `group:"Rows" default:"joined" enum:"joined,given" help:"joined: features as of each row's time, from the offline log; given: the rows have columns called as the model's inputs."`
 
-	Model string `required:"" group:"Model" help:"MODEL@N, MODEL@ALIAS, or MODEL for the champion."`
+	Bundle string `group:"Rows" help:"Score JSON lines from standard input to standard output, with the model of a bundle; of the other flags none is needed." type:"path" placeholder:"DIR"`
 
-	Out         string   `required:"" group:"Output" help:"Folder, or with one input a file, .parquet or .arrow. What is finished there is not made again." type:"path" placeholder:"DIR|FILE"`
+	Model string `group:"Model" help:"MODEL@N, MODEL@ALIAS, or MODEL for the champion."`
+
+	Out         string   `group:"Output" help:"Folder, or with one input a file, .parquet or .arrow. What is finished there is not made again." type:"path" placeholder:"DIR|FILE"`
 	Format      string   `group:"Output" default:"parquet" enum:"parquet,arrow" help:"Of the files in a folder."`
 	Keep        []string `group:"Output" help:"Columns of the rows to keep beside the scores (default: all)." placeholder:"COLUMN"`
 	Prefix      string   `group:"Output" help:"Of the names of the columns that are added." placeholder:"TEXT"`
@@ -41,6 +43,12 @@ type scoreCommand struct {
 }
 
 func (c *scoreCommand) Run(ctx context.Context, env *environment) error {
+	if c.Bundle != "" {
+		return c.scoreBundle(ctx, env)
+	}
+	if c.Model == "" || c.Out == "" {
+		return failure.New(failure.BadRequest, "score", "--model and --out say with what to score, and where to").WithHint("millrace score --help")
+	}
 	p, err := c.load()
 	if err != nil {
 		return err
