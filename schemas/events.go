@@ -67,7 +67,7 @@ type ClassScore struct {
 type PredictionInput struct {
 	Name      string   `json:"name"`
 	Value     *float64 `json:"value"`
-	Status    string   `json:"status"`     // present, null, not_found, expired or overflow
+	Status    string   `json:"status"`     // present, null, not_found, expired, overflow, unavailable or overridden (by the request; Value is null where it said null)
 	EventTime int64    `json:"event_time"` // newest event of the entity, 0 when there is none
 }
 

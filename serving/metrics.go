@@ -125,7 +125,7 @@ type modelMetrics struct {
 	metrics *metrics
 	model   string
 	rungs   map[string]prometheus.Counter
-	missing [][statuses]prometheus.Counter // by input and status; present is nil
+	missing [][statuses]prometheus.Counter // by input and status; nil for those that are not missing
 }
 
 func (m *metrics) of(model, source string, inputs []plannedInput) *modelMetrics {
@@ -135,7 +135,7 @@ func (m *metrics) of(model, source string, inputs []plannedInput) *modelMetrics 
 	}
 	for i, in := range inputs {
 		for s := present + 1; s < statuses; s++ {
-			if s.possible(in) {
+			if s.missing() && s.possible(in) {
 				c.missing[i][s] = m.missing.WithLabelValues(model, in.name, s.String())
 			}
 		}
@@ -162,7 +162,7 @@ func (c *modelMetrics) count(v *verdict, status []inputStatus) {
 		c.metrics.fallbacks.WithLabelValues(c.model, v.rung, string(v.reason)).Inc()
 	}
 	for i, s := range status {
-		if s != present {
+		if s.missing() {
 			c.missing[i][s].Inc()
 		}
 	}
