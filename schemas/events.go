@@ -26,6 +26,10 @@ const (
 	ArmShadow     = "shadow"
 )
 
+// HeaderUnsampled is the header of a record of predictions whose entity is not of the sample that the model logs. It is on the topic for
+// what it is, as a refusal: who counts shares leaves it out.
+const HeaderUnsampled = "millrace-unsampled"
+
 // Prediction is one answer of a model, with everything needed to explain it and to compute it again.
 type Prediction struct {
 	ID       string `json:"id"` // deterministic for stream-scored events: "<model>/<topic>/<partition>/<offset>"
