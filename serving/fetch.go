@@ -56,7 +56,7 @@ func (f *fetcher) get(ctx context.Context, refs []online.Ref) ([]online.Entry, e
 		return []online.Entry{}, nil
 	}
 	if f.catalog.client == nil {
-		return nil, failure.New(failure.Unavailable, "features", "there is no Redis to read them from").WithHint("give the model's inputs with the row")
+		return nil, failure.New(failure.Unavailable, "features", "there is no Redis to read them from").WithHint("override the inputs in the row")
 	}
 	if f.breaker.open.Load() {
 		return nil, failure.New(failure.Unavailable, "features", "Redis has not answered for a while and is not asked")

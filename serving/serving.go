@@ -28,7 +28,7 @@ import (
 type Deps struct {
 	Project    *project.Project
 	Registry   *registry.Registry
-	Redis      redis.UniversalClient // nil where there is none: rows bring the inputs that would be read, by their names
+	Redis      redis.UniversalClient // nil where there is none: no feature is read, rows override the inputs that would be
 	Tables     project.Tables        // what rows are looked up in, loaded; nil in a project without tables
 	Kafka      streams.Config        // without brokers the stage answers HTTP only, logs no answer and looks for models in the registry alone
 	Clock      clock.Clock
@@ -94,9 +94,6 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 		plan.catalog = s.catalog
 		s.models[m.Name] = newDeployment(m, plan, s.catalog, deps.Registry, cfg.WarmUp, deps.Clock, deps.Log, s.metrics)
 		s.models[m.Name].reader.tables = deps.Tables
-		if deps.Redis == nil {
-			s.models[m.Name].reader.given = givable(plan)
-		}
 	}
 	s.buffers.New = func() any { return new([]byte) }
 	s.shadows, s.events = newShadows(cfg.ShadowQueue, s.metrics), make(chan schemas.ModelEvent, eventQueue)

@@ -2,12 +2,15 @@ package main
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"math"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,7 +56,7 @@ func alone(t *testing.T, dir, in string, args ...string) (stdout, stderr string,
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-const edgeRow = `{"flight_id":"f1","scheduled":"2001-05-20T12:30:00Z","origin":"ATL","destination":"DEN","distance":100,"origin_delays.delay_mean_1h":7.5}`
+const edgeRow = `{"flight_id":"f1","scheduled":"2001-05-20T12:30:00Z","origin":"ATL","destination":"DEN","distance":100,"overrides":{"origin_delays.delay_mean_1h":7.5}}`
 
 func TestBundle(t *testing.T) {
 	s := newShelf(t)
@@ -76,6 +79,7 @@ func TestBundle(t *testing.T) {
 	if !strings.Contains(second, `"line":2`) || !strings.Contains(stderr, "1 of 2 lines") || status != failure.BadRequest.ExitCode() {
 		t.Errorf("status %d: %s%s", status, second, stderr)
 	}
+	servedBundle(t, dir, answer.Score)
 	s.refusedBundle(dir)
 
 	for says, args := range map[string][]string{
@@ -90,6 +94,42 @@ func TestBundle(t *testing.T) {
 	}
 	if _, err := os.Stat(dir + "2"); err == nil {
 		t.Error("a refused bundle is there")
+	}
+}
+
+// servedBundle asks the bundle's HTTP endpoint for the row that it scored.
+func servedBundle(t *testing.T, dir string, want float64) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	said, out := io.Pipe()
+	status := make(chan int, 1)
+	go func() {
+		status <- run(ctx, []string{"serve", "--bundle", dir, "--listen", "127.0.0.1:0"}, out, io.Discard)
+		out.Close()
+	}()
+	first, err := bufio.NewReader(said).ReadString('\n')
+	_, endpoint, ok := strings.Cut(strings.TrimSpace(first), "endpoint ")
+	if err != nil || !ok {
+		t.Fatalf("%q: %v", first, err)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint+"/v1/models/late:score", strings.NewReader(edgeRow))
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var answer struct{ Predictions []struct{ Score float64 } }
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode != 200 ||
+		len(answer.Predictions) != 1 || math.Float64bits(answer.Predictions[0].Score) != math.Float64bits(want) {
+		t.Errorf("%d %+v, want %v: %v", response.StatusCode, answer, want, err)
+	}
+	cancel()
+	if s := <-status; s != 0 {
+		t.Errorf("the role ended with status %d", s)
 	}
 }
 
