@@ -367,11 +367,18 @@ func TestNotComparable(t *testing.T) {
 		unread.Inputs[i].Value, unread.Inputs[i].Status = nil, "unavailable"
 	}
 	unread.Positions = nil
+	given := w.predict("A03", noon, w.ends())
+	for i := range given.Inputs {
+		given.Inputs[i].Status = "overridden" // with a value, or with null
+		if i > 0 {
+			given.Inputs[i].Value = nil
+		}
+	}
 	nobody := w.predict("A04", noon, w.ends())
 	nobody.Request = nobody.Request[:1] // without its origin
-	w.send(w.predict("A01", noon, ahead), before, unread, nobody)
+	w.send(w.predict("A01", noon, ahead), before, unread, given, nobody)
 	r := w.check(Range{})
-	if want := (Skipped{Pending: 1, OtherVersion: 1, Unread: 1}); r.Skipped != want || r.Reads != 0 || len(r.Features) != 0 {
+	if want := (Skipped{Pending: 1, OtherVersion: 1, Unread: 1, Overridden: len(given.Inputs)}); r.Skipped != want || r.Reads != 0 || len(r.Features) != 0 {
 		t.Errorf("%+v, want %+v", r, want)
 	}
 	if err := r.Verdict(1); failure.Of(err) != failure.NotFound {

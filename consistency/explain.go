@@ -103,7 +103,7 @@ func find(ctx context.Context, d Deps, id string) (*schemas.Prediction, error) {
 	}
 	if found == nil {
 		return nil, failure.New(failure.NotFound, id, "there is no such prediction on %s", topic).
-			WithHint("its id is in the answer; the topic keeps predictions for as long as its retention says")
+			WithHint("its id is in the answer; the topic keeps predictions for as long as its retention says, and of a model with serve: log: sample only the sample's")
 	}
 	return found, nil
 }

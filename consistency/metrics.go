@@ -26,6 +26,7 @@ const (
 	resultMerged       = "merged"
 	resultOtherVersion = "other_version"
 	resultUnread       = "unread"
+	resultOverridden   = "overridden"
 )
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -60,6 +61,7 @@ func (m *metrics) show(r *Report, ended time.Time, took time.Duration) {
 	m.reads.WithLabelValues(resultPending).Set(float64(r.Skipped.Pending))
 	m.reads.WithLabelValues(resultOtherVersion).Set(float64(r.Skipped.OtherVersion))
 	m.reads.WithLabelValues(resultUnread).Set(float64(r.Skipped.Unread))
+	m.reads.WithLabelValues(resultOverridden).Set(float64(r.Skipped.Overridden))
 	m.timestamp.Set(float64(ended.UnixMilli()) / 1000)
 	m.seconds.Set(took.Seconds())
 }

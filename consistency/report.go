@@ -30,6 +30,7 @@ type Skipped struct {
 	Pending      int `json:"pending"`       // reads ahead of the offline files
 	OtherVersion int `json:"other_version"` // reads of another version of the group, or with include_request set otherwise
 	Unread       int `json:"unread"`        // reads and inputs that failed when they were served
+	Overridden   int `json:"overridden"`    // inputs that the request gave itself
 	Merged       int `json:"merged"`        // reads of groups on merged sources, which are not compared
 	Unreadable   int `json:"unreadable"`    // records of the predictions topic that are no predictions of this version, or of other columns
 }

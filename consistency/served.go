@@ -50,6 +50,7 @@ type value struct {
 const (
 	statusPresent     = "present"
 	statusUnavailable = "unavailable" // it was not read
+	statusOverridden  = "overridden"  // the request said what it was
 )
 
 // lookup is a group as a model reads it: by which columns of its source, and into which inputs.
@@ -195,6 +196,8 @@ func (c *collector) lookup(p *schemas.Prediction, l *lookup, inputs map[string]*
 		case in == nil: // the model did not have it then
 		case in.Status == statusUnavailable:
 			c.skipped.Unread++
+		case in.Status == statusOverridden:
+			c.skipped.Overridden++
 		case in.Value != nil:
 			r.values = append(r.values, value{l.outputs[name], in.Status, *in.Value})
 		default:

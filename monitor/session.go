@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -228,6 +229,10 @@ func (s *session) prediction(r *kgo.Record, from origin, at *position, now time.
 	}
 	if p.Source != sourceHTTP {
 		at.newest = max(at.newest, p.At)
+	}
+	if slices.ContainsFunc(r.Headers, func(h kgo.RecordHeader) bool { return h.Key == schemas.HeaderUnsampled }) {
+		count.WithLabelValues(outcomeUnsampled).Inc()
+		return nil
 	}
 	outcome, err := w.prediction(&p, from, now)
 	if err != nil {

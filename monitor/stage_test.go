@@ -538,6 +538,11 @@ func TestWhatCannotBeCounted(t *testing.T) {
 	})
 	w.days(101, 102, "one", 0)
 	w.until(schemas.DriftWindowClosed, 1)
+	beside, _ := w.day(102, "one", 5, 0, 0.01)
+	for i := range beside {
+		beside[i].Headers = []kgo.RecordHeader{{Key: schemas.HeaderUnsampled}}
+	}
+	w.produce(beside)
 	late, _ := w.day(101, "one", 5, 0, 0.01)
 	for i := range late {
 		p, err := schemas.UnmarshalPrediction(late[i].Value)
@@ -561,7 +566,7 @@ func TestWhatCannotBeCounted(t *testing.T) {
 	}
 	w.eventually("counts", func() bool {
 		return count("millrace_monitor_predictions_total", "late") == float64(len(late)) &&
-			count("millrace_monitor_predictions_total", "malformed") == 1 &&
+			count("millrace_monitor_predictions_total", "malformed") == 1 && count("millrace_monitor_predictions_total", "unsampled") == float64(len(beside)) &&
 			count("millrace_monitor_labels_total", "malformed") == 1 && count("millrace_monitor_labels_total", "null") == 1
 	})
 	drift, _ := w.events()

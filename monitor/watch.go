@@ -17,6 +17,7 @@ const (
 	outcomeFull      = "full"      // its window, or the model, is at a limit
 	outcomeUnknown   = "unknown"   // of no model of the project
 	outcomeTrial     = "trial"     // of a challenger, which is not judged here
+	outcomeUnsampled = "unsampled" // in the log beside its model's sample: it would have more than its share
 	outcomeMalformed = "malformed" // not decodable
 	outcomeJoined    = "joined"
 	outcomeEarly     = "early" // kept for a prediction to come

@@ -206,3 +206,18 @@ func (o object) float(key string, fallback, least, most float64) float64 {
 	}
 	return f
 }
+
+// percentage is a share, 0 to 1, that is written like 10%; 0 when it is absent.
+func (o object) percentage(key string) float64 {
+	v := o.get(key)
+	if v.shape == absent || v.shape == broken {
+		return 0
+	}
+	number, ok := strings.CutSuffix(v.text, "%")
+	percent, err := strconv.ParseFloat(number, 64)
+	if v.shape != text || !ok || err != nil || !(percent > 0 && percent <= 100) {
+		o.l.faultAt(v, "write it like 10%", "%s: %s must be a percentage above 0%% and at most 100%%", o.what, key)
+		return 0
+	}
+	return percent / 100
+}

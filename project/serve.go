@@ -16,6 +16,7 @@ type Serve struct {
 	Fallback       []Rung        // in their order, who answers when the champion cannot; behind the last is the refusal
 	MissingAllowed float64       // share of a model's inputs, 0 to 1, that may be other than present
 	Sticky         []int         // columns of the source that say who a row is about, for whoever splits by that; nil for the default
+	LogSample      float64       // share of the entities whose answers over HTTP are logged, above 0 and at most 1; 0 is without sampling
 	Required       []string      // inputs without which no model that uses them answers
 }
 
@@ -57,7 +58,7 @@ const (
 
 func (l *loader) serve(model object, m *Model, complete bool) Serve {
 	o := l.object(model.get("serve"), model.what+": serve",
-		"timeout", "fetch_timeout", "fallback", "otherwise", "default", "missing_allowed", "required", "optional", "sticky")
+		"timeout", "fetch_timeout", "fallback", "otherwise", "default", "missing_allowed", "required", "optional", "sticky", "log")
 	s := Serve{
 		Timeout:        o.duration("timeout", DefaultTimeout, time.Millisecond),
 		FetchTimeout:   o.duration("fetch_timeout", 0, time.Millisecond),
@@ -69,6 +70,7 @@ func (l *loader) serve(model object, m *Model, complete bool) Serve {
 	}
 	s.Fallback = l.ladder(o, m)
 	s.Sticky = l.columns(o, "sticky", m.On)
+	s.LogSample = l.object(o.get("log"), o.what+": log", "sample").percentage("sample")
 	l.optional(o, m, &s, complete)
 	required := map[string]bool{}
 	for _, name := range s.Required {

@@ -36,6 +36,18 @@ func TestFallbackSpellings(t *testing.T) {
 	}
 }
 
+func TestLogSampleIsAPercentage(t *testing.T) {
+	for settings, want := range map[string]float64{"": 0, "log: {}": 0, "log: {sample: 10%}": 0.1, "log: {sample: 0.5%}": 0.005, "log: {sample: 100%}": 1} {
+		if got := served(t, settings).LogSample; got != want {
+			t.Errorf("{%s}: %v, want %v", settings, got, want)
+		}
+	}
+	text := strings.Replace(smallProject, "serve: {otherwise", "serve: {log: {sample: 10%}, otherwise", 1)
+	if settings := loadText(t, text).State().Models["late"].Settings; !strings.HasSuffix(settings[1], ", log of 10%") {
+		t.Errorf("%q", settings)
+	}
+}
+
 func TestOptionalIsRequiredTurnedRound(t *testing.T) {
 	if got := served(t, "optional: [airports.n], fetch_timeout: 20ms"); !slices.Equal(got.Required, []string{"flights.late_90s"}) || got.FetchTimeout != 20*time.Millisecond {
 		t.Errorf("%+v", got)

@@ -131,7 +131,7 @@ func (m *Model) state() ModelState {
 	s.Settings = []string{
 		t.setting(),
 		"serve within " + duration.Format(v.Timeout) + fmt.Sprint(", features within ", duration.Format(v.FetchTimeout), ", fallback ", v.Fallback, ", missing ", v.MissingAllowed,
-			", required ", strings.Join(v.Required, ",")) + stickiness(m),
+			", required ", strings.Join(v.Required, ",")) + stickiness(m) + sampling(v),
 		"monitor by " + duration.Format(w.Window) + fmt.Sprint(", rows ", w.MinRows, ", columns ", w.MinColumns, ", ", w.Features, " and ", w.Prediction, ", after ", w.After, " of ", w.Of,
 			", cooldown ", duration.Format(w.Cooldown), ", without ", strings.Join(w.Exclude, ",")),
 	}
@@ -151,6 +151,14 @@ func stickiness(m *Model) string {
 		names[i] = m.On.Schema.Columns[c].Name
 	}
 	return ", sticky by " + strings.Join(names, ",")
+}
+
+// sampling is what share of the entities is logged, where not all are.
+func sampling(v Serve) string {
+	if v.LogSample == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", log of %g%%", v.LogSample*100)
 }
 
 // describe is an input with all that its value depends on.

@@ -26,6 +26,10 @@ const (
 	ArmShadow     = "shadow"
 )
 
+// HeaderUnsampled is the header of a record of predictions whose entity is not of the sample that the model logs. It is on the topic for
+// what it is, as a refusal: who counts shares leaves it out.
+const HeaderUnsampled = "millrace-unsampled"
+
 // Prediction is one answer of a model, with everything needed to explain it and to compute it again.
 type Prediction struct {
 	ID       string `json:"id"` // deterministic for stream-scored events: "<model>/<topic>/<partition>/<offset>"
@@ -67,7 +71,7 @@ type ClassScore struct {
 type PredictionInput struct {
 	Name      string   `json:"name"`
 	Value     *float64 `json:"value"`
-	Status    string   `json:"status"`     // present, null, not_found, expired or overflow
+	Status    string   `json:"status"`     // present, null, not_found, expired, overflow, unavailable or overridden (by the request; Value is null where it said null)
 	EventTime int64    `json:"event_time"` // newest event of the entity, 0 when there is none
 }
 

@@ -47,10 +47,10 @@ func (p *plan) describe(in *filled) []schemas.PredictionInput {
 	values := append([]float64(nil), in.values...)
 	for i, planned := range p.inputs {
 		inputs[i] = schemas.PredictionInput{Name: planned.name, Status: in.status[i].String()}
-		if in.status[i] == present {
+		if !in.status[i].missing() {
 			inputs[i].Value = &values[i]
 		}
-		if planned.group >= 0 {
+		if planned.group >= 0 && in.status[i] != overridden && in.status[i] != withheld {
 			inputs[i].EventTime = in.eventTime[planned.group]
 		}
 	}

@@ -62,6 +62,10 @@ type fault struct {
 func newDeployment(m *project.Model, p *plan, versions *catalog, r *registry.Registry, warmUp int, c clock.Clock, log *slog.Logger, mt *metrics) *deployment {
 	reader := newRequestReader(m.On.Schema)
 	reader.source = m.On
+	reader.fetched = map[string]fetchedInput{}
+	for _, in := range fetchedInputs(m) {
+		reader.fetched[in.column.Name] = in
+	}
 	d := &deployment{
 		model: m, plan: p, catalog: versions, registry: r, warmUp: warmUp, clock: c, log: log, metrics: mt, reader: reader,
 		http: mt.of(m.Name, sourceHTTP, p.inputs), stream: mt.of(m.Name, sourceStream, p.inputs), first: make(chan struct{}),

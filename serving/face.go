@@ -79,6 +79,8 @@ type Model struct {
 	Kind     string          // the champion's
 	Classes  []string        // the champion's, in the order of their scores; nil where it has no several
 	Inputs   []string        // the champion's, in its order; without a champion those of the project
+
+	Fetched []schemas.Column // the inputs that are fetched, which a row may override
 }
 
 // Models is the models of the project that who asks may use, in its order.
@@ -104,6 +106,9 @@ func (s *Stage) Model(ctx context.Context, name string) (Model, *Problem) {
 func (d *deployment) describe() Model {
 	line := d.live.Load()
 	m := Model{Name: d.model.Name, Source: d.model.On}
+	for _, in := range fetchedInputs(d.model) {
+		m.Fetched = append(m.Fetched, in.column)
+	}
 	if line.previous != nil {
 		m.Previous = line.previous.version
 	}

@@ -12,7 +12,8 @@ import (
 // inputStatus is what is known of one input of one row.
 type inputStatus uint8
 
-// All but the last are features.Status; unavailable is an input whose group could not be read.
+// The first are features.Status; unavailable is an input whose group could not be read; overridden and withheld are those that the request
+// gave a value for, or null.
 const (
 	present inputStatus = iota
 	null
@@ -20,12 +21,17 @@ const (
 	expired
 	overflow // an exact window had more events than are kept
 	unavailable
+	overridden
+	withheld
 	statuses // how many
 )
 
-var statusNames = [statuses]string{"present", "null", "not_found", "expired", "overflow", "unavailable"}
+var statusNames = [statuses]string{"present", "null", "not_found", "expired", "overflow", "unavailable", "overridden", "overridden"}
 
 func (s inputStatus) String() string { return statusNames[s] }
+
+// missing reports whether an input of the status has no value.
+func (s inputStatus) missing() bool { return s != present && s != overridden }
 
 // possible reports whether an input can have the status.
 func (s inputStatus) possible(in plannedInput) bool { return in.group >= 0 || s == null }
@@ -51,13 +57,15 @@ type question struct {
 	at     int64   // Unix milliseconds, noTime when it is yet to be chosen
 	record *record // that it is; nil for a request over HTTP
 	method string  // of explanation that is asked for
+
+	overrides []override
 }
 
 const noTime = math.MinInt64
 
 // filled is the inputs of one row, in the order of the plan.
 type filled struct {
-	values    []float64 // NaN where the status is not present
+	values    []float64 // NaN where the status is of a missing input
 	status    []inputStatus
 	eventTime []int64 // by plan group: newest event time of the entity, 0 when there is none
 	positions []schemas.ReadPosition
@@ -201,6 +209,7 @@ func (f *filler) fill(row int, q question, out *filled) {
 			out.set(i, in.of(q.row))
 		}
 	}
+	out.override(q.overrides)
 }
 
 func (f *filler) fillGroup(g, ref int, q question, out *filled) {

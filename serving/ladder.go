@@ -129,15 +129,17 @@ func try(s *scorer, p *plan, in *filled, w *scoring) (verdict, bool) {
 	return v, true
 }
 
-// lacking is why a model does not answer without an input that it needs.
-func (s inputStatus) lacking() reason {
+// lacking is why a model does not answer without an input that it needs, and how the input is.
+func (s inputStatus) lacking() (why reason, how string) {
 	switch s {
 	case notFound:
-		return reasonNotFound
+		return reasonNotFound, s.String()
 	case expired:
-		return reasonExpired
+		return reasonExpired, s.String()
+	case withheld:
+		return reasonRequired, s.String() + " with null"
 	default:
-		return reasonRequired
+		return reasonRequired, s.String()
 	}
 }
 
@@ -146,12 +148,13 @@ func (s *scorer) unable(p *plan, in *filled) (reason, string) {
 	missing := 0
 	for _, i := range s.order {
 		switch {
-		case in.status[i] == present:
+		case !in.status[i].missing():
 			continue
 		case in.status[i] == unavailable:
 			return in.unread, p.groups[p.inputs[i].group].group.Name
 		case p.inputs[i].needed:
-			return in.status[i].lacking(), p.inputs[i].name + " is " + in.status[i].String()
+			why, how := in.status[i].lacking()
+			return why, p.inputs[i].name + " is " + how
 		}
 		missing++
 	}

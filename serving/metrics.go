@@ -30,6 +30,7 @@ type metrics struct {
 	swaps          *prometheus.CounterVec   // model, result
 	version        *prometheus.GaugeVec     // model
 
+	sampledOut *prometheus.CounterVec // model
 	logDropped *prometheus.CounterVec // reason
 	logWritten prometheus.Counter
 	logQueue   prometheus.Gauge
@@ -86,6 +87,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		shadowDropped:  counter("shadow_dropped_total", "Rows that the shadow was not asked about, because its queue was full.", "model"),
 		swaps:          counter("swaps_total", "Champions that went live (swapped) or did not pass their checks (refused).", "model", "result"),
 		version:        gauge("champion_version", "Version of the champion that answers; 0 without one.", "model"),
+		sampledOut:     counter("log_sampled_out_total", "HTTP answers that are not for the predictions topic, because the entity is not of the model's sample.", "model"),
 		logDropped:     counter("log_dropped_total", "HTTP answers that were not written to the predictions topic, by reason.", "reason"),
 		logWritten:     counter("log_written_total", "HTTP answers written to the predictions topic.").WithLabelValues(),
 		logQueue:       gauge("log_queue", "HTTP answers waiting to be written to the predictions topic.").WithLabelValues(),
@@ -122,20 +124,21 @@ func (m *routeMetrics) observe(status int, took time.Duration) {
 
 // modelMetrics is the counters of one model and source, resolved once: looking a label up costs more than a forest does per tree.
 type modelMetrics struct {
-	metrics *metrics
-	model   string
-	rungs   map[string]prometheus.Counter
-	missing [][statuses]prometheus.Counter // by input and status; present is nil
+	metrics    *metrics
+	model      string
+	rungs      map[string]prometheus.Counter
+	sampledOut prometheus.Counter
+	missing    [][statuses]prometheus.Counter // by input and status; nil for those that are not missing
 }
 
 func (m *metrics) of(model, source string, inputs []plannedInput) *modelMetrics {
-	c := &modelMetrics{metrics: m, model: model, rungs: map[string]prometheus.Counter{}, missing: make([][statuses]prometheus.Counter, len(inputs))}
+	c := &modelMetrics{metrics: m, model: model, sampledOut: m.sampledOut.WithLabelValues(model), rungs: map[string]prometheus.Counter{}, missing: make([][statuses]prometheus.Counter, len(inputs))}
 	for _, rung := range []string{schemas.RungPrimary, schemas.RungChampion, schemas.RungPrevious, schemas.RungSimpler, schemas.RungRule, schemas.RungDefault, schemas.RungRefused} {
 		c.rungs[rung] = m.predictions.WithLabelValues(model, source, rung)
 	}
 	for i, in := range inputs {
 		for s := present + 1; s < statuses; s++ {
-			if s.possible(in) {
+			if s.missing() && s.possible(in) {
 				c.missing[i][s] = m.missing.WithLabelValues(model, in.name, s.String())
 			}
 		}
@@ -162,7 +165,7 @@ func (c *modelMetrics) count(v *verdict, status []inputStatus) {
 		c.metrics.fallbacks.WithLabelValues(c.model, v.rung, string(v.reason)).Inc()
 	}
 	for i, s := range status {
-		if s != present {
+		if s.missing() {
 			c.missing[i][s].Inc()
 		}
 	}

@@ -15,16 +15,18 @@ import (
 
 // The names of a request's own fields. A schema with a column of such a name keeps it: the field is then the column's.
 const (
-	fieldRows = "rows"
-	fieldAt   = "at"
+	fieldRows      = "rows"
+	fieldAt        = "at"
+	fieldOverrides = "overrides"
 )
 
 // requestReader reads the body of a scoring request:
 //
-//	{"rows": [{<columns of the model's source>, "at": …}, …], "at": …}    or a single such row
+//	{"rows": [{<columns of the model's source>, "at": …, "overrides": {…}}, …], "at": …}    or a single such row
 //
 // Rows are read by the JSON decoder of the source's schema, the one that records of a JSON topic go through: unknown, missing, ill-typed
-// and out-of-range fields are refused by name. "at", RFC 3339 or Unix milliseconds, is the time the features are to be as of.
+// and out-of-range fields are refused by name. "at", RFC 3339 or Unix milliseconds, is the time the features are to be as of. "overrides"
+// says what inputs are that else would be fetched.
 type requestReader struct {
 	decoder  *schemas.ObjectDecoder
 	schema   *schemas.Schema
@@ -33,6 +35,8 @@ type requestReader struct {
 	columns  int
 	ownsRows bool // the schema has a field "rows"
 	ownsAt   bool // and one "at"
+	ownsOver bool // and one "overrides"
+	fetched  map[string]fetchedInput
 	parsers  fastjson.ParserPool
 }
 
@@ -42,6 +46,7 @@ func newRequestReader(s *schemas.Schema) *requestReader {
 		top, _, _ := strings.Cut(c.Name, ".")
 		r.ownsRows = r.ownsRows || top == fieldRows
 		r.ownsAt = r.ownsAt || top == fieldAt
+		r.ownsOver = r.ownsOver || top == fieldOverrides
 	}
 	return r
 }
@@ -132,6 +137,14 @@ func (r *requestReader) row(tree *fastjson.Value, path string, at int64) (questi
 		}
 		object.Del(fieldAt)
 	}
+	var overrides []override
+	if v := object.Get(fieldOverrides); v != nil && !r.ownsOver {
+		var p *problem
+		if overrides, p = r.readOverrides(within(path, fieldOverrides), v); p != nil {
+			return question{}, p
+		}
+		object.Del(fieldOverrides)
+	}
 	row, err := r.decoder.Decode(tree, r.room())
 	var fault *schemas.RecordError
 	switch {
@@ -140,7 +153,9 @@ func (r *requestReader) row(tree *fastjson.Value, path string, at int64) (questi
 	case err != nil:
 		return question{}, problemOf(err)
 	}
-	return r.accept(row, path, at)
+	q, p := r.accept(row, path, at)
+	q.overrides = overrides
+	return q, p
 }
 
 func (r *requestReader) room() schemas.Row { return make(schemas.Row, 0, r.columns) }

@@ -205,13 +205,13 @@ func (s *Stage) keep(d *deployment, questions []question, predictions []*schemas
 			s.metrics.logDropped.WithLabelValues(dropEncoding).Inc()
 			continue
 		}
+		var row schemas.Row
 		if questions != nil {
-			s.mirror(d, line, questions[i].row, mirrored{p.Arm, p.Rung, p.Score, record.Value}, d.http)
+			row = questions[i].row
+			s.mirror(d, line, row, mirrored{p.Arm, p.Rung, p.Score, record.Value}, d.http)
 		}
 		s.recent.put(p.Model, p.JoinKey, record.Value)
-		if len(s.deps.Kafka.Brokers) > 0 {
-			s.log.put(record)
-		}
+		s.logAnswer(d, line.plan, row, p, record)
 	}
 }
 

@@ -114,8 +114,8 @@ func printReport(out io.Writer, r *consistency.Report) error {
 	fmt.Fprintf(out, "%s: %d predictions, sample %s: %d entities, %d events replayed, %d reads compared\n",
 		r.Project, r.Predictions, r.Sample, r.Entities, r.Events, r.Reads)
 	if s := r.Skipped; s != (consistency.Skipped{}) {
-		fmt.Fprintf(out, "not compared: %d reads ahead of the offline files, %d of another version of their group, %d not read when served, %d of groups on merged sources, %d records that are no predictions\n",
-			s.Pending, s.OtherVersion, s.Unread, s.Merged, s.Unreadable)
+		fmt.Fprintf(out, "not compared: %d reads ahead of the offline files, %d of another version of their group, %d not read when served, %d given by the request, %d of groups on merged sources, %d records that are no predictions\n",
+			s.Pending, s.OtherVersion, s.Unread, s.Overridden, s.Merged, s.Unreadable)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "FEATURE\tCOMPARED\tMISMATCHED\tMISSING\tSMAPE")

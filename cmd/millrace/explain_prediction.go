@@ -86,6 +86,9 @@ func (e *explainedPrediction) print(out io.Writer) error {
 		if in.Value != nil {
 			value = fmt.Sprintf("%g", *in.Value)
 		}
+		if in.Status == "overridden" {
+			value += " (given by the request)"
+		}
 		fmt.Fprintf(w, "input\t%s = %s\n", in.Name, value)
 	}
 	e.printModel(w)

@@ -66,6 +66,9 @@ func inferenceRequest(m *serving.Model, maxRows int) *huma.Schema {
 			names = append(names, c)
 		}
 	}
+	for _, c := range m.Fetched {
+		names = append(names, "override."+c.Name)
+	}
 	tensor := &huma.Schema{Type: huma.TypeObject, Required: []string{"name", "datatype", "shape"}, Properties: map[string]*huma.Schema{
 		"name":     {Type: huma.TypeString, Enum: names},
 		"datatype": {Type: huma.TypeString, Enum: []any{"BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "FP32", "FP64", "BYTES"}},

@@ -154,7 +154,7 @@ func (d *document) server() {
 
 func (d *document) model(m *serving.Model) {
 	name := "/v1/models/" + url.PathEscape(m.Name)
-	d.answers["Request_"+m.Name] = requestOf(m.Source.Schema, d.maxRows)
+	d.answers["Request_"+m.Name] = requestOf(m.Source.Schema, m.Fetched, d.maxRows)
 	d.add("GET", name, operation{id: "model_" + m.Name, summary: "The model " + m.Name + ": its champion, inputs and the form of a row.", tag: "v1", answer: ref("Model"), failures: looking})
 	d.add("POST", name+":score", operation{
 		id: "score_" + m.Name, summary: "Scores of rows of " + m.Source.Name + " by the model " + m.Name + ".", tag: "v1", parameters: []*huma.Param{timeoutHeader()},

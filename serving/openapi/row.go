@@ -104,12 +104,20 @@ func or(declared *float64, otherwise float64) *float64 {
 
 func pointer[T any](v T) *T { return &v }
 
-// requestOf is what POST /v1/models/{model}:score takes: a row, or several.
-func requestOf(s *schemas.Schema, maxRows int) *huma.Schema {
+// requestOf is what POST /v1/models/{model}:score takes: a row, or several. fetched is the inputs that a row may override.
+func requestOf(s *schemas.Schema, fetched []schemas.Column, maxRows int) *huma.Schema {
 	row := rowOf(s)
 	owns := func(name string) bool { return row.Properties[name] != nil }
 	if !owns("at") {
 		row.Properties["at"] = instant("the time that the features are to be as of; now without it")
+	}
+	if !owns("overrides") {
+		overrides := object()
+		overrides.Description = "values of inputs that else would be fetched; null is missing"
+		for _, c := range fetched {
+			overrides.Properties[c.Name] = columnOf(c)
+		}
+		row.Properties["overrides"] = overrides
 	}
 	if owns("rows") {
 		return row

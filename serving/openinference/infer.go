@@ -112,7 +112,7 @@ func score(ctx context.Context, s Stage, r *request, m *serving.Model) ([]*schem
 	if rows != nil {
 		return s.ScoreInputs(ctx, call, rows)
 	}
-	b, p := body(r.inputs)
+	b, p := body(m, r.inputs)
 	if p != nil {
 		return nil, p
 	}

@@ -42,8 +42,20 @@ type field struct {
 	fields []*field
 }
 
+// overridePrefix is what the tensor of an input begins with that else would be fetched. A column of that name has it first.
+const overridePrefix = "override."
+
+// pathOf is where a tensor's values stand in a row.
+func pathOf(m *serving.Model, tensor string) []string {
+	input, ok := strings.CutPrefix(tensor, overridePrefix)
+	if _, column := m.Source.Schema.Column(tensor); ok && !column {
+		return []string{"overrides", input}
+	}
+	return strings.Split(tensor, ".")
+}
+
 // body is the rows as POST /v1/models/{model}:score takes them, one for each element of the columns' tensors.
-func body(tensors []*tensor) ([]byte, *serving.Problem) {
+func body(m *serving.Model, tensors []*tensor) ([]byte, *serving.Problem) {
 	if len(tensors) == 0 {
 		return nil, invalid("inputs", "there is no tensor")
 	}
@@ -56,7 +68,7 @@ func body(tensors []*tensor) ([]byte, *serving.Problem) {
 		if t.rows() != n {
 			return nil, invalid(t.name, "%d rows, where %s has %d", t.rows(), tensors[0].name, n)
 		}
-		if !root.put(strings.Split(t.name, "."), t) {
+		if !root.put(pathOf(m, t.name), t) {
 			return nil, invalid(t.name, "the tensor is there twice")
 		}
 	}

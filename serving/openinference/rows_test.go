@@ -10,6 +10,8 @@ import (
 	"github.com/millrace/millrace/serving"
 )
 
+var anyModel = &serving.Model{Source: source}
+
 // Tensors of every datatype become the JSON rows that say the same, to the bit; what is missing becomes null.
 func TestColumnsBecomeRows(t *testing.T) {
 	r, p := parseRequest([]byte(`{"inputs":[
@@ -25,12 +27,36 @@ func TestColumnsBecomeRows(t *testing.T) {
 	if p != nil {
 		t.Fatal(p)
 	}
-	got, p := body(r.inputs)
+	got, p := body(anyModel, r.inputs)
 	want := `{"rows":[` +
 		`{"who":{"card":"a\"b","age":7},"amount":0.10000000149011612,"big":18446744073709551615,"least":-9223372036854775808,"whole":1000000,"yes":true,"precise":0.1},` +
 		`{"who":{"card":"ü","age":255},"amount":null,"big":0,"least":9007199254740993,"whole":-3,"yes":null,"precise":null}]}`
 	if p != nil || string(got) != want {
 		t.Errorf("%v\ngot  %s\nwant %s", p, got, want)
+	}
+}
+
+// The tensor of an input that is fetched overrides it in every row; a column of such a name stays one.
+func TestTensorsThatOverride(t *testing.T) {
+	r, p := parseRequest([]byte(`{"inputs":[
+		{"name":"x","datatype":"FP64","shape":[2],"data":[1,2]},
+		{"name":"override.delays.mean_1h","datatype":"FP64","shape":[2],"data":[3.5,null]},
+		{"name":"override.delays.n","datatype":"INT64","shape":[2],"data":[4,5]}
+	]}`), nil)
+	if p != nil {
+		t.Fatal(p)
+	}
+	got, p := body(anyModel, r.inputs)
+	if want := `{"rows":[{"x":1,"overrides":{"delays.mean_1h":3.5,"delays.n":4}},{"x":2,"overrides":{"delays.mean_1h":null,"delays.n":5}}]}`; p != nil || string(got) != want {
+		t.Errorf("%v\ngot  %s\nwant %s", p, got, want)
+	}
+	own, err := schemas.Parse("x", []byte(`{"type":"record","name":"X","fields":[{"name":"override","type":{"type":"record","name":"O","fields":[{"name":"n","type":"long"}]}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, _ = parseRequest([]byte(`{"inputs":[{"name":"override.n","datatype":"INT64","shape":[1],"data":[4]}]}`), nil)
+	if got, p := body(&serving.Model{Source: &project.Source{Schema: own}}, r.inputs); p != nil || string(got) != `{"rows":[{"override":{"n":4}}]}` {
+		t.Errorf("%s %v", got, p)
 	}
 }
 
@@ -57,7 +83,7 @@ func TestTensorsThatAreRefused(t *testing.T) {
 	} {
 		r, p := parseRequest([]byte(`{"inputs":[`+c.body+`]}`), []byte(c.raw))
 		if p == nil {
-			_, p = body(r.inputs)
+			_, p = body(anyModel, r.inputs)
 		}
 		if p == nil || p.Code != codeTensor || p.Status != 400 {
 			t.Errorf("%s: %v", name, p)
@@ -90,7 +116,7 @@ func FuzzRequest(f *testing.F) {
 		r, p := parseRequest(text, raw)
 		if p == nil {
 			var b []byte
-			if b, p = body(r.inputs); p == nil && !json.Valid(b) {
+			if b, p = body(anyModel, r.inputs); p == nil && !json.Valid(b) {
 				t.Fatalf("not JSON: %s", b)
 			}
 			if rows, p := matrix(&serving.Model{Source: source, Inputs: []string{"x"}}, r.inputs); p == nil && len(rows) > len(text)+len(raw) {
