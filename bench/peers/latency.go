@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/features/online"
@@ -49,26 +47,15 @@ func latency(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	topic := os.Getenv("TOPIC") + "-" + os.Getenv("GROUP")
 	admin := kadm.NewClient(client)
-	if _, err := admin.CreateTopic(ctx, int32(partitions), 1, nil, topic); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-		return fmt.Errorf("creating topic %s: %w", topic, err)
-	}
-	defer func() { _, _ = admin.DeleteTopics(context.WithoutCancel(ctx), topic) }()
-	if err := os.Setenv("TOPIC", topic); err != nil {
-		return err
-	}
-	dir, err := prepare()
+	p, dir, done, err := alone(ctx, admin, partitions)
 	if err != nil {
 		return err
 	}
-	p, err := project.Load(dir)
-	if err != nil {
-		return err
-	}
+	defer done()
 	var seen []float64
 	cpu, err := together(ctx, dir, 1, func(ctx context.Context) error {
-		at := follower{admin: admin, topic: topic, group: ingest.SourceGroup(p, p.Sources[0])}
+		at := follower{admin: admin, topic: os.Getenv("TOPIC"), group: ingest.SourceGroup(p, p.Sources[0])}
 		if err := at.joined(ctx); err != nil {
 			return err
 		}
@@ -84,6 +71,24 @@ func latency(ctx context.Context) error {
 		"bench": "event_to_readable", "workload": os.Getenv("WORKLOAD"), "events_per_s": rate, "events": len(seen), "p50_ms": quantile(0.5),
 		"p90_ms": quantile(0.9), "p99_ms": quantile(0.99), "max_ms": quantile(1), "cpu_s_per_m": rounded(cpu / float64(len(load)) * 1e6),
 	})
+}
+
+// alone prepares the workload's project on a topic of this run alone, which done deletes.
+func alone(ctx context.Context, admin *kadm.Client, partitions int) (p *project.Project, dir string, done func(), err error) {
+	topic := os.Getenv("TOPIC") + "-" + os.Getenv("GROUP")
+	if _, err := admin.CreateTopic(ctx, int32(partitions), 1, nil, topic); err != nil {
+		return nil, "", nil, fmt.Errorf("creating topic %s: %w", topic, err)
+	}
+	done = func() { _, _ = admin.DeleteTopics(context.WithoutCancel(ctx), topic) }
+	if err = os.Setenv("TOPIC", topic); err == nil {
+		if dir, err = prepare(); err == nil {
+			p, err = project.Load(dir)
+		}
+	}
+	if err != nil {
+		done()
+	}
+	return p, dir, done, err
 }
 
 func number(variable string) (int, error) {

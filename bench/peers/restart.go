@@ -13,7 +13,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/features/online"
-	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/streams/ingest"
 )
 
@@ -34,34 +33,23 @@ func restart(ctx context.Context) error {
 	}
 	defer client.Close()
 	admin := kadm.NewClient(client)
-	topic := os.Getenv("TOPIC") + "-" + os.Getenv("GROUP")
-	if _, err := admin.CreateTopic(ctx, int32(partitions), 1, nil, topic); err != nil {
-		return fmt.Errorf("creating topic %s: %w", topic, err)
-	}
-	defer func() { _, _ = admin.DeleteTopics(context.WithoutCancel(ctx), topic) }()
-	if err := os.Setenv("TOPIC", topic); err != nil {
-		return err
-	}
-	dir, err := prepare()
+	p, dir, done, err := alone(ctx, admin, partitions)
 	if err != nil {
 		return err
 	}
-	p, err := project.Load(dir)
-	if err != nil {
-		return err
-	}
+	defer done()
 	cards := func(from, n int) error {
 		card := regexp.MustCompile(`"card":"[^"]*"`)
 		for i := from; i < from+n; i++ {
 			key := fmt.Sprintf("card-%07d", i)
-			client.Produce(ctx, &kgo.Record{Topic: topic, Key: []byte(key), Value: card.ReplaceAll(one[0].Value, []byte(`"card":"`+key+`"`))}, nil)
+			client.Produce(ctx, &kgo.Record{Topic: os.Getenv("TOPIC"), Key: []byte(key), Value: card.ReplaceAll(one[0].Value, []byte(`"card":"`+key+`"`))}, nil)
 		}
 		return client.Flush(ctx)
 	}
 	if err := cards(0, entities); err != nil {
 		return err
 	}
-	at := follower{admin: admin, topic: topic, group: ingest.SourceGroup(p, p.Sources[0])}
+	at := follower{admin: admin, topic: os.Getenv("TOPIC"), group: ingest.SourceGroup(p, p.Sources[0])}
 	if _, err := together(ctx, dir, 1, at.await); err != nil {
 		return err
 	}

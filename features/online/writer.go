@@ -3,6 +3,7 @@ package online
 import (
 	"context"
 	"time"
+	"unsafe"
 
 	"github.com/redis/go-redis/v9"
 
@@ -213,9 +214,16 @@ func (w *Writer) Write(ctx context.Context, partition int32, b Batch) (newRaw []
 	return newRaw, nil
 }
 
+// bytesOf is a reply's text as bytes, nil when it is not there. They are the text's own, which nobody else has: they are to be read, not
+// written to.
 func bytesOf(v any) []byte {
-	if s, ok := v.(string); ok {
-		return []byte(s)
+	s, ok := v.(string)
+	switch {
+	case !ok:
+		return nil
+	case s == "":
+		return []byte{}
+	default:
+		return unsafe.Slice(unsafe.StringData(s), len(s))
 	}
-	return nil
 }

@@ -41,6 +41,8 @@ type flat[T real] struct {
 	outputs []int32 // per tree
 	groups  []group
 	single  []int32 // trees that are walked by themselves
+	paths   []path  // per node: what lies on the way to a leaf, of trees walked in lock step
+	moves   []move  // of all paths
 	base    []T     // per output, what the sum begins with
 	deepest int
 	pool    sync.Pool
@@ -51,6 +53,18 @@ type node[T real] struct {
 	next      int32 // the right child; the left one follows
 	column    int32 // below 0: the set ^column decides
 }
+
+// path is the moves of a leaf; count is 0 where they are not kept, and of a root.
+type path struct{ first, count int32 }
+
+// move is by how much the mean value changes at a path's splits on one input.
+type move struct {
+	change float64
+	input  int32
+}
+
+// maxMoves bounds the moves that are kept, 16 bytes each. Trees beyond are followed from their roots.
+const maxMoves = 1 << 20
 
 // set is the question of a categorical node.
 type set struct {
@@ -123,6 +137,7 @@ func flatten[T real](spec *ForestSpec, base []float64) *flat[T] {
 		f.outputs = append(f.outputs, int32(spec.Trees[i].Output))
 	}
 	f.group(depths)
+	f.keepPaths()
 	for _, b := range base {
 		f.base = append(f.base, T(b))
 	}
@@ -330,30 +345,35 @@ func bit(b bool) int32 {
 	return 0
 }
 
-// walk finds the leaf values of a group of trees for rows of columns x. It goes past the checks of indices, which take a
-// third of its time: add wrote every next and column within the nodes and the columns, and take made x as wide. The steps
-// are written out because the compiler keeps the eight positions in registers only so.
+// walk finds the leaf values of a group of trees for rows of columns x.
 func (f *flat[T]) walk(g *group, x, leaves []T, rows int) {
-	nodes, wide, t := unsafe.Pointer(unsafe.SliceData(f.nodes)), len(f.columns), &g.trees
+	wide := len(f.columns)
 	for row := range rows {
-		columns := unsafe.Pointer(&x[row*wide])
-		a, b, c, d := g.roots[0], g.roots[1], g.roots[2], g.roots[3]
-		e, h, k, l := g.roots[4], g.roots[5], g.roots[6], g.roots[7]
-		for range g.depth {
-			a = hop[T](nodes, columns, a)
-			b = hop[T](nodes, columns, b)
-			c = hop[T](nodes, columns, c)
-			d = hop[T](nodes, columns, d)
-			e = hop[T](nodes, columns, e)
-			h = hop[T](nodes, columns, h)
-			k = hop[T](nodes, columns, k)
-			l = hop[T](nodes, columns, l)
-		}
 		out := leaves[row*len(f.roots):][:len(f.roots)]
-		for lane, at := range [lanes]uint32{a, b, c, d, e, h, k, l} {
-			out[t[lane]] = f.nodes[at].threshold
+		for lane, at := range f.land(g, unsafe.Pointer(&x[row*wide])) {
+			out[g.trees[lane]] = f.nodes[at].threshold
 		}
 	}
+}
+
+// land finds the leaves of a group of trees for a row of columns. It goes past the checks of indices, which take a third of
+// its time: add wrote every next and column within the nodes and the columns, and take made the row as wide. The steps are
+// written out because the compiler keeps the eight positions in registers only so.
+func (f *flat[T]) land(g *group, columns unsafe.Pointer) [lanes]uint32 {
+	nodes := unsafe.Pointer(unsafe.SliceData(f.nodes))
+	a, b, c, d := g.roots[0], g.roots[1], g.roots[2], g.roots[3]
+	e, h, k, l := g.roots[4], g.roots[5], g.roots[6], g.roots[7]
+	for range g.depth {
+		a = hop[T](nodes, columns, a)
+		b = hop[T](nodes, columns, b)
+		c = hop[T](nodes, columns, c)
+		d = hop[T](nodes, columns, d)
+		e = hop[T](nodes, columns, e)
+		h = hop[T](nodes, columns, h)
+		k = hop[T](nodes, columns, k)
+		l = hop[T](nodes, columns, l)
+	}
+	return [lanes]uint32{a, b, c, d, e, h, k, l}
 }
 
 // hop is the node after one without a set of categories.
@@ -405,27 +425,73 @@ func (f *flat[T]) input(at int32) int32 {
 	return f.columns[c].input
 }
 
-// saabas adds to out, per input, the change of the mean value across its splits on the row's paths. The trees of a group take each step
-// together, so that they do not wait for each other's loads; one that is in its leaf stays there and adds nothing.
+// keepPaths works out what each leaf of the trees that are walked in lock step says of the inputs, so that an explanation adds up a few
+// numbers for each tree in place of going its way again.
+func (f *flat[T]) keepPaths() {
+	f.paths = make([]path, len(f.nodes))
+	var way []move
+	var below func(at int32) bool
+	below = func(at int32) bool {
+		n := &f.nodes[at]
+		if n.next == at {
+			first := len(f.moves)
+			for _, m := range way {
+				i := slices.IndexFunc(f.moves[first:], func(kept move) bool { return kept.input == m.input })
+				if i < 0 {
+					f.moves = append(f.moves, m)
+				} else {
+					f.moves[first+i].change += m.change
+				}
+			}
+			f.paths[at] = path{int32(first), int32(len(f.moves) - first)}
+			return len(f.moves) <= maxMoves
+		}
+		for _, child := range []int32{n.next, n.next + 1} {
+			way = append(way, move{f.means[child] - f.means[at], f.input(at)})
+			if !below(child) {
+				return false
+			}
+			way = way[:len(way)-1]
+		}
+		return true
+	}
+	for i := range f.groups {
+		for _, t := range f.groups[i].distinct() {
+			if way = way[:0]; !below(f.roots[t]) {
+				return
+			}
+		}
+	}
+}
+
+// distinct is the trees of a group, each once.
+func (g *group) distinct() []int32 {
+	n := 1
+	for n < lanes && g.trees[n] != g.trees[n-1] {
+		n++
+	}
+	return g.trees[:n]
+}
+
+// saabas adds to out, per input, the change of the mean value across its splits on the row's paths.
 func (f *flat[T]) saabas(row []float64, output int, out []float64) {
 	s := f.take(1)
 	x := s.x[:len(f.columns)]
 	f.fill(x, row)
-	var at [lanes]int32
 	for i := range f.groups {
-		g, n := &f.groups[i], 0
-		for lane, t := range g.trees {
-			if int(f.outputs[t]) == output && (lane == 0 || t != g.trees[lane-1]) { // a short group repeats its last tree
-				at[n] = f.roots[t]
-				n++
+		g := &f.groups[i]
+		leaves := f.land(g, unsafe.Pointer(unsafe.SliceData(x)))
+		for lane, t := range g.distinct() {
+			if int(f.outputs[t]) != output {
+				continue
 			}
-		}
-		for range g.depth {
-			for lane := range n {
-				node := &f.nodes[at[lane]]
-				next := node.next + step(x[node.column], node.threshold)
-				out[f.columns[node.column].input] += f.means[next] - f.means[at[lane]]
-				at[lane] = next
+			p := f.paths[leaves[lane]]
+			if p.count == 0 {
+				f.saabasAlone(x, f.roots[t], out)
+				continue
+			}
+			for _, m := range f.moves[p.first : p.first+p.count] {
+				out[m.input] += m.change
 			}
 		}
 	}
