@@ -104,6 +104,15 @@ func or(declared *float64, otherwise float64) *float64 {
 
 func pointer[T any](v T) *T { return &v }
 
+// overrideOf is the JSON Schema of what a row may say that an input is: any number, as what is fetched has no bounds either.
+func overrideOf(c schemas.Column) *huma.Schema {
+	s := columnOf(c)
+	if c.Kind == schemas.Int || c.Kind == schemas.Float {
+		s.Minimum, s.Maximum = nil, nil
+	}
+	return s
+}
+
 // requestOf is what POST /v1/models/{model}:score takes: a row, or several. fetched is the inputs that a row may override.
 func requestOf(s *schemas.Schema, fetched []schemas.Column, maxRows int) *huma.Schema {
 	row := rowOf(s)
@@ -115,7 +124,7 @@ func requestOf(s *schemas.Schema, fetched []schemas.Column, maxRows int) *huma.S
 		overrides := object()
 		overrides.Description = "values of inputs that else would be fetched; null is missing"
 		for _, c := range fetched {
-			overrides.Properties[c.Name] = columnOf(c)
+			overrides.Properties[c.Name] = overrideOf(c)
 		}
 		row.Properties["overrides"] = overrides
 	}
