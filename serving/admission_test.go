@@ -121,7 +121,7 @@ func TestOverloadOverHTTP(t *testing.T) {
 	resp := must[*http.Response](t)(http.Post(w.server.URL+"/v1/models/late:score", "application/json", strings.NewReader(flight)))
 	var a answerBody
 	w.decode(resp, &a)
-	if resp.StatusCode != 429 || resp.Header.Get("Retry-After") != "1" || a.Code != "overloaded" {
+	if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") != "1" || a.Code != "overloaded" {
 		t.Errorf("%d Retry-After %q %+v", resp.StatusCode, resp.Header.Get("Retry-After"), a)
 	}
 	if status := w.get("/healthz", nil); status != 200 {

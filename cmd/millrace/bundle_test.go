@@ -123,7 +123,7 @@ func servedBundle(t *testing.T, dir string, want float64) {
 	}
 	defer response.Body.Close()
 	var answer struct{ Predictions []struct{ Score float64 } }
-	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode != 200 ||
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode != http.StatusOK ||
 		len(answer.Predictions) != 1 || math.Float64bits(answer.Predictions[0].Score) != math.Float64bits(want) {
 		t.Errorf("%d %+v, want %v: %v", response.StatusCode, answer, want, err)
 	}
@@ -185,7 +185,7 @@ func TestBundleArchive(t *testing.T) {
 	}
 	for r := tar.NewReader(zipped); ; {
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

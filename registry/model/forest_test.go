@@ -136,23 +136,6 @@ func TestWalkMatchesDefinition(t *testing.T) {
 	}
 }
 
-func TestScoringDoesNotAllocate(t *testing.T) {
-	f := load(t, "testdata/good/binary.txt")
-	row, out := []float64{1, math.NaN(), 0}, make([]float64, 3)
-	rows := [][]float64{row, row, row}
-	// Now and then the pool is empty, after a collection and at random under -race: AllocsPerRun cuts the mean off.
-	for name, score := range map[string]func(){
-		"Predict":     func() { f.Predict(row) },
-		"PredictInto": func() { f.PredictInto(row, out) },
-		"PredictRows": func() { f.PredictRows(rows, out) },
-		"Explain":     func() { f.Explain(row, 0, "", out) },
-	} {
-		if n := testing.AllocsPerRun(1000, score); n != 0 {
-			t.Errorf("%s: %v allocations", name, n)
-		}
-	}
-}
-
 func TestConcurrentUse(t *testing.T) {
 	f := load(t, "testdata/good/binary.txt")
 	rows := make([][]float64, 100)
