@@ -250,17 +250,35 @@ func TestStreamExactlyOnceAcrossACrash(t *testing.T) {
 
 // uncommitted counts what is on the predictions topic, aborted transactions included.
 func (w *world) uncommitted() int {
-	c := w.client(kgo.ConsumeTopics("predictions"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	n := 0
-	for {
-		ctx, cancel := timeoutContext(w.t, 300*time.Millisecond)
-		fetches := c.PollFetches(ctx)
-		cancel()
-		if fetches.NumRecords() == 0 {
-			return n
-		}
-		n += fetches.NumRecords()
+	c := w.client(kgo.ConsumeTopics("predictions"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.KeepControlRecords())
+	ends, err := kadm.NewClient(c).ListEndOffsets(w.t.Context(), "predictions")
+	if err != nil {
+		w.t.Fatal(err)
 	}
+	left := map[int32]int64{}
+	ends.Each(func(o kadm.ListedOffset) {
+		if o.Offset > 0 {
+			left[o.Partition] = o.Offset
+		}
+	})
+	ctx, cancel := timeoutContext(w.t, time.Minute)
+	defer cancel()
+	n := 0
+	for len(left) > 0 {
+		fetches := c.PollFetches(ctx)
+		if err := fetches.Err0(); err != nil {
+			w.t.Fatalf("reading what is uncommitted, %v left: %v", left, err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			if !r.Attrs.IsControl() {
+				n++
+			}
+			if r.Offset+1 >= left[r.Partition] {
+				delete(left, r.Partition)
+			}
+		})
+	}
+	return n
 }
 
 // Two processes share the partitions; one leaves in the middle. Nothing is lost or doubled.
