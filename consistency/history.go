@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/internal/failure"
@@ -55,7 +54,7 @@ func history(ctx context.Context, cfg Config, dir string, source *project.Source
 					return failure.New(failure.Overloaded, "consistency", "the sampled entities of %s have more than %d events", source.Name, cfg.MaxEvents).
 						WithHint("take a smaller --sample")
 				}
-				e.events = append(e.events, event{b.Partition(), b.Offset(i), b.Time(i), clone(row)})
+				e.events = append(e.events, event{b.Partition(), b.Offset(i), b.Time(i), row.Clone()})
 			}
 		}
 		return nil
@@ -71,18 +70,4 @@ func history(ctx context.Context, cfg Config, dir string, source *project.Source
 		}
 	}
 	return kept, events, nil
-}
-
-// clone copies a row: text taken from a scan would keep its whole batch in memory.
-func clone(row schemas.Row) schemas.Row {
-	own := slices.Clone(row)
-	for i, v := range own {
-		switch v.Kind() {
-		case schemas.String:
-			own[i] = schemas.StringValue(strings.Clone(v.Str()))
-		case schemas.Bytes:
-			own[i] = schemas.BytesValue(strings.Clone(v.Str()))
-		}
-	}
-	return own
 }

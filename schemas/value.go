@@ -4,7 +4,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -177,3 +179,25 @@ func (v Value) AppendText(b []byte) []byte {
 
 // Row is a record's columns, in the order of its Schema.
 type Row []Value
+
+// Clone is a copy whose text is its own: text taken from a batch would keep the whole of it in memory.
+func (r Row) Clone() Row {
+	own := slices.Clone(r)
+	for i := range own {
+		own[i].text = strings.Clone(own[i].text)
+	}
+	return own
+}
+
+// Pick is some columns of the row, in the order given, with text of their own; nil of none.
+func (r Row) Pick(columns []int) Row {
+	if len(columns) == 0 {
+		return nil
+	}
+	picked := make(Row, len(columns))
+	for i, c := range columns {
+		picked[i] = r[c]
+		picked[i].text = strings.Clone(r[c].text)
+	}
+	return picked
+}

@@ -7,7 +7,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strings"
 
 	"github.com/millrace/millrace/features/dataset"
 	"github.com/millrace/millrace/features/pit"
@@ -299,18 +298,7 @@ func (o *ownRows) keep(p *plan, row schemas.Row) error {
 		return failure.New(failure.Refused, p.model.Name, "more than MaxOwnRows = %d rows, each of which is merged into what is read for it (include_request)", MaxOwnRows).
 			WithHint("score them in several runs")
 	}
-	kept := make(schemas.Row, len(o.columns))
-	for i, c := range o.columns {
-		switch v := row[c]; v.Kind() {
-		case schemas.String:
-			kept[i] = schemas.StringValue(strings.Clone(v.Str()))
-		case schemas.Bytes:
-			kept[i] = schemas.BytesValue(strings.Clone(v.Str()))
-		default:
-			kept[i] = v
-		}
-	}
-	o.rows = append(o.rows, kept)
+	o.rows = append(o.rows, row.Pick(o.columns))
 	return nil
 }
 

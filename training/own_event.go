@@ -2,7 +2,6 @@ package training
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
@@ -23,26 +22,7 @@ func ownColumns(m *project.Model) []int {
 	return slices.Compact(columns)
 }
 
-// keepColumns copies some columns of a row, in the order given: the text of a scan keeps its whole batch in memory.
-func keepColumns(row schemas.Row, columns []int) schemas.Row {
-	if len(columns) == 0 {
-		return nil
-	}
-	kept := make(schemas.Row, len(columns))
-	for i, c := range columns {
-		switch v := row[c]; v.Kind() {
-		case schemas.String:
-			kept[i] = schemas.StringValue(strings.Clone(v.Str()))
-		case schemas.Bytes:
-			kept[i] = schemas.BytesValue(strings.Clone(v.Str()))
-		default:
-			kept[i] = v
-		}
-	}
-	return kept
-}
-
-// ownEvents makes the own events of the rows, by their number, for an input. Its columns are those that keepColumns kept.
+// ownEvents makes the own events of the rows, by their number, for an input. Its columns are those that were kept of each row.
 func ownEvents(m *project.Model, in project.Input, rows []*spineRow) func(int64, schemas.Row) (schemas.Row, bool) {
 	columns, width := ownColumns(m), len(m.On.Schema.Columns)
 	return func(row int64, into schemas.Row) (schemas.Row, bool) {

@@ -194,7 +194,7 @@ func (b *builder) rowReader(s *spine) (read func(schemas.Row, *spineRow) error, 
 		for k, key := range keys {
 			r.entity[k] = strings.Clone(key(row))
 		}
-		r.event = keepColumns(row, own)
+		r.event = row.Pick(own)
 		return nil
 	}, columns
 }
