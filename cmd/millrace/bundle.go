@@ -33,22 +33,11 @@ type bundleCommand struct {
 }
 
 func (c *bundleCommand) Run(ctx context.Context, env *environment) error {
-	p, err := c.load()
+	named, err := c.version(c.Version)
 	if err != nil {
 		return err
 	}
-	r, err := openRegistry(dataDir(p, c.DataDir))
-	if err != nil {
-		return err
-	}
-	v, err := r.Resolve(c.Version)
-	if err != nil {
-		return err
-	}
-	model, err := modelNamed(p, v.Model)
-	if err != nil {
-		return err
-	}
+	p, r, v, model := named.project, named.registry, named.reference, named.model
 	temp, err := os.MkdirTemp("", "millrace-bundle-")
 	if err != nil {
 		return failure.Wrap(failure.Unavailable, "", "making a temporary folder", err)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/registry"
 	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/streams"
@@ -91,6 +92,29 @@ func (s stored) registry() (*registry.Registry, error) {
 		dir = dataDir(p, "")
 	}
 	return openRegistry(dir)
+}
+
+// namedVersion is a version of one of the project's models.
+type namedVersion struct {
+	project   *project.Project
+	registry  *registry.Registry
+	reference registry.Reference
+	model     *project.Model
+}
+
+// version finds what a reference to a version names.
+func (s stored) version(reference string) (n namedVersion, err error) {
+	if n.project, err = s.load(); err != nil {
+		return n, err
+	}
+	if n.registry, err = openRegistry(dataDir(n.project, s.DataDir)); err != nil {
+		return n, err
+	}
+	if n.reference, err = n.registry.Resolve(reference); err != nil {
+		return n, err
+	}
+	n.model, err = modelNamed(n.project, n.reference.Model)
+	return n, err
 }
 
 // openRegistry opens the registry of a data folder; what is done there is kept as this user's, on this machine.

@@ -49,22 +49,11 @@ func (c *scoreCommand) Run(ctx context.Context, env *environment) error {
 	if c.Model == "" || c.Out == "" {
 		return failure.New(failure.BadRequest, "score", "--model and --out say with what to score, and where to").WithHint("millrace score --help")
 	}
-	p, err := c.load()
+	named, err := c.version(c.Model)
 	if err != nil {
 		return err
 	}
-	r, err := openRegistry(dataDir(p, c.DataDir))
-	if err != nil {
-		return err
-	}
-	v, err := r.Resolve(c.Model)
-	if err != nil {
-		return err
-	}
-	m, err := modelNamed(p, v.Model)
-	if err != nil {
-		return err
-	}
+	p, r, v, m := named.project, named.registry, named.reference, named.model
 	limits := pit.Default()
 	limits.MaxStateBytes, limits.MaxRowBytes, limits.TempDir = c.StateMemory<<20, c.RowMemory<<20, c.TempDir
 	q := serving.BatchRequest{
