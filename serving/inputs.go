@@ -24,7 +24,7 @@ func (s *Stage) askInputs(ctx context.Context, d *deployment, rows [][]float64, 
 	var w scoring
 	q := question{row: make(schemas.Row, len(d.model.On.Schema.Columns)), at: now}
 	predictions := make([]*schemas.Prediction, len(rows))
-	why, refused := reasonNone, 0
+	var refused refusals
 	for i, row := range rows {
 		line.plan.given(line.champion, row, &in)
 		if ctx.Err() != nil {
@@ -32,19 +32,11 @@ func (s *Stage) askInputs(ctx context.Context, d *deployment, rows [][]float64, 
 		}
 		v := line.decide(line.plan, &in, q.row, &w)
 		v.arm = schemas.ArmChampion // there is no entity to choose another by
-		d.http.count(&v, in.status)
-		if v.refused() {
-			if refused++; why == reasonNone {
-				why = v.reason
-			}
-		}
-		predictions[i] = d.compose(asked{id: s.nextID(d), source: sourceHTTP, start: start, now: s.deps.Clock()}, q, &in, &v, line)
-	}
-	if refused < len(rows) {
-		why = reasonNone
+		refused.note(&v)
+		predictions[i] = s.conclude(d, line, q, &in, &v, start)
 	}
 	s.keep(d, nil, predictions)
-	return predictions, why, nil
+	return predictions, refused.of(len(rows)), nil
 }
 
 func (s *Stage) checkInputs(line *lineUp, rows [][]float64) *problem {

@@ -129,7 +129,8 @@ func (s *Stage) readFor(ctx context.Context, m *project.Model, f *filler) ([]onl
 func (s *Stage) judge(ctx context.Context, d *deployment, line *lineUp, f *filler, questions []question, start time.Time) ([]*schemas.Prediction, reason) {
 	predictions := make([]*schemas.Prediction, len(questions))
 	in, w := &f.in, &f.work
-	why, refused, late := reasonNone, 0, false
+	var refused refusals
+	late := false
 	for i, q := range questions {
 		if gone(ctx) {
 			break
@@ -141,18 +142,39 @@ func (s *Stage) judge(ctx context.Context, d *deployment, line *lineUp, f *fille
 		f.fill(i, q, in)
 		w.method = q.method
 		v := d.turn(line, &q, in, w, late)
-		d.http.count(&v, in.status)
-		if v.refused() {
-			if refused++; why == reasonNone {
-				why = v.reason
-			}
-		}
-		predictions[i] = d.compose(asked{id: s.nextID(d), source: sourceHTTP, start: start, now: s.deps.Clock()}, q, in, &v, line)
+		refused.note(&v)
+		predictions[i] = s.conclude(d, line, q, in, &v, start)
 	}
-	if refused < len(questions) {
-		why = reasonNone
+	return predictions, refused.of(len(questions))
+}
+
+// conclude counts what was decided of a row of a request, and makes its prediction.
+func (s *Stage) conclude(d *deployment, line *lineUp, q question, in *filled, v *verdict, start time.Time) *schemas.Prediction {
+	d.http.count(v, in.status)
+	return d.compose(asked{id: s.nextID(d), source: sourceHTTP, start: start, now: s.deps.Clock()}, q, in, v, line)
+}
+
+// refusals are those among the rows of a request.
+type refusals struct {
+	first reason
+	rows  int
+}
+
+func (r *refusals) note(v *verdict) {
+	if !v.refused() {
+		return
 	}
-	return predictions, why
+	if r.rows++; r.first == reasonNone {
+		r.first = v.reason
+	}
+}
+
+// of is why all of so many rows were refused; none when one was not.
+func (r *refusals) of(rows int) reason {
+	if r.rows < rows {
+		return reasonNone
+	}
+	return r.first
 }
 
 // nextID names a prediction that was asked for by a client.

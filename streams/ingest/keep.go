@@ -49,12 +49,16 @@ func (w *sourceWorker) keep() error {
 	if c == nil || err != nil {
 		return err
 	}
-	began, ended := w.deps.Clock(), w.keeping.ended
-	go func() {
-		err := c.Run()
-		ended <- keptRows{commit: c, took: w.deps.Clock().Sub(began), err: err}
-	}()
+	ended := w.keeping.ended
+	go func() { ended <- w.run(c) }()
 	return nil
+}
+
+// run writes the rows of a commit. It uses nothing of the worker that changes.
+func (w *sourceWorker) run(c *offline.Commit) keptRows {
+	began := w.deps.Clock()
+	err := c.Run()
+	return keptRows{commit: c, took: w.deps.Clock().Sub(began), err: err}
 }
 
 // begin takes the events that wait; nil when there are none.
@@ -108,9 +112,7 @@ func (w *sourceWorker) keepLast(in *streams.Input) error {
 			break
 		}
 		again := w.keeping.stalled
-		began := w.deps.Clock()
-		err = c.Run()
-		if err := w.kept(keptRows{commit: c, took: w.deps.Clock().Sub(began), err: err}, in); err != nil {
+		if err := w.kept(w.run(c), in); err != nil {
 			return err
 		}
 		if w.keeping.stalled || !again { // after one that had stalled there may be more
