@@ -182,12 +182,19 @@ func TestOpenInference(t *testing.T) {
 	s.stop()
 }
 
+// tool is the program that an environment variable names, as .ci/run does; without it the test is skipped: it needs more than Go.
+func tool(t *testing.T, variable, without string) string {
+	t.Helper()
+	program := os.Getenv(variable)
+	if program == "" {
+		t.Skipf("%s names %s", variable, without)
+	}
+	return program
+}
+
 // TestTritonClient asks with tritonclient of PyPI; MILLRACE_TEST_TRITON_PYTHON is a Python that has it.
 func TestTritonClient(t *testing.T) {
-	python := os.Getenv("MILLRACE_TEST_TRITON_PYTHON")
-	if python == "" {
-		t.Skip("MILLRACE_TEST_TRITON_PYTHON names no Python with tritonclient[http,grpc]")
-	}
+	python := tool(t, "MILLRACE_TEST_TRITON_PYTHON", "no Python with tritonclient[http,grpc]")
 	s := serveByDistance(t)
 	s.awaitReady(t)
 	type row struct {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
@@ -144,10 +143,7 @@ func (s *served) refusedAs(t *testing.T, path, body, code string) {
 
 // TestFeastClient reads features with Feast's own remote online store; MILLRACE_TEST_FEAST_PYTHON is a Python that has it.
 func TestFeastClient(t *testing.T) {
-	python := os.Getenv("MILLRACE_TEST_FEAST_PYTHON")
-	if python == "" {
-		t.Skip("MILLRACE_TEST_FEAST_PYTHON names no Python with feast")
-	}
+	python := tool(t, "MILLRACE_TEST_FEAST_PYTHON", "no Python with feast")
 	s := serveByDistance(t)
 	s.start("stream")
 	s.awaitReady(t)
@@ -161,10 +157,7 @@ func TestFeastClient(t *testing.T) {
 
 // TestSchemathesis holds the server to its own OpenAPI document; MILLRACE_TEST_SCHEMATHESIS is the program.
 func TestSchemathesis(t *testing.T) {
-	program := os.Getenv("MILLRACE_TEST_SCHEMATHESIS")
-	if program == "" {
-		t.Skip("MILLRACE_TEST_SCHEMATHESIS names no schemathesis")
-	}
+	program := tool(t, "MILLRACE_TEST_SCHEMATHESIS", "no schemathesis")
 	s := serveByDistance(t)
 	s.awaitReady(t)
 	config, err := filepath.Abs("python/schemathesis.toml")
