@@ -110,8 +110,8 @@ func TestReadersSeeWholeStates(t *testing.T) {
 		}
 		most = now
 	}
-	for round := range uint64(2) {
-		r.produce(r.trips(90+round, 800))
+	for round := uint64(0); most < 50 || reads < 100; round++ { // as many as the machine's speed needs
+		r.produce(r.trips(90+round, 400))
 		r.await("everything to be in Redis", func() bool {
 			read()
 			return r.rekeyed() >= r.total() && r.atEnd()
@@ -120,7 +120,4 @@ func TestReadersSeeWholeStates(t *testing.T) {
 	read()
 	g.stop(t)
 	r.check()
-	if most < 50 || reads < 20 {
-		t.Errorf("%d reads of up to %v events prove nothing", reads, most)
-	}
 }
