@@ -203,12 +203,16 @@ func TestAProgramTrains(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", how, err)
 		}
-		m, err := model.Load(r.MediaType, r.Bytes)
+		b, err := model.PackBundle([]model.SignatureInput{{Name: "x"}, {Name: "gap"}, {Name: "z"}}, r.MediaType, r.Bytes, nil, [][]float64{{1, 2, 3}})
+		if err != nil {
+			t.Fatalf("%s: packing what it left: %v", how, err)
+		}
+		m, err := b.Check()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Equal(m.Inputs(), []string{"x", "gap", "z"}) {
-			t.Errorf("%s: inputs %q", how, m.Inputs())
+		if !slices.Equal(m.Inputs(), []string{"x", "gap", "z"}) || !slices.Equal(r.Model.Inputs(), m.Inputs()) {
+			t.Errorf("%s: inputs %q, packed %q", how, r.Model.Inputs(), m.Inputs())
 		}
 		if first == nil {
 			first = m
