@@ -218,7 +218,7 @@ func TestChainKilledOften(t *testing.T) {
 				return nil
 			}
 			g := c.run(s)
-			c.await("the process to die, or everything to be done", func() bool { return g.dead() || n > 1 && c.done() })
+			c.await("the process to die, or everything to be done", func() bool { return g.dead() || c.done() })
 			g.cancel()
 			<-g.ended
 		}
