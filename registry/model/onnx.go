@@ -205,6 +205,13 @@ func (m *ONNX) Explain(row []float64, output int, _ string, out []float64) (bias
 	return margins[output], NoReasons
 }
 
+// PredictExplained writes the scores; there are no contributions.
+func (m *ONNX) PredictExplained(row, out, contributions []float64) (output int, method string) {
+	clear(contributions[:len(m.names)])
+	m.PredictInto(row, out)
+	return Highest(out[:len(m.outputs)]), NoReasons
+}
+
 // probabilities checks that scores that are said to be probabilities could be.
 func probabilities(m Model, scores []float64) error {
 	if m.Task() != TaskBinary && m.Task() != TaskMulticlass {

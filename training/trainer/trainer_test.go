@@ -19,6 +19,7 @@ import (
 	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/registry/model"
+	"github.com/millrace/millrace/registry/model/onnx"
 	"github.com/millrace/millrace/training/gbdt"
 )
 
@@ -63,6 +64,16 @@ func behave(how, path string) error {
 		return out("model.txt", []byte("tree\nversion=v9\n"))
 	case "leaves an unknown format":
 		return out("model.pkl", []byte("\x80\x04pickled"))
+	case "leaves ONNX":
+		var file string
+		if err := json.Unmarshal(job.Params, &file); err != nil {
+			return err
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		return out("model.onnx", b)
 	case "tells its environment":
 		return fmt.Errorf("secret %q, path %v", os.Getenv(secret), os.Getenv("PATH") != "")
 	case "hangs":
@@ -222,6 +233,25 @@ func TestAProgramTrains(t *testing.T) {
 				t.Errorf("%s: %v scores %v, %v when it told nothing else", how, row, got, want)
 			}
 		}
+	}
+}
+
+// An ONNX model is taken by a build that scores it; any other says which would.
+func TestAProgramLeavesONNX(t *testing.T) {
+	file, err := filepath.Abs(filepath.Join("..", "..", "registry", "model", "testdata", "onnx", "made-three.onnx"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := run(t.Context(), t, "leaves ONNX", time.Minute, file)
+	switch {
+	case !onnx.Built:
+		if failure.Of(err) != failure.Refused || !strings.Contains(err.Error(), "out/model.onnx") || !strings.Contains(err.Error(), onnx.LibraryVariable) {
+			t.Errorf("error %v", err)
+		}
+	case err != nil:
+		t.Fatal(err)
+	case r.MediaType != model.MediaONNX || !slices.Equal(r.Model.Inputs(), []string{"x", "gap", "z"}):
+		t.Errorf("%s with inputs %q", r.MediaType, r.Model.Inputs())
 	}
 }
 

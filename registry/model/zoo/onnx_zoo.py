@@ -177,6 +177,10 @@ def by_hand(zoo):
     probability = graph(sums, initializers=[weights])
     probability.metadata_props.add(key="millrace.task", value="binary")
     zoo.good("made-probability", probability, "binary", single)
+    three = helper.make_tensor("weights", floats, [3, 1], [0.1, 0.2, 0.3])
+    few = graph(sums, [info("rows", floats, [None, 3])], initializers=[three])
+    few.metadata_props.add(key="millrace.task", value="binary")
+    zoo.good("made-three", few, "binary", single, inputs=["rows_0", "rows_1", "rows_2"], feed=lambda rows: {"rows": rows[:, :3].astype(np.float32)})
     flat = [info(name, floats, [None]) for name in INPUTS[:2]]
     columns = graph([node("Sub", INPUTS[:2], ["score"])], flat, [info("score", floats, [None])])
     zoo.good("made-flat", columns, "regression", single, inputs=INPUTS[:2], unnamed=False, feed=lambda rows: {
