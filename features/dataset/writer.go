@@ -13,14 +13,14 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/apache/arrow/go/v17/arrow"
-	"github.com/apache/arrow/go/v17/arrow/array"
-	"github.com/apache/arrow/go/v17/arrow/bitutil"
-	"github.com/apache/arrow/go/v17/arrow/ipc"
-	"github.com/apache/arrow/go/v17/arrow/memory"
-	"github.com/apache/arrow/go/v17/parquet"
-	"github.com/apache/arrow/go/v17/parquet/compress"
-	"github.com/apache/arrow/go/v17/parquet/pqarrow"
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/bitutil"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/compress"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/millrace/millrace/features/pit"
 	"github.com/millrace/millrace/internal/failure"
@@ -34,25 +34,25 @@ const (
 
 // recordWriter is a file format.
 type recordWriter interface {
-	write(arrow.Record) error
+	write(arrow.RecordBatch) error
 	io.Closer
 }
 
 type parquetWriter struct{ *pqarrow.FileWriter }
 
-func (w parquetWriter) write(r arrow.Record) error { return w.WriteBuffered(r) }
+func (w parquetWriter) write(r arrow.RecordBatch) error { return w.WriteBuffered(r) }
 
 type arrowWriter struct{ *ipc.FileWriter }
 
-func (w arrowWriter) write(r arrow.Record) error { return w.Write(r) }
+func (w arrowWriter) write(r arrow.RecordBatch) error { return w.Write(r) }
 
 // output is the file that is being written, and what is on its way there.
 type output struct {
 	*FileWriter
 	schema  *arrow.Schema
-	spine   func() (arrow.Record, error, bool)
+	spine   func() (arrow.RecordBatch, error, bool)
 	stop    func()
-	left    arrow.Record // of the spine, not yet written
+	left    arrow.RecordBatch // of the spine, not yet written
 	columns []column
 	pending int // rows in columns
 	rows    int64
@@ -167,7 +167,7 @@ func NewFileWriter(path string, schema *arrow.Schema, plain int) (*FileWriter, e
 }
 
 // Write adds a record of the schema.
-func (o *FileWriter) Write(record arrow.Record) error {
+func (o *FileWriter) Write(record arrow.RecordBatch) error {
 	if err := o.w.write(record); err != nil {
 		return writeFailed(o.path, err)
 	}
@@ -362,7 +362,7 @@ func (o *output) flush() error {
 		columns = append(columns, c.array(o.schema.Field(own+i).Type, n))
 		c.allNulls += int64(c.nulls)
 	}
-	record := array.NewRecord(o.schema, columns, int64(n))
+	record := array.NewRecordBatch(o.schema, columns, int64(n))
 	for _, c := range columns {
 		c.Release()
 	}
@@ -377,7 +377,7 @@ func (o *output) flush() error {
 
 // spineColumns is the next n rows of the spine.
 func (o *output) spineColumns(n int) ([]arrow.Array, error) {
-	var parts []arrow.Record
+	var parts []arrow.RecordBatch
 	for n > 0 {
 		if o.left == nil || o.left.NumRows() == 0 {
 			record, err, more := o.spine()
