@@ -18,8 +18,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/bitutil"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-	"github.com/apache/arrow-go/v18/parquet"
-	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/millrace/millrace/features/pit"
@@ -27,10 +25,8 @@ import (
 	"github.com/millrace/millrace/schemas"
 )
 
-const (
-	batchRows    = 1 << 15 // rows of a record batch of the output
-	rowGroupRows = 1 << 17 // rows of a row group of a Parquet output: what its writer holds, encoded, in memory
-)
+// batchRows is how many rows a record batch of the output has.
+const batchRows = 1 << 15
 
 // recordWriter is a file format.
 type recordWriter interface {
@@ -121,9 +117,8 @@ type FileWriter struct {
 	w      recordWriter
 }
 
-// NewFileWriter starts a file, of the format that its extension tells. Of the schema's fields those from plain on are numbers of many values, for
-// which a dictionary would be built in vain.
-func NewFileWriter(path string, schema *arrow.Schema, plain int) (*FileWriter, error) {
+// NewFileWriter starts a file, of the format that its extension tells. Of the schema's fields those from computed on are features.
+func NewFileWriter(path string, schema *arrow.Schema, computed int) (*FileWriter, error) {
 	o := &FileWriter{path: path, sum: sha256.New()}
 	switch strings.ToLower(filepath.Ext(path)) {
 	case ".parquet", ".pq":
@@ -150,14 +145,7 @@ func NewFileWriter(path string, schema *arrow.Schema, plain int) (*FileWriter, e
 		o.w = arrowWriter{w}
 		return o, nil
 	}
-	props := []parquet.WriterProperty{parquet.WithCompression(compress.Codecs.Zstd), parquet.WithCompressionLevel(1),
-		parquet.WithMaxRowGroupLength(rowGroupRows), parquet.WithCreatedBy("millrace")}
-	for _, f := range schema.Fields()[plain:] {
-		if f.Type.ID() != arrow.STRING {
-			props = append(props, parquet.WithDictionaryFor(f.Name, false))
-		}
-	}
-	w, err := pqarrow.NewFileWriter(schema, to, parquet.NewWriterProperties(props...), pqarrow.DefaultWriterProps())
+	w, err := pqarrow.NewFileWriter(schema, to, parquetProperties(schema, computed), pqarrow.DefaultWriterProps())
 	if err != nil {
 		o.Abandon()
 		return nil, failure.Wrap(failure.BadRequest, path, "writing the columns as Parquet", err)
