@@ -114,7 +114,7 @@ var layers = []map[string]bool{
 	set("features/dataset"),
 	set("streams/ingest", "training", "serving", "monitor", "consistency", "console"),
 	set("serving/openinference/inferencepb"),
-	set("serving/openinference", "serving/feast", "serving/openapi"),
+	set("serving/openinference", "serving/feast", "serving/openapi", "serving/batches"),
 	set("examples/flights", "streams/ingest/ingesttest"),
 	set("cmd/millrace", "bench/flights", "bench/forest", "bench/forest/scoring", "bench/peers", "bench/serving", "e2e"),
 }

@@ -192,7 +192,7 @@ func (s *scorer) glance(p *plan, in *filled, w *scoring) (score float64, ok bool
 		return 0, false
 	}
 	var v verdict
-	_, ok = s.predict(s.rowOf(in.values, w), w, &v)
+	ok = s.bare(s.rowOf(in.values, w), w, &v)
 	return v.score, ok
 }
 

@@ -66,6 +66,8 @@ type Model interface {
 	// what is there before any input is looked at: bias plus the sum of out is the margin, to rounding. A method that is
 	// not among Methods stands for the first of them; used says how the contributions were found.
 	Explain(row []float64, output int, method string, out []float64) (bias float64, used string)
+	// PredictExplained is PredictInto, and Explain by the first of Methods for the output of the highest score, in less time than both.
+	PredictExplained(row, out, contributions []float64) (output int, method string)
 	// Kind names the family: "forest" or "logistic".
 	Kind() string
 }
@@ -103,6 +105,17 @@ func Encode(m Model) (mediaType string, b []byte, err error) {
 	default:
 		return "", nil, failure.New(failure.Internal, "model", "%T has no encoding", m)
 	}
+}
+
+// Highest is the output of the highest score; of equals, the first.
+func Highest(scores []float64) int {
+	output := 0
+	for i, score := range scores {
+		if score > scores[output] {
+			output = i
+		}
+	}
+	return output
 }
 
 // oneOutput is what Outputs gives for a model of one.
