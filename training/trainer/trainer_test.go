@@ -392,3 +392,20 @@ func TestTheJobIsWhole(t *testing.T) {
 		t.Errorf("out has %v, %v", left, err)
 	}
 }
+
+// TestWeightsAreAColumn: programs find what rows count for beside their inputs.
+func TestWeightsAreAColumn(t *testing.T) {
+	dir := t.TempDir()
+	rows := Rows{Keys: []string{"a", "b"}, Times: []int64{1, 2}, Labels: []float64{0, 1}, Weights: []float64{0.5, 3}, Columns: [][]float64{{7, math.NaN()}}}
+	job := Job{Inputs: []Input{{Name: "x"}}}
+	if err := job.lay(dir, rows, rows); err != nil {
+		t.Fatal(err)
+	}
+	valid, err := offline.ReadDataset(filepath.Join(dir, job.Valid.Path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if job.Weight != WeightColumn || !slices.Equal(valid.Names, []string{"x", "_weight"}) || !slices.Equal(valid.Columns[1], rows.Weights) || len(job.Inputs) != 1 {
+		t.Errorf("job %+v, rows %+v", job, valid)
+	}
+}
