@@ -65,7 +65,7 @@ const gcPercent = 60
 
 // serveGCPercent is that of a process that only serves: what lives is small, what each request leaves behind is not, and a collection takes
 // the time of requests that are under way. It is some 50 MiB more (docs/bench/serving.md).
-const serveGCPercent = 400
+const serveGCPercent = 200
 
 // collectAt sets the garbage collector's percentage, unless GOGC does.
 func collectAt(percent int) {
