@@ -19,6 +19,7 @@ type Project struct {
 	Tables      []*Table
 	Groups      []*Group
 	Models      []*Model
+	Batches     []*Batch
 }
 
 // The clocks a project can run by.

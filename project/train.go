@@ -9,20 +9,23 @@ import (
 	"strings"
 	"time"
 
+	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/internal/duration"
+	"github.com/millrace/millrace/schemas"
 )
 
 // Train is how a model is trained.
 type Train struct {
 	Candidates  []Candidate
-	Metric      string         // MetricAUC, MetricLogLoss or MetricBrier: what the best candidate is chosen by
-	Window      time.Duration  // event time of the rows trained on
-	Holdout     time.Duration  // event time of the later rows held out
-	Schedule    *Schedule      // times at which the model is trained anew; nil for none
-	FirstAfter  time.Duration  // event time that the data must span before the first model is trained
-	MaxRows     int            // most rows trained on; 0 for no limit
-	Categorical []string       // inputs whose numbers are codes of categories
-	Monotone    map[string]int // input to 1 where the score must not fall as it rises, -1 where it must not rise
+	Metric      string               // MetricAUC, MetricLogLoss or MetricBrier: what the best candidate is chosen by
+	Window      time.Duration        // event time of the rows trained on
+	Holdout     time.Duration        // event time of the later rows held out
+	Schedule    *Schedule            // times at which the model is trained anew; nil for none
+	FirstAfter  time.Duration        // event time that the data must span before the first model is trained
+	MaxRows     int                  // most rows trained on; 0 for no limit
+	Weight      *features.Expression // of a row, of the columns of the model's source; nil is 1 for all
+	Categorical []string             // inputs whose numbers are codes of categories
+	Monotone    map[string]int       // input to 1 where the score must not fall as it rises, -1 where it must not rise
 	GBDT        GBDT
 	Seed        int64
 }
@@ -80,7 +83,7 @@ const (
 
 func (l *loader) train(model object, m *Model, complete bool) Train {
 	o := l.object(model.get("train"), model.what+": train", "candidates", "metric", "window", "holdout", "first_after", "max_rows",
-		"schedule", "categorical", "monotone", "gbdt", "seed")
+		"schedule", "weight", "categorical", "monotone", "gbdt", "seed")
 	t := Train{
 		Candidates:  l.candidates(o),
 		Metric:      o.choice("metric", MetricAUC, MetricLogLoss, MetricBrier),
@@ -88,6 +91,7 @@ func (l *loader) train(model object, m *Model, complete bool) Train {
 		Holdout:     o.duration("holdout", DefaultHoldout, time.Minute),
 		MaxRows:     int(o.integer("max_rows", DefaultMaxRows, 0, math.MaxInt32)),
 		Schedule:    o.schedule("schedule"),
+		Weight:      l.weight(o, m),
 		Categorical: l.inputNames(o, "categorical", m, complete),
 		Monotone:    l.monotone(o, m, complete),
 		GBDT:        l.gbdt(o),
@@ -103,6 +107,15 @@ func (l *loader) train(model object, m *Model, complete bool) Train {
 		l.faultAt(o.get("first_after"), "", "%s: first_after is %s, which leaves nothing to train on before the holdout of %s", o.what, duration.Format(t.FirstAfter), duration.Format(t.Holdout))
 	}
 	return t
+}
+
+// weight is what a row counts for, as a number of the columns of the model's source.
+func (l *loader) weight(o object, m *Model) *features.Expression {
+	source := o.textOr("weight", "")
+	if source == "" || m.On == nil || m.On.Schema == nil {
+		return nil
+	}
+	return l.expression(o.get("weight"), o.what+": weight", source, m.On.Schema, schemas.Null)
 }
 
 // candidates is a list of the trainers' names and of programs; logistic and gbdt when there is none.
@@ -288,6 +301,9 @@ func (t Train) setting() string {
 		", first after ", duration.Format(t.FirstAfter), ", rows ", t.MaxRows, ", seed ", t.Seed)
 	if t.Schedule != nil {
 		line += ", schedule " + t.Schedule.Text
+	}
+	if t.Weight != nil {
+		line += ", weight " + t.Weight.Meaning()
 	}
 	if len(t.Categorical) > 0 {
 		line += ", categorical " + strings.Join(t.Categorical, ",")

@@ -18,6 +18,7 @@ type Dataset struct {
 	Keys    []string    // label join key of each row
 	Times   []int64     // event time of each row: its inputs are as of this moment
 	Labels  []float64   // 0 or 1
+	Weights []float64   // of each row, above 0; nil is 1 for all
 	Known   []int64     // event time of each row's label
 	Lookups []Lookup
 
@@ -108,7 +109,13 @@ func (b *builder) lay(s *spine) *Dataset {
 	for i, in := range b.model.Inputs {
 		d.Names[i], d.Columns[i] = in.Name, make([]float64, n)
 	}
+	if b.model.Train.Weight != nil {
+		d.Weights = make([]float64, n)
+	}
 	for r, row := range s.rows {
+		if d.Weights != nil {
+			d.Weights[r] = row.weight
+		}
 		d.Keys[r], d.Times[r], d.Labels[r], d.Known[r] = row.key, row.time, row.label.value, row.label.time
 		for k, i := range s.own {
 			d.Columns[i][r] = row.values[k]

@@ -16,6 +16,7 @@ type description struct {
 	Inputs []model.SignatureInput `json:"inputs"`
 	Groups []groupDescription     `json:"groups"`
 	Label  labelDescription       `json:"label"`
+	Weight string                 `json:"weight,omitempty"` // of a training row, an expression
 }
 
 type groupDescription struct {
@@ -49,6 +50,9 @@ func describe(m *project.Model) description {
 	d := description{
 		Source: m.On.Name, Schema: m.On.Schema.Canonical(), Inputs: Signature(m),
 		Label: labelDescription{m.Label.Source.Name, m.Label.Join, m.Label.Value.Meaning(), text(m.Label.Within)},
+	}
+	if m.Train.Weight != nil {
+		d.Weight = m.Train.Weight.Meaning()
 	}
 	for _, g := range m.Groups() {
 		d.Groups = append(d.Groups, groupDescription{

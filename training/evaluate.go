@@ -13,7 +13,7 @@ import (
 	"github.com/millrace/millrace/registry/model"
 )
 
-// Metrics is how well a model did on held-out rows.
+// Metrics is how well a model did on held-out rows. All but Rows are of weighted rows, where the project gives weights.
 type Metrics struct {
 	Rows             int64
 	PositiveRate     float64
@@ -44,36 +44,45 @@ func (m Metrics) Values() map[string]float64 {
 	return values
 }
 
-// Evaluate measures scores (probabilities) against labels (0 or 1).
-func Evaluate(scores, labels []float64) Metrics {
-	auc, ok := profile.AUC(scores, labels)
+// Evaluate measures scores (probabilities) against labels (0 or 1). weights, above 0, say what each row counts for; nil is 1
+// for all.
+func Evaluate(scores, labels, weights []float64) Metrics {
+	auc, ok := profile.WeightedAUC(scores, labels, weights)
 	if !ok {
 		auc = math.NaN()
 	}
-	return Metrics{
-		Rows: int64(len(labels)), PositiveRate: sum(labels) / float64(len(labels)), AUC: auc,
-		LogLoss: logLoss(scores, labels), Brier: brier(scores, labels),
+	m := Metrics{
+		Rows: int64(len(labels)), AUC: auc,
+		PositiveRate:     mean(labels, weights, func(i int) float64 { return labels[i] }),
+		LogLoss:          mean(labels, weights, func(i int) float64 { return logLoss(scores[i], labels[i]) }),
+		Brier:            mean(labels, weights, func(i int) float64 { return (scores[i] - labels[i]) * (scores[i] - labels[i]) }),
 		CalibrationError: profile.CalibrationError(scores, labels, profile.CalibrationBins),
 	}
+	if weights != nil {
+		m.CalibrationError = profile.WeightedCalibrationError(scores, labels, weights, profile.CalibrationBins)
+	}
+	return m
+}
+
+// mean is of a value of each row, by weight.
+func mean(labels, weights []float64, of func(row int) float64) float64 {
+	total, all := 0.0, 0.0
+	for i := range labels {
+		w := 1.0
+		if weights != nil {
+			w = weights[i]
+		}
+		total += w * of(i)
+		all += w
+	}
+	return total / all
 }
 
 // logLoss takes no probability for certain: one wrong certainty would make the mean infinite.
-func logLoss(scores, labels []float64) float64 {
+func logLoss(p, label float64) float64 {
 	const certain = 1e-15
-	total := 0.0
-	for i, p := range scores {
-		p = min(max(p, certain), 1-certain)
-		total -= labels[i]*math.Log(p) + (1-labels[i])*math.Log1p(-p)
-	}
-	return total / float64(len(labels))
-}
-
-func brier(scores, labels []float64) float64 {
-	total := 0.0
-	for i, p := range scores {
-		total += (p - labels[i]) * (p - labels[i])
-	}
-	return total / float64(len(labels))
+	p = min(max(p, certain), 1-certain)
+	return -label*math.Log(p) - (1-label)*math.Log1p(-p)
 }
 
 // scoreRows gives each row its score, with all processors. columns says which of the part's columns the model's inputs
@@ -127,7 +136,7 @@ func judge(ctx context.Context, m model.Model, names []string, p Part) (scores [
 	if scores, err = scoreRows(ctx, m, p, columns); err != nil {
 		return nil, Metrics{}, err
 	}
-	return scores, Evaluate(scores, p.Labels), nil
+	return scores, Evaluate(scores, p.Labels, p.Weights), nil
 }
 
 // higherIsBetter says which way a metric is good.

@@ -67,7 +67,7 @@ func (f *fitting) categorical(i int) bool {
 }
 
 func fitLogistic(ctx context.Context, cfg Config, f fitting) (model.Model, error) {
-	m, err := logistic.Fit(ctx, logistic.Data{Names: f.names(), Columns: f.rows.Columns, Labels: f.rows.Labels}, cfg.Logistic)
+	m, err := logistic.Fit(ctx, logistic.Data{Names: f.names(), Columns: f.rows.Columns, Labels: f.rows.Labels, Weights: f.rows.Weights}, cfg.Logistic)
 	if err != nil {
 		return nil, err
 	}
@@ -81,9 +81,9 @@ func fitForest(ctx context.Context, cfg Config, f fitting) (model.Model, error) 
 	var valid *gbdt.Rows
 	if p.EarlyStopping > 0 {
 		later := rows.between(f.valid, len(rows.Times))
-		rows, valid = rows.between(0, f.valid), &gbdt.Rows{Columns: later.Columns, Labels: later.Labels}
+		rows, valid = rows.between(0, f.valid), &gbdt.Rows{Columns: later.Columns, Labels: later.Labels, Weights: later.Weights}
 	}
-	data := gbdt.Data{Names: f.names(), Columns: rows.Columns, Labels: rows.Labels, Valid: valid}
+	data := gbdt.Data{Names: f.names(), Columns: rows.Columns, Labels: rows.Labels, Weights: rows.Weights, Valid: valid}
 	for i := range f.inputs {
 		data.Categorical = append(data.Categorical, f.categorical(i))
 		data.Monotone = append(data.Monotone, f.model.Train.Monotone[f.input(i).Name])

@@ -76,7 +76,7 @@ func (s *Stage) runProgram(ctx context.Context, c project.Candidate, f fitting) 
 
 // handed is the rows as a program gets them.
 func (p Part) handed() trainer.Rows {
-	return trainer.Rows{Keys: p.Keys, Times: p.Times, Labels: p.Labels, Columns: p.Columns}
+	return trainer.Rows{Keys: p.Keys, Times: p.Times, Labels: p.Labels, Weights: p.Weights, Columns: p.Columns}
 }
 
 // programFiles are the files of the project folder that a command names, with the digests that they had: the code that made

@@ -16,6 +16,7 @@ import (
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/registry"
 	"github.com/millrace/millrace/registry/model"
+	"github.com/millrace/millrace/training/trainer"
 )
 
 // The roles in which artefacts are made of one another. Those who follow a model to its parts look for these.
@@ -114,7 +115,11 @@ func (s *Stage) registerDataset(ctx context.Context, m *project.Model, t *traine
 }
 
 func writeDataset(ctx context.Context, path string, d *Dataset) (digest string, err error) {
-	w, err := offline.NewDatasetWriter(path, d.Names)
+	names, columns := d.Names, d.Columns
+	if d.Weights != nil {
+		names, columns = append(slices.Clone(names), trainer.WeightColumn), append(slices.Clone(columns), d.Weights)
+	}
+	w, err := offline.NewDatasetWriter(path, names)
 	if err != nil {
 		return "", err
 	}
@@ -123,9 +128,9 @@ func writeDataset(ctx context.Context, path string, d *Dataset) (digest string, 
 			_ = w.Abort() // the folder goes anyway
 		}
 	}()
-	row := make([]float64, len(d.Columns))
+	row := make([]float64, len(columns))
 	for r := range d.Times {
-		for i, c := range d.Columns {
+		for i, c := range columns {
 			row[i] = c[r]
 		}
 		if err := w.Append(d.Keys[r], d.Times[r], d.Labels[r], row); err != nil {

@@ -107,6 +107,7 @@ type spineRow struct {
 	hash   uint64
 	key    string
 	label  label
+	weight float64
 	values []float64   // of the inputs in spine.own
 	entity []string    // key of the entity of each lookup; empty when the row names none
 	event  schemas.Row // what the inputs with the row's own event are made of: ownColumns; nil without any
@@ -143,8 +144,12 @@ func (b *builder) spine(ctx context.Context, known *labels) (*spine, error) {
 		if !ok {
 			return nil
 		}
+		weight, err := b.weight(row)
+		if err != nil || weight == 0 {
+			return err
+		}
 		s.labelled++
-		r := &spineRow{position: at, key: key, label: label, hash: hashKey(b.model.Train.Seed, key)}
+		r := &spineRow{position: at, key: key, label: label, weight: weight, hash: hashKey(b.model.Train.Seed, key)}
 		if !kept.wants(r) {
 			return nil
 		}
@@ -157,12 +162,35 @@ func (b *builder) spine(ctx context.Context, known *labels) (*spine, error) {
 	return s, err
 }
 
+// weight is what a row counts for; 0 for one that has no weight, which is left out.
+func (b *builder) weight(row schemas.Row) (float64, error) {
+	x := b.model.Train.Weight
+	if x == nil {
+		return 1, nil
+	}
+	v, err := x.Eval(row)
+	if err != nil {
+		return 0, fmt.Errorf("evaluating %q: %w", x.Source(), err)
+	}
+	w, ok := v.Float()
+	switch {
+	case !ok || w == 0:
+		return 0, nil
+	case w < 0 || math.IsNaN(w) || math.IsInf(w, 0):
+		return 0, failure.New(failure.Refused, b.model.On.Name, "a row has the weight %v by %q: it must be 0 or a number above", w, x.Source())
+	}
+	return w, nil
+}
+
 // rowReader gives what fills in a row's own inputs and entity keys, and the columns that it needs.
 func (b *builder) rowReader(s *spine) (read func(schemas.Row, *spineRow) error, columns []string) {
 	schema := b.model.On.Schema
 	columns = []string{b.model.Label.Join}
 	if where := b.model.On.Where; where != nil {
 		columns = append(columns, where.Columns()...)
+	}
+	if weight := b.model.Train.Weight; weight != nil {
+		columns = append(columns, weight.Columns()...)
 	}
 	for i, in := range b.model.Inputs {
 		switch {

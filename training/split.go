@@ -13,6 +13,7 @@ type Part struct {
 	Keys    []string
 	Times   []int64
 	Labels  []float64
+	Weights []float64 // above 0; nil is 1 for all
 }
 
 // Split gives the rows to train on and the later ones to judge by. Between them lies the time in which the labels of
@@ -29,7 +30,7 @@ func Split(cfg Config, d *Dataset) (train, held Part, err error) {
 }
 
 func (d *Dataset) part(from, until int) Part {
-	return Part{d.Columns, d.Keys, d.Times, d.Labels}.between(from, until)
+	return Part{d.Columns, d.Keys, d.Times, d.Labels, d.Weights}.between(from, until)
 }
 
 // between is the rows [from, until) of a part.
@@ -38,7 +39,11 @@ func (p Part) between(from, until int) Part {
 	for i, c := range p.Columns {
 		columns[i] = c[from:until]
 	}
-	return Part{columns, p.Keys[from:until], p.Times[from:until], p.Labels[from:until]}
+	weights := p.Weights
+	if weights != nil {
+		weights = weights[from:until]
+	}
+	return Part{columns, p.Keys[from:until], p.Times[from:until], p.Labels[from:until], weights}
 }
 
 func enough(cfg Config, where string, p Part) error {

@@ -185,7 +185,7 @@ func (s *Stage) ablate(ctx context.Context, m *project.Model, t *trained) (*Metr
 		return &t.best.metrics, nil
 	}
 	if len(f.inputs) == 0 {
-		even := Evaluate(make([]float64, len(t.held.Labels)), t.held.Labels) // nothing to go by: every row scores alike
+		even := Evaluate(make([]float64, len(t.held.Labels)), t.held.Labels, t.held.Weights) // nothing to go by: every row scores alike
 		return &even, nil
 	}
 	plain, err := s.fit(ctx, t.best.Candidate, f)

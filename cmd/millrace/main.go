@@ -29,6 +29,7 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" group:"Roles" help:"Role: scores requests and events with the live model."`
 	Monitor monitorCommand `cmd:"" group:"Roles" help:"Role: compares what is scored to the model's baseline; emits drift and retrain events."`
 	Train   trainCommand   `cmd:"" group:"Roles" help:"Role: trains, evaluates and gates candidates when a retrain event comes (--once: now)."`
+	Batch   batchCommand   `cmd:"" group:"Roles" help:"Role: scores the project's scheduled batches; needs neither Kafka nor Redis (--once: one run, now)."`
 	Console consoleCommand `cmd:"" group:"Roles" help:"Role: the page that shows the state of every stage."`
 
 	Validate validateCommand `cmd:"" group:"Project" help:"Check a project folder; prints every fault with file, line and column."`

@@ -24,10 +24,11 @@ types = ["c" if i["categorical"] else "q" for i in job["inputs"]]
 
 
 def rows(part):
-    """The inputs, NaN where they are missing, with the labels."""
+    """The inputs, NaN where they are missing, with the labels, and what the rows count for where they do not count alike."""
     table = pyarrow.feather.read_table(folder / job[part]["path"], memory_map=False)
     matrix = np.column_stack([table[n].to_numpy() for n in names])
-    return xgboost.DMatrix(matrix, table[job["label"]].to_numpy(), feature_names=names, feature_types=types, enable_categorical=True)
+    weights = table[job["weight"]].to_numpy() if "weight" in job else None
+    return xgboost.DMatrix(matrix, table[job["label"]].to_numpy(), weight=weights, feature_names=names, feature_types=types, enable_categorical=True)
 
 
 train, valid = rows("train"), rows("valid")

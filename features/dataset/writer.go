@@ -13,46 +13,42 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/apache/arrow/go/v17/arrow"
-	"github.com/apache/arrow/go/v17/arrow/array"
-	"github.com/apache/arrow/go/v17/arrow/bitutil"
-	"github.com/apache/arrow/go/v17/arrow/ipc"
-	"github.com/apache/arrow/go/v17/arrow/memory"
-	"github.com/apache/arrow/go/v17/parquet"
-	"github.com/apache/arrow/go/v17/parquet/compress"
-	"github.com/apache/arrow/go/v17/parquet/pqarrow"
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/bitutil"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/millrace/millrace/features/pit"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/schemas"
 )
 
-const (
-	batchRows    = 1 << 15 // rows of a record batch of the output
-	rowGroupRows = 1 << 17 // rows of a row group of a Parquet output: what its writer holds, encoded, in memory
-)
+// batchRows is how many rows a record batch of the output has.
+const batchRows = 1 << 15
 
 // recordWriter is a file format.
 type recordWriter interface {
-	write(arrow.Record) error
+	write(arrow.RecordBatch) error
 	io.Closer
 }
 
 type parquetWriter struct{ *pqarrow.FileWriter }
 
-func (w parquetWriter) write(r arrow.Record) error { return w.WriteBuffered(r) }
+func (w parquetWriter) write(r arrow.RecordBatch) error { return w.WriteBuffered(r) }
 
 type arrowWriter struct{ *ipc.FileWriter }
 
-func (w arrowWriter) write(r arrow.Record) error { return w.Write(r) }
+func (w arrowWriter) write(r arrow.RecordBatch) error { return w.Write(r) }
 
 // output is the file that is being written, and what is on its way there.
 type output struct {
 	*FileWriter
 	schema  *arrow.Schema
-	spine   func() (arrow.Record, error, bool)
+	spine   func() (arrow.RecordBatch, error, bool)
 	stop    func()
-	left    arrow.Record // of the spine, not yet written
+	left    arrow.RecordBatch // of the spine, not yet written
 	columns []column
 	pending int // rows in columns
 	rows    int64
@@ -121,9 +117,8 @@ type FileWriter struct {
 	w      recordWriter
 }
 
-// NewFileWriter starts a file, of the format that its extension tells. Of the schema's fields those from plain on are numbers of many values, for
-// which a dictionary would be built in vain.
-func NewFileWriter(path string, schema *arrow.Schema, plain int) (*FileWriter, error) {
+// NewFileWriter starts a file, of the format that its extension tells. Of the schema's fields those from computed on are features.
+func NewFileWriter(path string, schema *arrow.Schema, computed int) (*FileWriter, error) {
 	o := &FileWriter{path: path, sum: sha256.New()}
 	switch strings.ToLower(filepath.Ext(path)) {
 	case ".parquet", ".pq":
@@ -150,14 +145,7 @@ func NewFileWriter(path string, schema *arrow.Schema, plain int) (*FileWriter, e
 		o.w = arrowWriter{w}
 		return o, nil
 	}
-	props := []parquet.WriterProperty{parquet.WithCompression(compress.Codecs.Zstd), parquet.WithCompressionLevel(1),
-		parquet.WithMaxRowGroupLength(rowGroupRows), parquet.WithCreatedBy("millrace")}
-	for _, f := range schema.Fields()[plain:] {
-		if f.Type.ID() != arrow.STRING {
-			props = append(props, parquet.WithDictionaryFor(f.Name, false))
-		}
-	}
-	w, err := pqarrow.NewFileWriter(schema, to, parquet.NewWriterProperties(props...), pqarrow.DefaultWriterProps())
+	w, err := pqarrow.NewFileWriter(schema, to, parquetProperties(schema, computed), pqarrow.DefaultWriterProps())
 	if err != nil {
 		o.Abandon()
 		return nil, failure.Wrap(failure.BadRequest, path, "writing the columns as Parquet", err)
@@ -167,7 +155,7 @@ func NewFileWriter(path string, schema *arrow.Schema, plain int) (*FileWriter, e
 }
 
 // Write adds a record of the schema.
-func (o *FileWriter) Write(record arrow.Record) error {
+func (o *FileWriter) Write(record arrow.RecordBatch) error {
 	if err := o.w.write(record); err != nil {
 		return writeFailed(o.path, err)
 	}
@@ -362,7 +350,7 @@ func (o *output) flush() error {
 		columns = append(columns, c.array(o.schema.Field(own+i).Type, n))
 		c.allNulls += int64(c.nulls)
 	}
-	record := array.NewRecord(o.schema, columns, int64(n))
+	record := array.NewRecordBatch(o.schema, columns, int64(n))
 	for _, c := range columns {
 		c.Release()
 	}
@@ -377,7 +365,7 @@ func (o *output) flush() error {
 
 // spineColumns is the next n rows of the spine.
 func (o *output) spineColumns(n int) ([]arrow.Array, error) {
-	var parts []arrow.Record
+	var parts []arrow.RecordBatch
 	for n > 0 {
 		if o.left == nil || o.left.NumRows() == 0 {
 			record, err, more := o.spine()
