@@ -7,11 +7,13 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"io/fs"
 	"iter"
 	"math"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
@@ -148,6 +150,9 @@ func NewFileWriter(path string, schema *arrow.Schema, computed int) (*FileWriter
 	w, err := pqarrow.NewFileWriter(schema, to, parquetProperties(schema, computed), pqarrow.DefaultWriterProps())
 	if err != nil {
 		o.Abandon()
+		if disk := new(fs.PathError); errors.As(err, &disk) { // not the columns, but where they go
+			return nil, writeFailed(path, err)
+		}
 		return nil, failure.Wrap(failure.BadRequest, path, "writing the columns as Parquet", err)
 	}
 	o.w = parquetWriter{w}
@@ -172,7 +177,7 @@ func (o *FileWriter) Close() error {
 		err = os.Rename(o.file.Name(), o.path)
 	}
 	if err != nil {
-		_ = os.Remove(o.file.Name())
+		o.Abandon()
 		return writeFailed(o.path, err)
 	}
 	return nil
@@ -212,7 +217,11 @@ func (p *positioned) Seek(offset int64, whence int) (int64, error) {
 }
 
 func writeFailed(path string, err error) error {
-	return failure.Wrap(failure.Unavailable, path, "writing the dataset", err)
+	e := failure.Wrap(failure.Unavailable, path, "writing the dataset", err)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return e.WithHint("make room on the disk, and run it again")
+	}
+	return e
 }
 
 // write adds a block, whose rows follow those before it.
