@@ -18,7 +18,7 @@ test: ## every test, embedded: needs only Go
 race: ## the tests of everything concurrent, under the race detector
 	$(GO) test -race ./internal/... ./schemas/... ./features/... ./streams/... ./serving/... ./monitor/... ./training/... ./registry/... ./console/...
 
-e2e: ## the end-to-end suite; servers from MILLRACE_TEST_KAFKA and MILLRACE_TEST_REDIS, embedded without them
+e2e: ## the end-to-end suite; servers from MILLRACE_TEST_KAFKA and MILLRACE_TEST_REDIS, embedded without them (e2e/doc.go)
 	$(GO) test -count=1 -timeout 20m ./e2e/...
 
 chaos: ## the crash matrix: Kafka of three brokers (KAFKA_UP starts it), Redis servers of its own; CHAOS=-short takes its short part
