@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow/go/v17/arrow"
 
 	"github.com/millrace/millrace/features/dataset"
 	"github.com/millrace/millrace/features/offline"
@@ -136,9 +136,9 @@ type batchPart struct {
 	key     string
 	rows    dataset.Columnar
 	layout  *batchLayout
-	next    func() (arrow.RecordBatch, error, bool)
+	next    func() (arrow.Record, error, bool)
 	stop    func()
-	left    arrow.RecordBatch // not yet scored
+	left    arrow.Record // not yet scored
 	out     *dataset.FileWriter
 	scored  int64
 	refused int64
@@ -162,7 +162,7 @@ func (p *batchPart) close() {
 }
 
 // record is the next at most n rows; nil at the end.
-func (p *batchPart) record(ctx context.Context, n int) (arrow.RecordBatch, error) {
+func (p *batchPart) record(ctx context.Context, n int) (arrow.Record, error) {
 	if p.next == nil {
 		p.next, p.stop = iter.Pull2(p.rows.Records(ctx, p.layout.fields))
 	}

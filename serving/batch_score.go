@@ -6,9 +6,9 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/memory"
 
 	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/features/dataset"
@@ -211,7 +211,7 @@ func (b *batch) classes() []string {
 	return nil
 }
 
-func (l *batchLayout) read(record arrow.RecordBatch) (*offline.Batch, error) {
+func (l *batchLayout) read(record arrow.Record) (*offline.Batch, error) {
 	return offline.NewBatch(record, l.used)
 }
 
@@ -257,7 +257,7 @@ type answers struct {
 }
 
 // score answers a record's rows, all workers at once, and writes them beside the columns that are kept. They are those of the block from base on.
-func (b *batch) score(p *batchPart, record arrow.RecordBatch, block *pit.Block, base int) error {
+func (b *batch) score(p *batchPart, record arrow.Record, block *pit.Block, base int) error {
 	rows, err := p.layout.read(record)
 	if err != nil {
 		return err
@@ -344,7 +344,7 @@ func (g *plannedGroup) joined(block *pit.Block, lookup, row int, in *filled) {
 }
 
 // record is the kept columns and the answers.
-func (b *batch) record(l *batchLayout, from arrow.RecordBatch, a *answers) arrow.RecordBatch {
+func (b *batch) record(l *batchLayout, from arrow.Record, a *answers) arrow.Record {
 	columns := make([]arrow.Array, 0, l.schema.NumFields())
 	for _, at := range l.keep {
 		c := from.Column(at)
@@ -381,7 +381,7 @@ func (b *batch) record(l *batchLayout, from arrow.RecordBatch, a *answers) arrow
 	for _, class := range a.classes {
 		floats(class)
 	}
-	record := array.NewRecordBatch(l.schema, columns, int64(n))
+	record := array.NewRecord(l.schema, columns, int64(n))
 	for _, c := range columns {
 		c.Release()
 	}

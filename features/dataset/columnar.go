@@ -11,11 +11,11 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/ipc"
-	"github.com/apache/arrow-go/v18/arrow/memory"
-	pqfile "github.com/apache/arrow-go/v18/parquet/file"
-	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/ipc"
+	"github.com/apache/arrow/go/v17/arrow/memory"
+	pqfile "github.com/apache/arrow/go/v17/parquet/file"
+	"github.com/apache/arrow/go/v17/parquet/pqarrow"
 
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/schemas"
@@ -26,7 +26,7 @@ type Columnar interface {
 	Schema() *arrow.Schema
 	// Records reads the fields of the given positions (nil: all), in order of the file.
 	// A record is its reader's, until the next one: who keeps it retains it.
-	Records(ctx context.Context, fields []int) iter.Seq2[arrow.RecordBatch, error]
+	Records(ctx context.Context, fields []int) iter.Seq2[arrow.Record, error]
 	Rows() int64 // -1 where the format does not say
 	Close() error
 }
@@ -92,8 +92,8 @@ func (p *parquetFile) Schema() *arrow.Schema { return p.schema }
 func (p *parquetFile) Rows() int64           { return p.file.NumRows() }
 func (p *parquetFile) Close() error          { return p.file.Close() }
 
-func (p *parquetFile) Records(ctx context.Context, fields []int) iter.Seq2[arrow.RecordBatch, error] {
-	return func(yield func(arrow.RecordBatch, error) bool) {
+func (p *parquetFile) Records(ctx context.Context, fields []int) iter.Seq2[arrow.Record, error] {
+	return func(yield func(arrow.Record, error) bool) {
 		r, err := p.records(ctx, fields)
 		if err != nil {
 			yield(nil, err)
@@ -132,7 +132,7 @@ func (p *parquetFile) records(ctx context.Context, fields []int) (r pqarrow.Reco
 }
 
 // readNext reads a record; nil is the end.
-func readNext(path string, read func() (arrow.RecordBatch, error)) (record arrow.RecordBatch, err error) {
+func readNext(path string, read func() (arrow.Record, error)) (record arrow.Record, err error) {
 	defer recoverCorrupt(path, &err)
 	record, err = read()
 	switch {
@@ -175,10 +175,10 @@ func (a *arrowFile) Rows() int64 {
 
 func (a *arrowFile) Close() error { return a.file.Close() }
 
-func (a *arrowFile) Records(ctx context.Context, fields []int) iter.Seq2[arrow.RecordBatch, error] {
-	return func(yield func(arrow.RecordBatch, error) bool) {
+func (a *arrowFile) Records(ctx context.Context, fields []int) iter.Seq2[arrow.Record, error] {
+	return func(yield func(arrow.Record, error) bool) {
 		for i := range a.r.NumRecords() {
-			record, err := readNext(a.path, func() (arrow.RecordBatch, error) { return a.r.RecordAt(i) })
+			record, err := readNext(a.path, func() (arrow.Record, error) { return a.r.Record(i) })
 			if err == nil && fields != nil {
 				record = pick(record, fields)
 			}
@@ -222,7 +222,7 @@ func newSpool(dir string, schema *arrow.Schema) (*spool, error) {
 	return &spool{f, w}, nil
 }
 
-func (s *spool) write(r arrow.RecordBatch) error {
+func (s *spool) write(r arrow.Record) error {
 	if err := s.w.Write(r); err != nil {
 		return failure.Wrap(failure.Unavailable, s.file.Name(), "writing temporary file", err)
 	}

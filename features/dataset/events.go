@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow/go/v17/arrow"
 
 	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/features/pit"
@@ -264,7 +264,7 @@ func (e *eventSource) fileRows(ctx context.Context, file Columnar) (iter.Seq2[ev
 	}, nil
 }
 
-func (e *eventSource) batch(record arrow.RecordBatch, all, columns []int) (eventBatch, error) {
+func (e *eventSource) batch(record arrow.Record, all, columns []int) (eventBatch, error) {
 	b, err := offline.NewBatch(record, all)
 	if err != nil {
 		return eventBatch{}, err

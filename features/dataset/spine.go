@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
 
 	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/features/offline"
@@ -151,7 +151,7 @@ func (r *spineReader) read(ctx context.Context, file Columnar, progress func(row
 	return ctx.Err()
 }
 
-func (r *spineReader) add(record arrow.RecordBatch) error {
+func (r *spineReader) add(record arrow.Record) error {
 	all := make([]int, len(r.fields))
 	for i := range all {
 		all[i] = i
@@ -202,12 +202,12 @@ func (l *lookupReader) key(b *offline.Batch, row int) (string, error) {
 }
 
 // pick is some columns of a record.
-func pick(record arrow.RecordBatch, fields []int) arrow.RecordBatch {
+func pick(record arrow.Record, fields []int) arrow.Record {
 	picked, columns := make([]arrow.Field, len(fields)), make([]arrow.Array, len(fields))
 	for i, f := range fields {
 		picked[i], columns[i] = record.Schema().Field(f), record.Column(f)
 	}
-	return array.NewRecordBatch(arrow.NewSchema(picked, nil), columns, record.NumRows())
+	return array.NewRecord(arrow.NewSchema(picked, nil), columns, record.NumRows())
 }
 
 // outputType is the type of a feature's column.

@@ -7,18 +7,20 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"io/fs"
 	"iter"
 	"math"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/bitutil"
-	"github.com/apache/arrow-go/v18/arrow/ipc"
-	"github.com/apache/arrow-go/v18/arrow/memory"
-	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/bitutil"
+	"github.com/apache/arrow/go/v17/arrow/ipc"
+	"github.com/apache/arrow/go/v17/arrow/memory"
+	"github.com/apache/arrow/go/v17/parquet/pqarrow"
 
 	"github.com/millrace/millrace/features/pit"
 	"github.com/millrace/millrace/internal/failure"
@@ -30,25 +32,25 @@ const batchRows = 1 << 15
 
 // recordWriter is a file format.
 type recordWriter interface {
-	write(arrow.RecordBatch) error
+	write(arrow.Record) error
 	io.Closer
 }
 
 type parquetWriter struct{ *pqarrow.FileWriter }
 
-func (w parquetWriter) write(r arrow.RecordBatch) error { return w.WriteBuffered(r) }
+func (w parquetWriter) write(r arrow.Record) error { return w.WriteBuffered(r) }
 
 type arrowWriter struct{ *ipc.FileWriter }
 
-func (w arrowWriter) write(r arrow.RecordBatch) error { return w.Write(r) }
+func (w arrowWriter) write(r arrow.Record) error { return w.Write(r) }
 
 // output is the file that is being written, and what is on its way there.
 type output struct {
 	*FileWriter
 	schema  *arrow.Schema
-	spine   func() (arrow.RecordBatch, error, bool)
+	spine   func() (arrow.Record, error, bool)
 	stop    func()
-	left    arrow.RecordBatch // of the spine, not yet written
+	left    arrow.Record // of the spine, not yet written
 	columns []column
 	pending int // rows in columns
 	rows    int64
@@ -148,6 +150,9 @@ func NewFileWriter(path string, schema *arrow.Schema, computed int) (*FileWriter
 	w, err := pqarrow.NewFileWriter(schema, to, parquetProperties(schema, computed), pqarrow.DefaultWriterProps())
 	if err != nil {
 		o.Abandon()
+		if disk := new(fs.PathError); errors.As(err, &disk) { // not the columns, but where they go
+			return nil, writeFailed(path, err)
+		}
 		return nil, failure.Wrap(failure.BadRequest, path, "writing the columns as Parquet", err)
 	}
 	o.w = parquetWriter{w}
@@ -155,7 +160,7 @@ func NewFileWriter(path string, schema *arrow.Schema, computed int) (*FileWriter
 }
 
 // Write adds a record of the schema.
-func (o *FileWriter) Write(record arrow.RecordBatch) error {
+func (o *FileWriter) Write(record arrow.Record) error {
 	if err := o.w.write(record); err != nil {
 		return writeFailed(o.path, err)
 	}
@@ -172,7 +177,7 @@ func (o *FileWriter) Close() error {
 		err = os.Rename(o.file.Name(), o.path)
 	}
 	if err != nil {
-		_ = os.Remove(o.file.Name())
+		o.Abandon()
 		return writeFailed(o.path, err)
 	}
 	return nil
@@ -212,7 +217,11 @@ func (p *positioned) Seek(offset int64, whence int) (int64, error) {
 }
 
 func writeFailed(path string, err error) error {
-	return failure.Wrap(failure.Unavailable, path, "writing the dataset", err)
+	e := failure.Wrap(failure.Unavailable, path, "writing the dataset", err)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return e.WithHint("make room on the disk, and run it again")
+	}
+	return e
 }
 
 // write adds a block, whose rows follow those before it.
@@ -350,7 +359,7 @@ func (o *output) flush() error {
 		columns = append(columns, c.array(o.schema.Field(own+i).Type, n))
 		c.allNulls += int64(c.nulls)
 	}
-	record := array.NewRecordBatch(o.schema, columns, int64(n))
+	record := array.NewRecord(o.schema, columns, int64(n))
 	for _, c := range columns {
 		c.Release()
 	}
@@ -365,7 +374,7 @@ func (o *output) flush() error {
 
 // spineColumns is the next n rows of the spine.
 func (o *output) spineColumns(n int) ([]arrow.Array, error) {
-	var parts []arrow.RecordBatch
+	var parts []arrow.Record
 	for n > 0 {
 		if o.left == nil || o.left.NumRows() == 0 {
 			record, err, more := o.spine()

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow/go/v17/arrow"
 	flatbuffers "github.com/google/flatbuffers/go"
 	"github.com/pierrec/lz4/v4"
 )
@@ -116,7 +116,7 @@ func (a *arrowWriter) write(p []byte) error {
 }
 
 // Write adds a record batch. Its arrays must start at the first element of their buffers, as those do that this package makes.
-func (a *arrowWriter) Write(record arrow.RecordBatch) error {
+func (a *arrowWriter) Write(record arrow.Record) error {
 	var nodes, buffers []span
 	body := (*a.body)[:0]
 	for i := range int(record.NumCols()) {

@@ -3,8 +3,8 @@ package offline
 import (
 	"sort"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
 
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/schemas"

@@ -1,7 +1,7 @@
 package offline
 
 import (
-	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow/go/v17/arrow"
 
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/schemas"

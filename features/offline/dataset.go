@@ -9,9 +9,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/ipc"
 
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/schemas"
@@ -127,7 +127,7 @@ func (w *DatasetWriter) flush() error {
 	arrays = append(arrays, w.key.array(arrow.BinaryTypes.String, 0, n),
 		fixed(arrow.FixedWidthTypes.Timestamp_ms, arrow.Int64Traits.CastToBytes(w.times), n, nil, 0),
 		fixed(arrow.PrimitiveTypes.Float64, arrow.Float64Traits.CastToBytes(w.labels), n, nil, 0))
-	if err := w.out.Write(array.NewRecordBatch(w.schema, arrays, int64(n))); err != nil {
+	if err := w.out.Write(array.NewRecord(w.schema, arrays, int64(n))); err != nil {
 		return unavailable(w.path, "writing training set", err)
 	}
 	w.reset()
@@ -217,7 +217,7 @@ func ReadDataset(path string) (d *Dataset, err error) {
 	return d, nil
 }
 
-func (d *Dataset) add(record arrow.RecordBatch) {
+func (d *Dataset) add(record arrow.Record) {
 	for i := range d.Columns {
 		column := record.Column(i).(*array.Float64)
 		first := len(d.Columns[i])

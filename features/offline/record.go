@@ -1,14 +1,14 @@
 package offline
 
 import (
-	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow/go/v17/arrow"
 
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/schemas"
 )
 
 // NewBatch reads columns of a record, by their positions. The batch keeps the record's memory.
-func NewBatch(record arrow.RecordBatch, columns []int) (*Batch, error) {
+func NewBatch(record arrow.Record, columns []int) (*Batch, error) {
 	b := &Batch{rows: int(record.NumRows()), columns: make([]vector, len(columns))}
 	for i, at := range columns {
 		var err error

@@ -6,10 +6,10 @@ import (
 	"math/bits"
 	"slices"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/bitutil"
-	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/bitutil"
+	"github.com/apache/arrow/go/v17/arrow/memory"
 
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/schemas"
@@ -196,7 +196,7 @@ func (s *segment) order() []uint64 {
 }
 
 // record is the rows from..to in the shape of a table's file. It refers to the segment's memory.
-func (s *segment) record(schema *arrow.Schema, partition int32, from, to int) arrow.RecordBatch {
+func (s *segment) record(schema *arrow.Schema, partition int32, from, to int) arrow.Record {
 	arrays := make([]arrow.Array, 0, len(s.columns)+3)
 	for i := range s.columns {
 		arrays = append(arrays, s.columns[i].array(schema.Field(i).Type, from, to))
@@ -209,7 +209,7 @@ func (s *segment) record(schema *arrow.Schema, partition int32, from, to int) ar
 		fixed(arrow.FixedWidthTypes.Timestamp_ms, arrow.Int64Traits.CastToBytes(s.times[from:to]), to-from, nil, 0),
 		fixed(arrow.PrimitiveTypes.Int32, arrow.Int32Traits.CastToBytes(partitions), to-from, nil, 0),
 		fixed(arrow.PrimitiveTypes.Int64, arrow.Int64Traits.CastToBytes(s.offsets[from:to]), to-from, nil, 0))
-	return array.NewRecordBatch(schema, arrays, int64(to-from))
+	return array.NewRecord(schema, arrays, int64(to-from))
 }
 
 // writeTo writes the rows as one Arrow file and returns its length in bytes and their CRC-32C.
