@@ -105,7 +105,7 @@ const module = "github.com/millrace/millrace/"
 var layers = []map[string]bool{
 	set("internal/failure", "internal/clock", "internal/duration"),
 	set("schemas"),
-	set("features", "streams", "registry"),
+	set("features", "streams", "registry", "registry/model/onnx"),
 	set("registry/model", "registry/oci", "features/profile", "features/script"),
 	set("project"),
 	set("features/online", "features/offline", "streams/broker", "training/gbdt", "training/logistic"),

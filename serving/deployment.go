@@ -2,6 +2,7 @@ package serving
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -121,6 +122,7 @@ func (d *deployment) succession(history []registry.Entry) (*lineUp, error) {
 	}
 	champion, err := d.scorer(history, digest)
 	if err != nil {
+		err = fmt.Errorf("%s@%d %s: %w", d.model.Name, numberOf(history, digest), digest, err)
 		again := d.fault.Load()
 		d.fault.Store(&fault{digest, err, d.catalog.now.Load()})
 		if again != nil && again.digest == digest && again.err.Error() == err.Error() {
@@ -196,13 +198,17 @@ func (d *deployment) scorer(history []registry.Entry, digest string) (*scorer, e
 			return s, nil
 		}
 	}
-	version := 0
+	return loadScorer(d.registry, d.planFor, digest, numberOf(history, digest), d.warmUp)
+}
+
+// numberOf is the number of a version; 0 when the history does not have it.
+func numberOf(history []registry.Entry, digest string) (version int) {
 	for _, e := range history {
 		if e.Kind == registry.EntryVersion && e.Digest == digest {
 			version = e.Version
 		}
 	}
-	return loadScorer(d.registry, d.planFor, digest, version, d.warmUp)
+	return version
 }
 
 // champions reads from a model's history what the alias names now and what it named before. A move that was rolled back has not
@@ -240,7 +246,7 @@ func (d *deployment) awaitChampion(ctx context.Context) *scorer {
 // faultText says why the registry's champion is not the one that answers; empty when it is.
 func (d *deployment) faultText() string {
 	if f := d.fault.Load(); f != nil {
-		return f.digest + ": " + f.err.Error()
+		return f.err.Error()
 	}
 	return ""
 }

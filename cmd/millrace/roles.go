@@ -66,6 +66,7 @@ type serveCommand struct {
 }
 
 func (c *serveCommand) Run(ctx context.Context, env *environment) error {
+	collectAt(serveGCPercent)
 	if c.Bundle != "" {
 		return c.serveBundle(ctx, env)
 	}

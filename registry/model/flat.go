@@ -106,11 +106,12 @@ type group struct {
 
 // scratch is what the walk of a block needs.
 type scratch[T real] struct {
-	x      []T       // per row and column
-	leaves []T       // per row and tree
-	at     []uint32  // per tree: the leaf, of one row
-	sums   []T       // per output
-	moved  []float64 // per sum and input: how far the mean value has moved
+	x       []T       // per row and column
+	leaves  []T       // per row and tree
+	at      []uint32  // per tree: the leaf, of one row
+	sums    []T       // per output
+	moved   []float64 // per sum and input: how far the mean value has moved
+	touched uint64    // keeps the reads of touch from being left out
 }
 
 func flatten[T real](spec *ForestSpec, base []float64) *flat[T] {

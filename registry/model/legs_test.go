@@ -22,7 +22,7 @@ func TestLegsAreTheWay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.wide.kept.of == nil {
+	if f.wide.kept.words == 0 {
 		t.Fatal("nothing is kept")
 	}
 	rows := make([][]float64, 100)

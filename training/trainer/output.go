@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/registry/model"
@@ -30,7 +29,7 @@ func (r *Result) read(out string, job Job) error {
 	}
 	if len(paths) != 1 {
 		return failure.New(failure.Refused, "out/model.*", "the program left %d such files", len(paths)).
-			WithHint("it must write its model to out/model.txt (LightGBM), out/model.json or out/model.ubj (XGBoost)")
+			WithHint("it must write its model to out/model.txt (LightGBM), out/model.json or out/model.ubj (XGBoost), or out/model.onnx")
 	}
 	name := "out/" + filepath.Base(paths[0])
 	info, err := os.Lstat(paths[0])
@@ -59,9 +58,8 @@ func (r *Result) read(out string, job Job) error {
 	return r.name(name, job.Inputs)
 }
 
-// name sees that the model reads the job's inputs in their order. One of LightGBM's that only numbers its columns is given
-// the names.
-func (r *Result) name(file string, inputs []Input) error {
+// name sees that the model reads the job's inputs in their order. One whose file only numbers its columns is given the names.
+func (r *Result) name(file string, inputs []Input) (err error) {
 	names := make([]string, len(inputs))
 	for i, in := range inputs {
 		names[i] = in.Name
@@ -73,8 +71,11 @@ func (r *Result) name(file string, inputs []Input) error {
 	case len(has) != len(names):
 		return failure.New(failure.Refused, file, "the model has %d inputs, the job %d", len(has), len(names)).
 			WithHint("train on all columns that job.json lists as inputs, in that order")
-	case r.MediaType == model.MediaLightGBM && numbered(has):
-		return r.rename(names)
+	case model.Numbered(r.Model):
+		if r.Model, err = model.Rename(r.Model, names); err != nil {
+			return fmt.Errorf("naming the model's columns: %w", err)
+		}
+		return nil
 	}
 	at := 0
 	for has[at] == names[at] {
@@ -82,25 +83,6 @@ func (r *Result) name(file string, inputs []Input) error {
 	}
 	return failure.New(failure.Refused, file, "input %d of the model is %q, that of the job %q", at, has[at], names[at]).
 		WithHint("train on the columns that job.json lists as inputs, under these names and in that order")
-}
-
-// rename writes the model anew under other names.
-func (r *Result) rename(names []string) (err error) {
-	if r.Model, err = model.Rename(r.Model, names); err != nil {
-		return fmt.Errorf("naming the model's columns: %w", err)
-	}
-	r.MediaType, r.Bytes, err = model.Encode(r.Model)
-	return err
-}
-
-// numbered reports whether columns have the names that LightGBM gives those without one.
-func numbered(names []string) bool {
-	for i, name := range names {
-		if name != "Column_"+strconv.Itoa(i) {
-			return false
-		}
-	}
-	return true
 }
 
 // agree compares the program's own scores of the valid rows, where it wrote them, with the model's.

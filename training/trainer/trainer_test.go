@@ -19,6 +19,7 @@ import (
 	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/registry/model"
+	"github.com/millrace/millrace/registry/model/onnx"
 	"github.com/millrace/millrace/training/gbdt"
 )
 
@@ -63,6 +64,16 @@ func behave(how, path string) error {
 		return out("model.txt", []byte("tree\nversion=v9\n"))
 	case "leaves an unknown format":
 		return out("model.pkl", []byte("\x80\x04pickled"))
+	case "leaves ONNX":
+		var file string
+		if err := json.Unmarshal(job.Params, &file); err != nil {
+			return err
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		return out("model.onnx", b)
 	case "tells its environment":
 		return fmt.Errorf("secret %q, path %v", os.Getenv(secret), os.Getenv("PATH") != "")
 	case "hangs":
@@ -203,12 +214,16 @@ func TestAProgramTrains(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", how, err)
 		}
-		m, err := model.Load(r.MediaType, r.Bytes)
+		b, err := model.PackBundle([]model.SignatureInput{{Name: "x"}, {Name: "gap"}, {Name: "z"}}, r.MediaType, r.Bytes, nil, [][]float64{{1, 2, 3}})
+		if err != nil {
+			t.Fatalf("%s: packing what it left: %v", how, err)
+		}
+		m, err := b.Check()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Equal(m.Inputs(), []string{"x", "gap", "z"}) {
-			t.Errorf("%s: inputs %q", how, m.Inputs())
+		if !slices.Equal(m.Inputs(), []string{"x", "gap", "z"}) || !slices.Equal(r.Model.Inputs(), m.Inputs()) {
+			t.Errorf("%s: inputs %q, packed %q", how, r.Model.Inputs(), m.Inputs())
 		}
 		if first == nil {
 			first = m
@@ -218,6 +233,25 @@ func TestAProgramTrains(t *testing.T) {
 				t.Errorf("%s: %v scores %v, %v when it told nothing else", how, row, got, want)
 			}
 		}
+	}
+}
+
+// An ONNX model is taken by a build that scores it; any other says which would.
+func TestAProgramLeavesONNX(t *testing.T) {
+	file, err := filepath.Abs(filepath.Join("..", "..", "registry", "model", "testdata", "onnx", "made-three.onnx"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := run(t.Context(), t, "leaves ONNX", time.Minute, file)
+	switch {
+	case !onnx.Built:
+		if failure.Of(err) != failure.Refused || !strings.Contains(err.Error(), "out/model.onnx") || !strings.Contains(err.Error(), onnx.LibraryVariable) {
+			t.Errorf("error %v", err)
+		}
+	case err != nil:
+		t.Fatal(err)
+	case r.MediaType != model.MediaONNX || !slices.Equal(r.Model.Inputs(), []string{"x", "gap", "z"}):
+		t.Errorf("%s with inputs %q", r.MediaType, r.Model.Inputs())
 	}
 }
 
