@@ -124,12 +124,13 @@ func (d *deployment) succession(history []registry.Entry) (*lineUp, error) {
 	if err != nil {
 		err = fmt.Errorf("%s@%d %s: %w", d.model.Name, numberOf(history, digest), digest, err)
 		again := d.fault.Load()
-		d.fault.Store(&fault{digest, err, d.catalog.now.Load()})
-		if again != nil && again.digest == digest && again.err.Error() == err.Error() {
-			return nil, nil
+		known := again != nil && again.digest == digest && again.err.Error() == err.Error()
+		if !known && !failure.Of(err).Retry() {
+			d.metrics.swaps.WithLabelValues(d.model.Name, "refused").Inc() // before it is shown, so that who sees it finds it counted
 		}
-		if !failure.Of(err).Retry() {
-			d.metrics.swaps.WithLabelValues(d.model.Name, "refused").Inc()
+		d.fault.Store(&fault{digest, err, d.catalog.now.Load()})
+		if known {
+			return nil, nil
 		}
 		return nil, err
 	}
@@ -140,10 +141,10 @@ func (d *deployment) succession(history []registry.Entry) (*lineUp, error) {
 
 func (d *deployment) swap(line *lineUp) {
 	champion := line.champion
+	d.metrics.swaps.WithLabelValues(d.model.Name, "swapped").Inc() // before it answers, likewise
+	d.metrics.version.WithLabelValues(d.model.Name).Set(float64(champion.version))
 	d.live.Store(line)
 	d.fault.Store(nil)
-	d.metrics.swaps.WithLabelValues(d.model.Name, "swapped").Inc()
-	d.metrics.version.WithLabelValues(d.model.Name).Set(float64(champion.version))
 	d.log.Info("champion is live", "model", d.model.Name, "version", champion.version, "digest", champion.digest)
 	select {
 	case <-d.first:
