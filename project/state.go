@@ -128,6 +128,12 @@ func (m *Model) state() ModelState {
 		On:    m.On.Name,
 		Label: fmt.Sprintf("%s of %s by %s within %s", m.Label.Value.Meaning(), m.Label.Source.Name, m.Label.Join, duration.Format(m.Label.Within)),
 	}
+	if !m.Binary() {
+		s.Label = string(m.Task) + " of " + s.Label
+	}
+	if m.Label.Classes != nil {
+		s.Label += ", classes " + strings.Join(m.Label.Classes, ",")
+	}
 	for _, in := range m.Inputs {
 		s.Inputs = append(s.Inputs, m.describe(in))
 	}

@@ -25,7 +25,7 @@ func (d *deployment) compose(a asked, q question, in *filled, v *verdict, line *
 		ID: a.id, Model: d.model.Name, At: q.at, ScoredAt: a.now.UnixMilli(), JoinKey: d.plan.labelKey(q.row),
 		Entities: d.plan.entities(q.row), Request: d.plan.request(q.row),
 		Refused: v.refused(), Arm: v.arm, Rung: v.rung, Reason: v.text(),
-		Inputs: line.plan.describe(in), Positions: in.positions, Reasons: v.reasons, ReasonMethod: v.method,
+		Inputs: in.plan.describe(in), Positions: in.positions, Reasons: v.reasons, ReasonMethod: v.method,
 		LatencyMicros: a.now.Sub(a.start).Microseconds(), Source: a.source,
 	}
 	if !v.refused() {

@@ -50,7 +50,8 @@ type lineUp struct {
 	simpler  *scorer // trained beside the champion on the request's own columns; nil likewise
 	since    int64   // wall time of the swap
 
-	challenger, shadow *arm // nil without one
+	challenger, shadow *arm    // nil without one
+	beside             []*plan // of the arms, where they read other versions of the features
 }
 
 // fault is the champion of the registry that does not serve.

@@ -93,7 +93,7 @@ func flightsProject(t testing.TB) *project.Project {
 	}
 	group := &project.Group{Group: compiled, Source: arrivals, KeyedTopic: "origin_delays.keyed"}
 	m := &project.Model{
-		Name: "late", On: departures,
+		Name: "late", On: departures, Task: model.TaskBinary,
 		Label: project.Label{Source: arrivals, Join: "flight_id"},
 		Serve: project.Serve{Timeout: 500 * time.Millisecond, Fallback: []project.Rung{{Kind: project.RungPrevious}}, MissingAllowed: 1},
 	}

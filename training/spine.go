@@ -15,6 +15,7 @@ import (
 	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
+	"github.com/millrace/millrace/registry/model"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -83,19 +84,25 @@ func (b *builder) labels(ctx context.Context) (*labels, error) {
 		if row[join].IsNull() {
 			return nil
 		}
-		v, err := value.Eval(row)
+		truth, ok, known, err := b.model.Label.Truth(row)
 		if err != nil {
 			return fmt.Errorf("evaluating %q: %w", value.Source(), err)
 		}
-		f, ok := v.Float()
+		if !known {
+			b.unknown++
+		}
 		if !ok {
 			return nil
+		}
+		if math.IsNaN(truth) || math.IsInf(truth, 0) || truth < 0 && b.model.Task == model.TaskPoisson {
+			return failure.New(failure.Refused, source.Name, "%s has the label %v by %q, which a model for %s cannot learn", row[join].Text(), truth, value.Source(), b.model.Task).
+				WithHint("let the expression give nil where there is no label")
 		}
 		if len(l.all) == b.cfg.MaxLabels {
 			return failure.New(failure.Refused, source.Name, "there are more than MaxLabels = %d labels", b.cfg.MaxLabels).
 				WithHint("shorten the model's training window")
 		}
-		l.add(row[join].Text(), label{position: at, value: f})
+		l.add(row[join].Text(), label{position: at, value: truth})
 		return nil
 	})
 	return l, err

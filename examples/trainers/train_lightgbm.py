@@ -43,11 +43,13 @@ params = {
     "deterministic": True,  # the same rows give the same model
     "force_row_wise": True,
     "verbose": -1,
-} | job["params"]
+} | ({"num_class": len(job["classes"])} if "classes" in job else {}) | job["params"]
 booster = lightgbm.train(params, data, valid_sets=[data.create_valid(valid, valid_labels, weight=valid_weights)])
 
 out = folder / job["out"]
 booster.save_model(out / "model.txt", num_iteration=booster.best_iteration)
 # Not needed, but Millrace then checks that it scores these rows alike.
-(out / "valid_scores.json").write_text(json.dumps(booster.predict(valid, num_iteration=booster.best_iteration).tolist()))
+scores = booster.predict(valid, num_iteration=booster.best_iteration)
+scores = scores.max(axis=1) if "classes" in job else scores  # of several classes, the highest
+(out / "valid_scores.json").write_text(json.dumps(scores.tolist()))
 print(f"{len(train)} rows, {booster.best_iteration} trees, scores {booster.best_score}")

@@ -26,13 +26,14 @@ type Job struct {
 	Project   string          `json:"project"`
 	Model     string          `json:"model"`
 	Candidate string          `json:"candidate"`
-	Objective string          `json:"objective"`        // "binary": the model's score is the probability of label 1
-	Metric    string          `json:"metric"`           // that candidates are compared by
-	Inputs    []Input         `json:"inputs"`           // columns of the row files, in the order that the model must have them
-	Label     string          `json:"label"`            // column, 0 or 1
-	Weight    string          `json:"weight,omitempty"` // column, what a row counts for, above 0; absent: all count alike
-	Time      string          `json:"time"`             // column, event time
-	Key       string          `json:"key"`              // column, what tells a row from others
+	Objective string          `json:"objective"`         // a model.Task: what the score is to mean
+	Classes   []string        `json:"classes,omitempty"` // of a multiclass objective: labels are their indices, and so are the outputs of the model
+	Metric    string          `json:"metric"`            // that candidates are compared by
+	Inputs    []Input         `json:"inputs"`            // columns of the row files, in the order that the model must have them
+	Label     string          `json:"label"`             // column: 0 or 1, a value, a count, or the index of a class
+	Weight    string          `json:"weight,omitempty"`  // column, what a row counts for, above 0; absent: all count alike
+	Time      string          `json:"time"`              // column, event time
+	Key       string          `json:"key"`               // column, what tells a row from others
 	Train     Part            `json:"train"`
 	Valid     Part            `json:"valid"` // later than Train: for early stopping and the like
 	Parent    *Parent         `json:"parent,omitempty"`

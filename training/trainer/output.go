@@ -22,7 +22,7 @@ const ScoresFile = "valid_scores.json"
 const ScoreTolerance = 1e-5
 
 // read loads out/model.* and sees that it scores what the job asks for.
-func (r *Result) read(out string, inputs []Input) error {
+func (r *Result) read(out string, job Job) error {
 	paths, err := filepath.Glob(filepath.Join(out, "model.*"))
 	if err != nil {
 		return failure.Wrap(failure.Internal, out, "looking for the model", err)
@@ -48,11 +48,14 @@ func (r *Result) read(out string, inputs []Input) error {
 	if r.Model, err = model.Load(r.MediaType, r.Bytes); err != nil {
 		return failure.Wrap(failure.Refused, name, "loading the model", err)
 	}
-	if r.Model.Task() != model.TaskBinary {
-		return failure.New(failure.Refused, name, "it is a model for %s, and its score no probability", r.Model.Task()).
-			WithHint("train it for the job's objective, binary")
+	if task := r.Model.Task(); string(task) != job.Objective {
+		return failure.New(failure.Refused, name, "it is a model for %s, the job asks for one for %s", task, job.Objective).
+			WithHint("train it for the job's objective")
 	}
-	return r.name(name, inputs)
+	if n := len(r.Model.Outputs()); job.Classes != nil && n != len(job.Classes) {
+		return failure.New(failure.Refused, name, "it tells %d classes apart, the job has %d", n, len(job.Classes))
+	}
+	return r.name(name, job.Inputs)
 }
 
 // name sees that the model reads the job's inputs in their order. One whose file only numbers its columns is given the names.

@@ -203,7 +203,7 @@ func run(ctx context.Context, t *testing.T, how string, timeout time.Duration, p
 		t.Fatal(err)
 	}
 	p := Program{Command: []string{os.Args[0]}, Dir: t.TempDir(), Env: map[string]string{behaviour: how}, Timeout: timeout, KeepLog: 200}
-	job := Job{Candidate: "mine", Inputs: []Input{{Name: "x"}, {Name: "gap"}, {Name: "z", Monotone: 1}}, Params: text}
+	job := Job{Candidate: "mine", Objective: "binary", Inputs: []Input{{Name: "x"}, {Name: "gap"}, {Name: "z", Monotone: 1}}, Params: text}
 	return Run(ctx, p, job, someRows(400, 1000), someRows(100, 2000))
 }
 
@@ -264,7 +264,7 @@ func TestWhatAProgramDoesWrongIsRefused(t *testing.T) {
 		"leaves an unknown format": {"out/model.pkl", "a Python pickle"},
 		"swaps columns":            {`input 0 of the model is "gap", that of the job "x"`},
 		"drops a column":           {"the model has 2 inputs, the job 3"},
-		"fits a regression":        {"it is a model for regression"},
+		"fits a regression":        {"it is a model for regression, the job asks for one for binary"},
 		"tells other scores":       {"out/valid_scores.json: row 7 scores"},
 	} {
 		t.Run(how, func(t *testing.T) {
@@ -295,7 +295,7 @@ func TestAProgramGetsLittleEnvironment(t *testing.T) {
 
 func TestAProgramThatIsNotThere(t *testing.T) {
 	p := Program{Command: []string{"no-such-trainer-anywhere"}, Dir: t.TempDir(), Timeout: time.Minute, KeepLog: 100}
-	_, err := Run(t.Context(), p, Job{Inputs: []Input{{Name: "x"}, {Name: "gap"}, {Name: "z"}}}, someRows(4, 0), someRows(4, 4))
+	_, err := Run(t.Context(), p, Job{Objective: "binary", Inputs: []Input{{Name: "x"}, {Name: "gap"}, {Name: "z"}}}, someRows(4, 0), someRows(4, 4))
 	if failure.Of(err) != failure.Refused || !strings.Contains(err.Error(), "install it where the train role runs") {
 		t.Errorf("error %v", err)
 	}
