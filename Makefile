@@ -9,13 +9,16 @@ help: ## what can be made
 build: ## the program, at bin/millrace
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/millrace ./cmd/millrace
 
+build-onnx: ## the program that also scores ONNX, at bin/millrace-onnx: needs a C compiler, and ONNX Runtime's shared library where it runs
+	CGO_ENABLED=1 $(GO) build -tags onnx -trimpath -o bin/millrace-onnx ./cmd/millrace
+
 test: ## every test, embedded: needs only Go
 	$(GO) test $(PKGS)
 
 race: ## the tests of everything concurrent, under the race detector
 	$(GO) test -race ./internal/... ./schemas/... ./features/... ./streams/... ./serving/... ./monitor/... ./training/... ./registry/... ./console/...
 
-e2e: ## the end-to-end suite; servers from MILLRACE_TEST_KAFKA and MILLRACE_TEST_REDIS, embedded without them
+e2e: ## the end-to-end suite; servers from MILLRACE_TEST_KAFKA and MILLRACE_TEST_REDIS, embedded without them (e2e/doc.go)
 	$(GO) test -count=1 -timeout 20m ./e2e/...
 
 chaos: ## the crash matrix: Kafka of three brokers (KAFKA_UP starts it), Redis servers of its own; CHAOS=-short takes its short part
@@ -54,6 +57,7 @@ bench-peers: build ## streaming features beside other engines on real Kafka and 
 
 lint: ## vet, gofmt and golangci-lint
 	$(GO) vet -tags chaos $(PKGS)
+	$(GO) vet -tags onnx ./registry/model/...
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt would change these files: run gofmt -w on them"; exit 1; }
 	golangci-lint run
 

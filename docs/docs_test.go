@@ -105,7 +105,7 @@ const module = "github.com/millrace/millrace/"
 var layers = []map[string]bool{
 	set("internal/failure", "internal/clock", "internal/duration"),
 	set("schemas"),
-	set("features", "streams", "registry"),
+	set("features", "streams", "registry", "registry/model/onnx"),
 	set("registry/model", "registry/oci", "features/profile", "features/script"),
 	set("project"),
 	set("features/online", "features/offline", "streams/broker", "training/gbdt", "training/logistic"),
@@ -114,7 +114,7 @@ var layers = []map[string]bool{
 	set("features/dataset"),
 	set("streams/ingest", "training", "serving", "monitor", "consistency", "console"),
 	set("serving/openinference/inferencepb"),
-	set("serving/openinference", "serving/feast", "serving/openapi"),
+	set("serving/openinference", "serving/feast", "serving/openapi", "serving/batches"),
 	set("examples/flights", "streams/ingest/ingesttest"),
 	set("cmd/millrace", "bench/flights", "bench/forest", "bench/forest/scoring", "bench/peers", "bench/serving", "e2e"),
 }

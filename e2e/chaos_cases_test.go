@@ -269,7 +269,7 @@ func fillDisk(o *ordeal) string {
 	ballast := filepath.Join(o.data, "ballast")
 	fills := o.times(3, 1)
 	for i := range fills {
-		o.fill(ballast)
+		fillDiskWith(o.t, ballast)
 		o.pass(8*time.Second, 9*time.Second) // longer than between two commits
 		o.workers[i%len(o.workers)].kill()
 		o.workers[i%len(o.workers)] = o.role("stream")
@@ -278,17 +278,4 @@ func fillDisk(o *ordeal) string {
 		o.recover()
 	}
 	return fmt.Sprintf("no space for offline files for 12 s, %d times; SIGKILL of a worker meanwhile", fills)
-}
-
-// fill writes to a file until the disk takes no more.
-func (o *ordeal) fill(path string) {
-	o.t.Helper()
-	f, err := os.Create(path)
-	must(o.t, err)
-	defer f.Close()
-	for size := 1 << 20; size > 0; {
-		if _, err := f.Write(make([]byte, size)); err != nil {
-			size /= 2
-		}
-	}
 }

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -120,6 +121,47 @@ func (s *stand) copyProject() {
 	s.topics = map[string]string{
 		flights.Departures: s.project.Source(flights.Departures).Topic, flights.Arrivals: s.project.Source(flights.Arrivals).Topic,
 	}
+}
+
+// amend replaces text of the project's file, which must be there.
+func (s *stand) amend(old, with string) {
+	s.t.Helper()
+	path := filepath.Join(s.dir, project.FileName)
+	b, err := os.ReadFile(path)
+	must(s.t, err)
+	if !strings.Contains(string(b), old) {
+		s.t.Fatalf("the project has no %q", old)
+	}
+	must(s.t, os.WriteFile(path, []byte(strings.ReplaceAll(string(b), old, with)), 0o644))
+	s.project, err = project.Load(s.dir)
+	must(s.t, err)
+}
+
+// metric sums the samples of a metric of a role whose labels have all the given texts, such as rung="rule".
+func (p *proc) metric(name string, labels ...string) float64 {
+	p.t.Helper()
+	resp, err := http.Get(p.endpoint + "/metrics")
+	must(p.t, err)
+	defer resp.Body.Close()
+	sum := 0.0
+	lines := bufio.NewScanner(resp.Body)
+samples:
+	for lines.Scan() {
+		sample, value, _ := strings.Cut(lines.Text(), " ")
+		if metric, _, _ := strings.Cut(sample, "{"); metric != name {
+			continue
+		}
+		for _, l := range labels {
+			if !strings.Contains(sample, l) {
+				continue samples
+			}
+		}
+		v, err := strconv.ParseFloat(value, 64)
+		must(p.t, err)
+		sum += v
+	}
+	must(p.t, lines.Err())
+	return sum
 }
 
 var topicKey = regexp.MustCompile(`\btopic: *(\w+)`)

@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -295,19 +297,55 @@ func TestIncludeRequest(t *testing.T) {
 // promoteBy makes a champion of a model that scores by one input.
 func (s *stand) promoteBy(name, input string, from time.Time) {
 	s.t.Helper()
-	l, err := model.NewLogistic(-1, []model.LogisticInput{{Name: input, Weight: 0.001, Scale: 1}})
+	s.promoteWeighted(name, map[string]float64{input: 0.001}, from)
+}
+
+// promoteWeighted makes a champion of a logistic model with intercept -1, whose topic is scored from a time on. A missing input adds nothing.
+func (s *stand) promoteWeighted(name string, weights map[string]float64, from time.Time) (digest string) {
+	s.t.Helper()
+	r := s.registry()
+	digest = s.registerWeighted(name, weights, from)
+	now, _, _ := r.Alias(name, registry.Champion)
+	must(s.t, r.SetAlias(context.Background(), name, registry.Champion, digest, now, ""))
+	return digest
+}
+
+// registerWeighted is promoteWeighted without making it the champion.
+func (s *stand) registerWeighted(name string, weights map[string]float64, from time.Time) (digest string) {
+	s.t.Helper()
+	var inputs []model.LogisticInput
+	var signature []model.SignatureInput
+	golden := [][]float64{{}, {}}
+	for _, input := range slices.Sorted(maps.Keys(weights)) {
+		inputs = append(inputs, model.LogisticInput{Name: input, Weight: weights[input], Scale: 1})
+		signature = append(signature, model.SignatureInput{Name: input})
+		golden[0], golden[1] = append(golden[0], 100), append(golden[1], math.NaN())
+	}
+	l, err := model.NewLogistic(-1, inputs)
 	must(s.t, err)
-	bundle, err := model.NewBundle([]model.SignatureInput{{Name: input}}, l, [][]float64{{100}, {math.NaN()}})
+	bundle, err := model.NewBundle(signature, l, golden)
 	must(s.t, err)
+	return s.register(name, bundle, from)
+}
+
+// register adds a version.
+func (s *stand) register(name string, bundle model.Bundle, from time.Time) (digest string) {
+	s.t.Helper()
 	content, err := bundle.Encode()
 	must(s.t, err)
-	r, err := registry.Open(filepath.Join(s.data, "registry"))
-	must(s.t, err)
-	digest, err := r.Put(context.Background(), registry.Manifest{
+	r := s.registry()
+	digest, err = r.Put(context.Background(), registry.Manifest{
 		Kind: registry.KindModel, Name: name, MediaType: model.MediaBundle, Annotations: map[string]string{"data_until": from.Format(time.RFC3339)},
 	}, bytes.NewReader(content))
 	must(s.t, err)
 	_, err = r.AddVersion(name, digest)
 	must(s.t, err)
-	must(s.t, r.SetAlias(context.Background(), name, registry.Champion, digest, "", ""))
+	return digest
+}
+
+func (s *stand) registry() *registry.Registry {
+	s.t.Helper()
+	r, err := registry.Open(filepath.Join(s.data, "registry"))
+	must(s.t, err)
+	return r
 }

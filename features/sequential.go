@@ -14,6 +14,7 @@ type SequentialReader struct {
 	scratch Scratch
 	group   *Group
 	entity  *Entity
+	words   wordPlan
 	queues  []queue // by window, then level
 	last    int64   // time of the last read
 	reads   int     // so far
@@ -35,7 +36,7 @@ const shortRun = 3
 // Begin starts with an entity of the group.
 func (s *SequentialReader) Begin(g *Group, e *Entity) {
 	if s.group != g {
-		s.group = g
+		s.group, s.words = g, planWords(g)
 		s.queues = make([]queue, len(g.windows)*len(g.levels))
 		for i := range s.queues {
 			s.queues[i].back = make([]uint64, g.stride)
@@ -93,8 +94,11 @@ func (s *SequentialReader) advance() {
 				r.until-- // the newest tile may still grow
 			}
 			if r.until-r.from > shortRun {
+				if q.read != s.reads-1 {
+					q.clear()
+				}
 				q.read = s.reads
-				s.advanceQueue(q, t, r)
+				s.advanceQueue(q, t.rows, r)
 			}
 		}
 		first = s.scratch.ends[w]
@@ -106,46 +110,37 @@ func (s *SequentialReader) advance() {
 	}
 }
 
-// advanceQueue makes the queue hold the tiles of a run, which begins and ends no earlier than what it holds.
-func (s *SequentialReader) advanceQueue(q *queue, t *stretch, r run) {
-	g := s.group
-	first := int64(t.rows[r.from*g.stride+rowStart])
-	for len(q.front) > 0 && int64(q.front[len(q.front)-g.stride+rowStart]) < first {
-		q.front = q.front[:len(q.front)-g.stride]
+// advanceQueue makes the queue hold the tiles of a run, which begins and ends no earlier than what it holds. rows are those of the run's level.
+func (s *SequentialReader) advanceQueue(q *queue, rows []uint64, r run) {
+	stride := s.group.stride
+	first := int64(rows[r.from*stride+rowStart])
+	for len(q.front) > 0 && int64(q.front[len(q.front)-stride+rowStart]) < first {
+		q.front = q.front[:len(q.front)-stride]
 	}
 	next := r.until // the first tile that is not in the queue
-	for next > r.from && int64(t.rows[(next-1)*g.stride+rowStart]) > q.newest {
+	for next > r.from && int64(rows[(next-1)*stride+rowStart]) > q.newest {
 		next--
 	}
 	if len(q.front) == 0 {
 		// Its tiles have all left: those behind come to the front, without those that have left, too.
 		q.behind = false
 		for i := next - 1; i >= r.from; i-- {
-			q.front = append(q.front, t.rows[i*g.stride:(i+1)*g.stride]...)
-			if top := len(q.front) - g.stride; i < next-1 {
-				s.merge(q.front[top:], q.front[top-g.stride:top])
+			q.front = append(q.front, rows[i*stride:(i+1)*stride]...)
+			if top := len(q.front) - stride; i < next-1 {
+				mergeRow(s.words.all, q.front[top:], q.front[top-stride:top])
 			}
 		}
 	}
 	for ; next < r.until; next++ {
-		row := t.rows[next*g.stride : (next+1)*g.stride]
+		row := rows[next*stride : (next+1)*stride]
 		if q.behind {
-			s.merge(q.back, row)
+			mergeRow(s.words.all, q.back, row)
 		} else {
 			copy(q.back, row)
 			q.behind = true
 		}
 	}
-	q.newest = int64(t.rows[(r.until-1)*g.stride+rowStart])
-}
-
-// merge merges all fixed states of a row into another's.
-func (s *SequentialReader) merge(dst, src []uint64) {
-	for i := range s.group.accumulators {
-		if a := &s.group.accumulators[i]; a.fixed != nil {
-			a.fixed.merge(dst[a.offset:a.offset+a.words], src[a.offset:a.offset+a.words])
-		}
-	}
+	q.newest = int64(rows[(r.until-1)*stride+rowStart])
 }
 
 // fold folds what the queue of a window and level holds and reports the tiles that it does not hold.

@@ -261,10 +261,12 @@ func (s *session) label(ctx context.Context, r *kgo.Record, from origin, at *pos
 	at.newest = max(at.newest, when.Int())
 	l.read.observe(r.Partition, when.Int(), now)
 	for i, w := range l.watches {
+		if !w.model.Binary() { // it is not judged by labels
+			continue
+		}
 		key := l.row[l.joins[i]]
-		value, err := w.model.Label.Value.Eval(l.row)
-		truth, numeric := value.Float()
-		if key.IsNull() || err != nil || !numeric {
+		truth, ok, _, err := w.model.Label.Truth(l.row)
+		if key.IsNull() || err != nil || !ok {
 			count.WithLabelValues(outcomeNull).Inc()
 			continue
 		}

@@ -25,6 +25,7 @@ import (
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/monitor"
 	"github.com/millrace/millrace/project"
+	"github.com/millrace/millrace/registry/model"
 	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/streams"
 )
@@ -85,7 +86,7 @@ func testProject(t *testing.T) *project.Project {
 	return &project.Project{
 		Name: "test", Partitions: 2, Sources: []*project.Source{source},
 		Models: []*project.Model{{
-			Name: "late", On: source, Label: project.Label{Source: source, Join: "flight", Value: late, Within: 6 * time.Hour},
+			Name: "late", On: source, Task: model.TaskBinary, Label: project.Label{Source: source, Join: "flight", Value: late, Within: 6 * time.Hour},
 			Monitor: project.Monitor{Window: 24 * time.Hour, MinRows: 100, After: 2, Of: 3, MinColumns: 1, Cooldown: 10 * 24 * time.Hour},
 		}},
 	}

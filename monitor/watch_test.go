@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/project"
+	"github.com/millrace/millrace/registry/model"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -17,7 +18,7 @@ func testWatch(change func(*Config)) *watch {
 	if change != nil {
 		change(&c)
 	}
-	m := &project.Model{Name: "late", Label: project.Label{Within: 6 * time.Hour}, Monitor: project.Monitor{Window: 24 * time.Hour}}
+	m := &project.Model{Name: "late", Task: model.TaskBinary, Label: project.Label{Within: 6 * time.Hour}, Monitor: project.Monitor{Window: 24 * time.Hour}}
 	w := newWatch(m, c, DefaultPolicy(), newPublished(nil, nil))
 	w.baseline = func(digest string) (*version, error) { return &version{digest: digest}, nil }
 	return w

@@ -9,9 +9,12 @@ import (
 )
 
 // gates reads bounds such as auc: ">= 0.60", each metric once.
-func (l *loader) gates(model object) []Gate {
-	metrics := []string{MetricAUC, MetricLogLoss, MetricBrier, MetricCalibrationError, MetricVersusChampion, MetricRows}
-	o := l.object(model.get("gates"), model.what+": gates", metrics...)
+func (l *loader) gates(declared object, m *Model) []Gate {
+	metrics := append(metricsOf(m.Task), MetricVersusChampion, MetricRows)
+	if m.Binary() {
+		metrics = append(metrics, MetricCalibrationError)
+	}
+	o := l.object(declared.get("gates"), declared.what+": gates", metrics...)
 	var gates []Gate
 	for _, e := range o.value.entries {
 		if !slices.Contains(metrics, e.key) {

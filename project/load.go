@@ -101,7 +101,7 @@ func (l *loader) faultAt(v value, hint, format string, args ...any) {
 }
 
 func (l *loader) top(v value) {
-	o := l.object(v, "the project", "project", "topic_prefix", "partitions", "clock", "tables", "sources", "features", "models")
+	o := l.object(v, "the project", "project", "topic_prefix", "partitions", "clock", "tables", "sources", "features", "models", "batches")
 	p := l.project
 	p.Name = o.text("project")
 	l.checkName(o.get("project"), "project", p.Name)
@@ -115,6 +115,7 @@ func (l *loader) top(v value) {
 	l.tables(l.section(o, "tables", "table"))
 	l.resolveAll(l.section(o, "sources", "source"), l.section(o, "features", "feature group"))
 	l.models(l.section(o, "models", "model"))
+	l.batches(l.section(o, "batches", "batch"))
 	l.checkTopics()
 }
 

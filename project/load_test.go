@@ -265,11 +265,14 @@ func TestTrainSettings(t *testing.T) {
 	if at := got.Schedule.Next(time.Date(2001, 5, 1, 3, 0, 0, 0, time.UTC)); at != time.Date(2001, 5, 2, 3, 0, 0, 0, time.UTC) {
 		t.Errorf("the schedule's next time is %v", at)
 	}
-	got.Schedule = nil
+	if got.Weight == nil || got.Weight.Source() != "distance > 1000 ? 2 : 1" {
+		t.Errorf("weight %v", got.Weight)
+	}
+	got.Schedule, got.Weight = nil, nil
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("train: %+v", got)
 	}
-	for _, part := range []string{"OMP_NUM_THREADS", "monotone distance +1, monotone weekday -1", "categorical hour", "Trees:300", "schedule 0 3 * * *"} {
+	for _, part := range []string{"OMP_NUM_THREADS", "monotone distance +1, monotone weekday -1", "categorical hour", "Trees:300", "schedule 0 3 * * *", "weight distance > 1000"} {
 		if !strings.Contains(line, part) {
 			t.Errorf("the applied settings %q do not tell %q", line, part)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/internal/duration"
+	"github.com/millrace/millrace/registry/model"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -18,14 +19,15 @@ func (l *loader) models(entries []entry) {
 }
 
 func (l *loader) model(e entry) *Model {
-	o := l.object(e.value, "model "+e.key, "on", "inputs", "label", "train", "gates", "serve", "monitor")
+	o := l.object(e.value, "model "+e.key, "on", "task", "inputs", "label", "train", "gates", "serve", "monitor")
 	o.value.line, o.value.col = e.line, e.col
 	m := &Model{Name: e.key, Line: e.line}
 	m.On = l.topicSource(o.get("on"), o.what, o.text("on"))
+	m.Task = model.Task(o.choice("task", tasks...))
 	complete := l.inputs(o, m)
 	m.Label = l.label(o, m)
 	m.Train = l.train(o, m, complete)
-	m.Gates = l.gates(o)
+	m.Gates = l.gates(o, m)
 	m.Serve = l.serve(o, m, complete)
 	m.Monitor = l.monitor(o, m, complete)
 	return m
@@ -45,10 +47,11 @@ func (l *loader) topicSource(at value, what, name string) *Source {
 	return s
 }
 
-func (l *loader) label(model object, m *Model) Label {
-	o := l.object(model.get("label"), model.what+": label", "source", "join", "value", "within")
+func (l *loader) label(declared object, m *Model) Label {
+	o := l.object(declared.get("label"), declared.what+": label", "source", "join", "value", "within", "classes")
 	label := Label{Line: o.value.line, Source: l.topicSource(o.get("source"), o.what, o.text("source"))}
 	label.Join = o.text("join")
+	label.Classes = l.classes(o, m.Task)
 	o.needs("within", "the event time after which a label that has not come never will, like 24h")
 	label.Within = o.duration("within", duration.Day, time.Millisecond)
 	source := o.text("value")
@@ -62,12 +65,12 @@ func (l *loader) label(model object, m *Model) Label {
 		l.checkJoin(o, m, label)
 	}
 	if source != "" {
-		label.Value = l.expression(o.get("value"), o.what+": value", source, label.Source.Schema, schemas.Bool)
+		label.Value = l.expression(o.get("value"), o.what+": value", source, label.Source.Schema, labelKind(m.Task))
 		if label.Source.enriched(label.Value) {
 			l.faultAt(o.get("value"), "", "%s: value: it reads a column that is looked up, which a label cannot", o.what)
 		}
 		if where := label.Source.condition(); where != "" && label.Value != nil { // what is no event of the source labels nothing
-			label.Value = l.expression(o.get("value"), o.what+": value", "("+where+") ? ("+source+") : nil", label.Source.Schema, schemas.Bool)
+			label.Value = l.expression(o.get("value"), o.what+": value", "("+where+") ? ("+source+") : nil", label.Source.Schema, labelKind(m.Task))
 		}
 	}
 	return label

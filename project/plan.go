@@ -22,7 +22,7 @@ const (
 // Change is one thing that applying a project would do.
 type Change struct {
 	Kind     string `json:"kind"`   // create, update, rebuild or remove
-	Object   string `json:"object"` // project, topic, source, group or model
+	Object   string `json:"object"` // project, topic, source, group, model or batch
 	Name     string `json:"name"`
 	What     string `json:"what"`
 	Breaking bool   `json:"breaking"` // a consumer of what was there before would break
@@ -49,6 +49,7 @@ func Plan(p *Project, previous State) Changes {
 	compare(d.before.Sources, d.now.Sources, d.newSource, func(name string, a, b SourceState) { d.source(p, name, a, b) }, d.oldSource)
 	compare(d.before.Groups, d.now.Groups, d.newGroup, d.group, d.oldGroup)
 	compare(d.before.Models, d.now.Models, d.newModel, d.model, d.oldModel)
+	compare(d.before.Batches, d.now.Batches, d.newBatch, d.batch, d.oldBatch)
 	return d.changes
 }
 

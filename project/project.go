@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/features"
+	"github.com/millrace/millrace/registry/model"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -19,6 +20,7 @@ type Project struct {
 	Tables      []*Table
 	Groups      []*Group
 	Models      []*Model
+	Batches     []*Batch
 }
 
 // The clocks a project can run by.
@@ -99,6 +101,7 @@ type OfflineSettings struct {
 type Model struct {
 	Name    string
 	On      *Source
+	Task    model.Task // what the score means: binary, regression, poisson or multiclass
 	Inputs  []Input
 	Label   Label
 	Train   Train
@@ -138,11 +141,12 @@ type Input struct {
 
 // Label is what a model is to foretell: for a row of the model's source, the value of the joined row of another, when it comes in time.
 type Label struct {
-	Source *Source
-	Join   string               // a column of both sources
-	Value  *features.Expression // of kind Bool
-	Within time.Duration        // event time from the asking row to the label's
-	Line   int
+	Source  *Source
+	Join    string               // a column of both sources
+	Value   *features.Expression // of kind Bool; numeric of a regression or of counts, String of a multiclass model
+	Within  time.Duration        // event time from the asking row to the label's
+	Classes []string             // what Value can be, of a multiclass model; else nil
+	Line    int
 }
 
 // The metrics of an evaluation, as gates and Train.Metric name them.
@@ -153,6 +157,12 @@ const (
 	MetricCalibrationError = "calibration_error" // expected calibration error, 10 quantile bins
 	MetricVersusChampion   = "versus_champion"   // Train.Metric of the candidate less the champion's on the same rows, positive when better
 	MetricRows             = "rows"              // held-out rows
+
+	MetricRMSE            = "rmse"             // root of the mean squared error
+	MetricMAE             = "mae"              // mean absolute error
+	MetricPoissonDeviance = "poisson_deviance" // mean of 2*(y*ln(y/score) - y + score)
+	MetricAccuracy        = "accuracy"         // share of rows whose class has the highest score
+	MetricMacroAUC        = "macro_auc"        // mean over the classes of the area under the curve of one against the rest
 )
 
 // Gate is a bound that a candidate must keep to be promoted.

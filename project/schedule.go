@@ -26,6 +26,17 @@ func ParseSchedule(text string) (*Schedule, error) {
 // Next is the first of the times after t; the zero time when there is none within five years.
 func (s *Schedule) Next(t time.Time) time.Time { return s.cron.Next(t.UTC()) }
 
+// Due lists the times after one moment and up to another, of more than most of them the last ones, in their order; passed is how many came
+// before these.
+func (s *Schedule) Due(after, until time.Time, most int) (times []time.Time, passed int) {
+	for at := s.Next(after); !at.IsZero() && !at.After(until); at = s.Next(at) {
+		if times = append(times, at); len(times) > most {
+			times, passed = times[1:], passed+1
+		}
+	}
+	return times, passed
+}
+
 // schedule is nil when absent.
 func (o object) schedule(key string) *Schedule {
 	source := o.textOr(key, "")

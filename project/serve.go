@@ -1,11 +1,13 @@
 package project
 
 import (
+	"math"
 	"strconv"
 	"time"
 
 	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/internal/duration"
+	"github.com/millrace/millrace/registry/model"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -56,8 +58,8 @@ const (
 	otherwiseRefuse = "refuse"
 )
 
-func (l *loader) serve(model object, m *Model, complete bool) Serve {
-	o := l.object(model.get("serve"), model.what+": serve",
+func (l *loader) serve(declared object, m *Model, complete bool) Serve {
+	o := l.object(declared.get("serve"), declared.what+": serve",
 		"timeout", "fetch_timeout", "fallback", "otherwise", "default", "missing_allowed", "required", "optional", "sticky", "log")
 	s := Serve{
 		Timeout:        o.duration("timeout", DefaultTimeout, time.Millisecond),
@@ -136,7 +138,8 @@ func (l *loader) ladder(o object, m *Model) []Rung {
 		}
 	}
 	otherwise := o.choice("otherwise", otherwiseRefuse, RungDefault)
-	score := o.float("default", 0, 0, 1)
+	low, high := scores(m.Task)
+	score := o.float("default", 0, low, high)
 	switch has := o.has("default"); {
 	case has && otherwise != RungDefault:
 		l.faultAt(o.get("default"), "say otherwise: default, or take the default away", "%s: the default is never used", o.what)
@@ -174,6 +177,18 @@ func (l *loader) addRung(o object, m *Model, above []Rung, v value) []Rung {
 	return append(above, r)
 }
 
+// scores is the range of what a model of a task answers.
+func scores(task model.Task) (low, high float64) {
+	switch task {
+	case model.TaskRegression:
+		return -math.MaxFloat64, math.MaxFloat64
+	case model.TaskPoisson:
+		return 0, math.MaxFloat64
+	default:
+		return 0, 1
+	}
+}
+
 func (l *loader) rung(o object, m *Model, v value) (Rung, bool) {
 	words := []string{RungPrevious, RungSimpler, fallbackNone}
 	switch {
@@ -194,7 +209,8 @@ func (l *loader) rung(o object, m *Model, v value) (Rung, bool) {
 		return Rung{}, false
 	}
 	if r.has(RungDefault) {
-		return Rung{Kind: RungDefault, Score: r.float(RungDefault, 0, 0, 1)}, true
+		low, high := scores(m.Task)
+		return Rung{Kind: RungDefault, Score: r.float(RungDefault, 0, low, high)}, true
 	}
 	source := r.text(RungRule)
 	if source == "" || m.On == nil || m.On.Schema == nil {

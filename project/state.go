@@ -14,6 +14,7 @@ type State struct {
 	Sources map[string]SourceState `json:"sources"`
 	Groups  map[string]GroupState  `json:"groups"`
 	Models  map[string]ModelState  `json:"models"`
+	Batches map[string]BatchState  `json:"batches,omitempty"`
 }
 
 // TopicState is an applied topic.
@@ -66,7 +67,7 @@ type ModelState struct {
 
 // State is the project as it would be recorded once applied. It is deterministic.
 func (p *Project) State() State {
-	s := State{Project: p.Name, Topics: map[string]TopicState{}, Sources: map[string]SourceState{}, Groups: map[string]GroupState{}, Models: map[string]ModelState{}}
+	s := State{Project: p.Name, Topics: map[string]TopicState{}, Sources: map[string]SourceState{}, Groups: map[string]GroupState{}, Models: map[string]ModelState{}, Batches: map[string]BatchState{}}
 	users := map[string]bool{}
 	for _, source := range p.Sources {
 		users[source.Topic] = !source.Chained()
@@ -98,6 +99,9 @@ func (p *Project) State() State {
 	for _, m := range p.Models {
 		s.Models[m.Name] = m.state()
 	}
+	for _, b := range p.Batches {
+		s.Batches[b.Name] = b.state()
+	}
 	return s
 }
 
@@ -123,6 +127,12 @@ func (m *Model) state() ModelState {
 	s := ModelState{
 		On:    m.On.Name,
 		Label: fmt.Sprintf("%s of %s by %s within %s", m.Label.Value.Meaning(), m.Label.Source.Name, m.Label.Join, duration.Format(m.Label.Within)),
+	}
+	if !m.Binary() {
+		s.Label = string(m.Task) + " of " + s.Label
+	}
+	if m.Label.Classes != nil {
+		s.Label += ", classes " + strings.Join(m.Label.Classes, ",")
 	}
 	for _, in := range m.Inputs {
 		s.Inputs = append(s.Inputs, m.describe(in))

@@ -9,20 +9,24 @@ import (
 	"strings"
 	"time"
 
+	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/internal/duration"
+	"github.com/millrace/millrace/registry/model"
+	"github.com/millrace/millrace/schemas"
 )
 
 // Train is how a model is trained.
 type Train struct {
 	Candidates  []Candidate
-	Metric      string         // MetricAUC, MetricLogLoss or MetricBrier: what the best candidate is chosen by
-	Window      time.Duration  // event time of the rows trained on
-	Holdout     time.Duration  // event time of the later rows held out
-	Schedule    *Schedule      // times at which the model is trained anew; nil for none
-	FirstAfter  time.Duration  // event time that the data must span before the first model is trained
-	MaxRows     int            // most rows trained on; 0 for no limit
-	Categorical []string       // inputs whose numbers are codes of categories
-	Monotone    map[string]int // input to 1 where the score must not fall as it rises, -1 where it must not rise
+	Metric      string               // one that measures the model's task: what the best candidate is chosen by
+	Window      time.Duration        // event time of the rows trained on
+	Holdout     time.Duration        // event time of the later rows held out
+	Schedule    *Schedule            // times at which the model is trained anew; nil for none
+	FirstAfter  time.Duration        // event time that the data must span before the first model is trained
+	MaxRows     int                  // most rows trained on; 0 for no limit
+	Weight      *features.Expression // of a row, of the columns of the model's source; nil is 1 for all
+	Categorical []string             // inputs whose numbers are codes of categories
+	Monotone    map[string]int       // input to 1 where the score must not fall as it rises, -1 where it must not rise
 	GBDT        GBDT
 	Seed        int64
 }
@@ -78,20 +82,24 @@ const (
 	MaxCandidates         = 16
 )
 
-func (l *loader) train(model object, m *Model, complete bool) Train {
-	o := l.object(model.get("train"), model.what+": train", "candidates", "metric", "window", "holdout", "first_after", "max_rows",
-		"schedule", "categorical", "monotone", "gbdt", "seed")
+func (l *loader) train(declared object, m *Model, complete bool) Train {
+	o := l.object(declared.get("train"), declared.what+": train", "candidates", "metric", "window", "holdout", "first_after", "max_rows",
+		"schedule", "weight", "categorical", "monotone", "gbdt", "seed")
 	t := Train{
-		Candidates:  l.candidates(o),
-		Metric:      o.choice("metric", MetricAUC, MetricLogLoss, MetricBrier),
+		Candidates:  l.candidates(o, m.Task),
+		Metric:      o.choice("metric", metricsOf(m.Task)...),
 		Window:      o.duration("window", DefaultTrainWindow, time.Minute),
 		Holdout:     o.duration("holdout", DefaultHoldout, time.Minute),
 		MaxRows:     int(o.integer("max_rows", DefaultMaxRows, 0, math.MaxInt32)),
 		Schedule:    o.schedule("schedule"),
+		Weight:      l.weight(o, m),
 		Categorical: l.inputNames(o, "categorical", m, complete),
 		Monotone:    l.monotone(o, m, complete),
 		GBDT:        l.gbdt(o),
 		Seed:        o.integer("seed", 1, 0, math.MaxInt64),
+	}
+	if m.Task == model.TaskMulticlass && len(t.Monotone) > 0 {
+		l.faultAt(o.get("monotone"), "", "%s: monotone: the scores of several classes cannot all rise with an input", o.what)
 	}
 	for _, e := range o.get("monotone").entries {
 		if slices.Contains(t.Categorical, e.key) {
@@ -105,9 +113,21 @@ func (l *loader) train(model object, m *Model, complete bool) Train {
 	return t
 }
 
-// candidates is a list of the trainers' names and of programs; logistic and gbdt when there is none.
-func (l *loader) candidates(o object) []Candidate {
+// weight is what a row counts for, as a number of the columns of the model's source.
+func (l *loader) weight(o object, m *Model) *features.Expression {
+	source := o.textOr("weight", "")
+	if source == "" || m.On == nil || m.On.Schema == nil {
+		return nil
+	}
+	return l.expression(o.get("weight"), o.what+": weight", source, m.On.Schema, schemas.Null)
+}
+
+// candidates is a list of the trainers' names and of programs; all that fit the task when there is none.
+func (l *loader) candidates(o object, task model.Task) []Candidate {
 	known := []string{CandidateLogistic, CandidateGBDT}
+	if task != model.TaskBinary {
+		known = known[1:]
+	}
 	v := o.get("candidates")
 	if v.shape == broken {
 		return nil
@@ -117,7 +137,11 @@ func (l *loader) candidates(o object) []Candidate {
 		items = []value{v}
 	}
 	if !o.has("candidates") {
-		return []Candidate{{Name: CandidateLogistic}, {Name: CandidateGBDT}}
+		var all []Candidate
+		for _, name := range known {
+			all = append(all, Candidate{Name: name})
+		}
+		return all
 	}
 	if len(items) == 0 || len(items) > MaxCandidates {
 		l.faultAt(v, "", "%s: candidates must be a list of 1 to %d trainers", o.what, MaxCandidates)
@@ -132,7 +156,10 @@ func (l *loader) candidates(o object) []Candidate {
 		case mapping:
 			c = l.program(item, o.what+": candidates")
 		case text:
-			if c.Name = item.text; !slices.Contains(known, c.Name) {
+			if c.Name = item.text; c.Name == CandidateLogistic && task != model.TaskBinary {
+				l.faultAt(item, "gbdt does for every task", "%s: candidates: logistic is for a yes or no, the model is for %s", o.what, task)
+				continue
+			} else if !slices.Contains(known, c.Name) {
 				l.faultAt(item, didYouMean(c.Name, known), "%s: candidates: there is no %q", o.what, c.Name)
 				continue
 			}
@@ -288,6 +315,9 @@ func (t Train) setting() string {
 		", first after ", duration.Format(t.FirstAfter), ", rows ", t.MaxRows, ", seed ", t.Seed)
 	if t.Schedule != nil {
 		line += ", schedule " + t.Schedule.Text
+	}
+	if t.Weight != nil {
+		line += ", weight " + t.Weight.Meaning()
 	}
 	if len(t.Categorical) > 0 {
 		line += ", categorical " + strings.Join(t.Categorical, ",")

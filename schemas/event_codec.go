@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // eventCodec writes a Go struct as an Avro record in single-object encoding (Avro specification, "Single-object encoding"): two marker
@@ -31,9 +32,10 @@ type version struct {
 	bound  binding
 }
 
-// binding writes and reads one type.
+// binding writes and reads one type. A value is written from where it lies: events are written for every answer, and reflection would take
+// more time than the bytes.
 type binding struct {
-	write func(b []byte, v reflect.Value) ([]byte, error)
+	write func(b []byte, at unsafe.Pointer) ([]byte, error)
 	read  func(r *reader, v reflect.Value) bool
 }
 
@@ -70,7 +72,7 @@ func (c *eventCodec[E]) encode(e *E) ([]byte, error) {
 		buffer = new([]byte)
 	}
 	defer c.buffers.Put(buffer)
-	b, err := c.bound.write(append((*buffer)[:0], c.header...), reflect.ValueOf(e).Elem())
+	b, err := c.bound.write(append((*buffer)[:0], c.header...), unsafe.Pointer(e))
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +123,7 @@ func (by binder) bind(n *node, t reflect.Type) (binding, error) {
 	case n.wire == wireDouble && t.Kind() == reflect.Float64:
 		return bindDouble(), nil
 	case n.wire == wireInt && t.Kind() == reflect.Int32, n.wire == wireLong && (t.Kind() == reflect.Int64 || t.Kind() == reflect.Int):
-		return bindInteger(), nil
+		return bindInteger(t), nil
 	}
 	return binding{}, fmt.Errorf("an Avro %s cannot be a Go %s", n.wire, t)
 }
@@ -130,7 +132,7 @@ func (by binder) bindRecord(n *node, t reflect.Type) (binding, error) {
 	if by.whole && t.NumField() != len(n.fields) {
 		return binding{}, fmt.Errorf("%s has %d fields, %s has %d", n.name, len(n.fields), t, t.NumField())
 	}
-	fields, index := make([]binding, len(n.fields)), make([]int, len(n.fields))
+	fields, index, offset := make([]binding, len(n.fields)), make([]int, len(n.fields)), make([]uintptr, len(n.fields))
 	for i, f := range n.fields {
 		index[i] = slices.IndexFunc(reflect.VisibleFields(t), func(g reflect.StructField) bool {
 			name, _, _ := strings.Cut(g.Tag.Get("json"), ",")
@@ -139,15 +141,16 @@ func (by binder) bindRecord(n *node, t reflect.Type) (binding, error) {
 		if index[i] < 0 {
 			return binding{}, fmt.Errorf("%s has no field for %s.%s", t, n.name, f.name)
 		}
+		offset[i] = t.Field(index[i]).Offset
 		var err error
 		if fields[i], err = by.bind(f.node, t.Field(index[i]).Type); err != nil {
 			return binding{}, fmt.Errorf("%s.%s: %w", n.name, f.name, err)
 		}
 	}
 	return binding{
-		write: func(b []byte, v reflect.Value) (_ []byte, err error) {
+		write: func(b []byte, at unsafe.Pointer) (_ []byte, err error) {
 			for i := range fields {
-				if b, err = fields[i].write(b, v.Field(index[i])); err != nil {
+				if b, err = fields[i].write(b, unsafe.Add(at, offset[i])); err != nil {
 					return nil, err
 				}
 			}
@@ -166,15 +169,17 @@ func (by binder) bindRecord(n *node, t reflect.Type) (binding, error) {
 
 func (by binder) bindArray(n *node, t reflect.Type) (binding, error) {
 	item, err := by.bind(n.items, t.Elem())
-	size := leastBytes(n.items)
+	size, stride := leastBytes(n.items), t.Elem().Size()
 	return binding{
-		write: func(b []byte, v reflect.Value) (_ []byte, err error) {
-			if v.Len() == 0 {
+		write: func(b []byte, at unsafe.Pointer) (_ []byte, err error) {
+			items := *(*[]struct{})(at) // of whatever type: where they begin, and how many there are
+			if len(items) == 0 {
 				return append(b, 0), nil
 			}
-			b = appendLong(b, int64(v.Len()))
-			for i := range v.Len() {
-				if b, err = item.write(b, v.Index(i)); err != nil {
+			b = appendLong(b, int64(len(items)))
+			first := unsafe.Pointer(unsafe.SliceData(items))
+			for i := range len(items) {
+				if b, err = item.write(b, unsafe.Add(first, uintptr(i)*stride)); err != nil {
 					return nil, err
 				}
 			}
@@ -201,7 +206,8 @@ func (by binder) bindMap(n *node, t reflect.Type) (binding, error) {
 	item, err := by.bind(n.items, t.Elem())
 	size := leastBytes(n.items)
 	return binding{
-		write: func(b []byte, v reflect.Value) (_ []byte, err error) {
+		write: func(b []byte, at unsafe.Pointer) (_ []byte, err error) {
+			v := reflect.NewAt(t, at).Elem()
 			if v.Len() == 0 {
 				return append(b, 0), nil
 			}
@@ -212,7 +218,9 @@ func (by binder) bindMap(n *node, t reflect.Type) (binding, error) {
 				if b, err = appendText(b, k.String()); err != nil {
 					return nil, err
 				}
-				if b, err = item.write(b, v.MapIndex(k)); err != nil {
+				value := reflect.New(t.Elem())
+				value.Elem().Set(v.MapIndex(k))
+				if b, err = item.write(b, value.UnsafePointer()); err != nil {
 					return nil, err
 				}
 			}
@@ -280,11 +288,12 @@ func (by binder) bindPointer(n *node, t reflect.Type) (binding, error) {
 	}
 	inner, err := by.bind(n.branches[1], t.Elem())
 	return binding{
-		write: func(b []byte, v reflect.Value) ([]byte, error) {
-			if v.IsNil() {
+		write: func(b []byte, at unsafe.Pointer) ([]byte, error) {
+			to := *(*unsafe.Pointer)(at)
+			if to == nil {
 				return append(b, 0), nil
 			}
-			return inner.write(append(b, 2), v.Elem())
+			return inner.write(append(b, 2), to)
 		},
 		read: func(r *reader, v reflect.Value) bool {
 			branch, ok := r.long()
@@ -309,7 +318,7 @@ func appendText(b []byte, s string) ([]byte, error) {
 
 func bindString() binding {
 	return binding{
-		write: func(b []byte, v reflect.Value) ([]byte, error) { return appendText(b, v.String()) },
+		write: func(b []byte, at unsafe.Pointer) ([]byte, error) { return appendText(b, *(*string)(at)) },
 		read: func(r *reader, v reflect.Value) bool {
 			s, ok := r.string()
 			v.SetString(s)
@@ -320,8 +329,8 @@ func bindString() binding {
 
 func bindBool() binding {
 	return binding{
-		write: func(b []byte, v reflect.Value) ([]byte, error) {
-			if v.Bool() {
+		write: func(b []byte, at unsafe.Pointer) ([]byte, error) {
+			if *(*bool)(at) {
 				return append(b, 1), nil
 			}
 			return append(b, 0), nil
@@ -336,8 +345,8 @@ func bindBool() binding {
 
 func bindDouble() binding {
 	return binding{
-		write: func(b []byte, v reflect.Value) ([]byte, error) {
-			return binary.LittleEndian.AppendUint64(b, math.Float64bits(v.Float())), nil
+		write: func(b []byte, at unsafe.Pointer) ([]byte, error) {
+			return binary.LittleEndian.AppendUint64(b, math.Float64bits(*(*float64)(at))), nil
 		},
 		read: func(r *reader, v reflect.Value) bool {
 			f, ok := r.double()
@@ -347,9 +356,13 @@ func bindDouble() binding {
 	}
 }
 
-func bindInteger() binding {
+func bindInteger(t reflect.Type) binding {
+	write := func(b []byte, at unsafe.Pointer) ([]byte, error) { return appendLong(b, *(*int64)(at)), nil }
+	if t.Size() == unsafe.Sizeof(int32(0)) {
+		write = func(b []byte, at unsafe.Pointer) ([]byte, error) { return appendLong(b, int64(*(*int32)(at))), nil }
+	}
 	return binding{
-		write: func(b []byte, v reflect.Value) ([]byte, error) { return appendLong(b, v.Int()), nil },
+		write: write,
 		read: func(r *reader, v reflect.Value) bool {
 			i, ok := r.long()
 			if !ok || v.OverflowInt(i) {

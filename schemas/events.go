@@ -56,7 +56,7 @@ type Prediction struct {
 	Inputs        []PredictionInput `json:"inputs"`
 	Positions     []ReadPosition    `json:"positions"`
 	Reasons       []Contribution    `json:"reasons"`
-	ReasonMethod  string            `json:"reason_method"` // saabas, tree_shap or linear
+	ReasonMethod  string            `json:"reason_method"` // saabas, tree_shap or linear; none of a model that gives no reasons
 	LatencyMicros int64             `json:"latency_micros"`
 	Source        string            `json:"source"` // "topic/partition/offset" or "http"
 }

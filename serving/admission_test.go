@@ -98,7 +98,7 @@ func TestOverloadOverHTTP(t *testing.T) {
 	w.cfg.MaxInFlight, w.cfg.MaxQueue, w.cfg.QueueFor = 1, 1, time.Millisecond
 	proxy := newStallingProxy(t, w.redis.Addr())
 	w.addr = proxy.listener.Addr().String()
-	w.model().Serve.Timeout = time.Second
+	w.model().Serve.Timeout = 3 * time.Second
 	w.promote(byDelay(0.1))
 	w.start()
 	w.awaitReady()

@@ -11,8 +11,8 @@ func TestAllocationBudget(t *testing.T) {
 		name, path, body string
 		most             float64
 	}{
-		{"score", scorePath, scoreBody(), 45},
-		{"fetch", fetchPath, fetchBody, 180},
+		{"score", scorePath, scoreBody(), 41},
+		{"fetch", fetchPath, fetchBody, 170},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := servedStage(t)

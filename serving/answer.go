@@ -25,7 +25,7 @@ func (d *deployment) compose(a asked, q question, in *filled, v *verdict, line *
 		ID: a.id, Model: d.model.Name, At: q.at, ScoredAt: a.now.UnixMilli(), JoinKey: d.plan.labelKey(q.row),
 		Entities: d.plan.entities(q.row), Request: d.plan.request(q.row),
 		Refused: v.refused(), Arm: v.arm, Rung: v.rung, Reason: v.text(),
-		Inputs: line.plan.describe(in), Positions: in.positions, Reasons: v.reasons, ReasonMethod: v.method,
+		Inputs: in.plan.describe(in), Positions: in.positions, Reasons: v.reasons, ReasonMethod: v.method,
 		LatencyMicros: a.now.Sub(a.start).Microseconds(), Source: a.source,
 	}
 	if !v.refused() {
@@ -76,8 +76,9 @@ func appendPrediction(b []byte, p *schemas.Prediction) []byte {
 	b = appendText(append(b, `,"reason":`...), p.Reason)
 	b = appendText(append(b, `,"join_key":`...), p.JoinKey)
 	b = append(b, `,"features":[`...)
+	var last written
 	for i := range p.Inputs {
-		b = appendInput(comma(b, i), &p.Inputs[i])
+		b = appendInput(comma(b, i), &p.Inputs[i], &last)
 	}
 	b = append(b, `],"reasons":[`...)
 	for i, r := range p.Reasons {
@@ -93,7 +94,13 @@ func appendPrediction(b []byte, p *schemas.Prediction) []byte {
 	return append(b, '}')
 }
 
-func appendInput(b []byte, in *schemas.PredictionInput) []byte {
+// written is where the text of a time stands in an answer: inputs of a group have the same.
+type written struct {
+	ms       int64
+	from, to int
+}
+
+func appendInput(b []byte, in *schemas.PredictionInput, last *written) []byte {
 	b = appendText(append(b, `{"name":`...), in.Name)
 	b = append(b, `,"value":`...)
 	if in.Value == nil {
@@ -103,10 +110,15 @@ func appendInput(b []byte, in *schemas.PredictionInput) []byte {
 	}
 	b = appendText(append(b, `,"status":`...), in.Status)
 	b = append(b, `,"event_time":`...)
-	if in.EventTime == 0 {
+	switch in.EventTime {
+	case 0:
 		b = append(b, "null"...)
-	} else {
+	case last.ms:
+		b = append(b, b[last.from:last.to]...)
+	default:
+		from := len(b)
 		b = appendTime(b, in.EventTime)
+		*last = written{in.EventTime, from, len(b)}
 	}
 	return append(b, '}')
 }
@@ -136,12 +148,9 @@ func appendNumber(b []byte, f float64) []byte {
 
 func appendTime(b []byte, ms int64) []byte {
 	b = append(b, '"')
-	b = milli(ms).AppendFormat(b, timeFormat)
+	b = milli(ms).AppendFormat(b, time.RFC3339Nano) // with as many digits as a millisecond needs
 	return append(b, '"')
 }
-
-// timeFormat is RFC 3339 with as many digits as a millisecond needs.
-const timeFormat = "2006-01-02T15:04:05.999Z07:00"
 
 func appendText(b []byte, s string) []byte {
 	for i := range len(s) {

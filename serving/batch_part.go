@@ -288,12 +288,8 @@ func (b *batch) finish(p *batchPart) error {
 	if err != nil {
 		return failure.Wrap(failure.Internal, p.Out, "encoding manifest", err)
 	}
-	temporary := filepath.Join(filepath.Dir(manifest), "."+filepath.Base(manifest)+".tmp")
-	if err := os.WriteFile(temporary, append(text, '\n'), 0o644); err != nil {
-		return failure.Wrap(failure.Unavailable, manifest, "writing manifest", err)
-	}
-	if err := os.Rename(temporary, manifest); err != nil {
-		return failure.Wrap(failure.Unavailable, manifest, "writing manifest", err)
+	if err := writeWhole(manifest, append(text, '\n')); err != nil {
+		return err
 	}
 	r.Out = p.Out
 	b.report.add(r)

@@ -40,7 +40,7 @@ func timeout(r *http.Request, declared time.Duration) (time.Duration, *problem) 
 
 // deadlineOf is the context of a request that has so long. It ends when the client hangs up, too.
 func deadlineOf(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, d, failure.New(failure.Deadline, "", "the %s that the request had are over", d))
+	return context.WithTimeoutCause(ctx, d, &failure.Error{Kind: failure.Deadline, What: "the " + d.String() + " that the request had are over"})
 }
 
 // fetchUntil is the time until which features may be read: declared from now on, where that is not 0, and in any case a tenth of what is

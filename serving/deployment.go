@@ -2,6 +2,7 @@ package serving
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -49,7 +50,8 @@ type lineUp struct {
 	simpler  *scorer // trained beside the champion on the request's own columns; nil likewise
 	since    int64   // wall time of the swap
 
-	challenger, shadow *arm // nil without one
+	challenger, shadow *arm    // nil without one
+	beside             []*plan // of the arms, where they read other versions of the features
 }
 
 // fault is the champion of the registry that does not serve.
@@ -121,13 +123,15 @@ func (d *deployment) succession(history []registry.Entry) (*lineUp, error) {
 	}
 	champion, err := d.scorer(history, digest)
 	if err != nil {
+		err = fmt.Errorf("%s@%d %s: %w", d.model.Name, numberOf(history, digest), digest, err)
 		again := d.fault.Load()
-		d.fault.Store(&fault{digest, err, d.catalog.now.Load()})
-		if again != nil && again.digest == digest && again.err.Error() == err.Error() {
-			return nil, nil
+		known := again != nil && again.digest == digest && again.err.Error() == err.Error()
+		if !known && !failure.Of(err).Retry() {
+			d.metrics.swaps.WithLabelValues(d.model.Name, "refused").Inc() // before it is shown, so that who sees it finds it counted
 		}
-		if !failure.Of(err).Retry() {
-			d.metrics.swaps.WithLabelValues(d.model.Name, "refused").Inc()
+		d.fault.Store(&fault{digest, err, d.catalog.now.Load()})
+		if known {
+			return nil, nil
 		}
 		return nil, err
 	}
@@ -138,10 +142,10 @@ func (d *deployment) succession(history []registry.Entry) (*lineUp, error) {
 
 func (d *deployment) swap(line *lineUp) {
 	champion := line.champion
+	d.metrics.swaps.WithLabelValues(d.model.Name, "swapped").Inc() // before it answers, likewise
+	d.metrics.version.WithLabelValues(d.model.Name).Set(float64(champion.version))
 	d.live.Store(line)
 	d.fault.Store(nil)
-	d.metrics.swaps.WithLabelValues(d.model.Name, "swapped").Inc()
-	d.metrics.version.WithLabelValues(d.model.Name).Set(float64(champion.version))
 	d.log.Info("champion is live", "model", d.model.Name, "version", champion.version, "digest", champion.digest)
 	select {
 	case <-d.first:
@@ -196,13 +200,17 @@ func (d *deployment) scorer(history []registry.Entry, digest string) (*scorer, e
 			return s, nil
 		}
 	}
-	version := 0
+	return loadScorer(d.registry, d.planFor, digest, numberOf(history, digest), d.warmUp)
+}
+
+// numberOf is the number of a version; 0 when the history does not have it.
+func numberOf(history []registry.Entry, digest string) (version int) {
 	for _, e := range history {
 		if e.Kind == registry.EntryVersion && e.Digest == digest {
 			version = e.Version
 		}
 	}
-	return loadScorer(d.registry, d.planFor, digest, version, d.warmUp)
+	return version
 }
 
 // champions reads from a model's history what the alias names now and what it named before. A move that was rolled back has not
@@ -240,7 +248,7 @@ func (d *deployment) awaitChampion(ctx context.Context) *scorer {
 // faultText says why the registry's champion is not the one that answers; empty when it is.
 func (d *deployment) faultText() string {
 	if f := d.fault.Load(); f != nil {
-		return f.digest + ": " + f.err.Error()
+		return f.err.Error()
 	}
 	return ""
 }

@@ -18,6 +18,9 @@ var explanations = []string{model.Saabas, model.TreeSHAP, model.Linear}
 
 // explanation is the method that a request asks for, "" when it does not say.
 func explanation(r *http.Request) (string, *problem) {
+	if r.URL.RawQuery == "" {
+		return "", nil
+	}
 	method := r.URL.Query().Get(parameterExplain)
 	if method != "" && !slices.Contains(explanations, method) {
 		return "", badRequest(codeUnknown, parameterExplain, "%q is no method of explanation; there are %s", method, strings.Join(explanations, ", "))

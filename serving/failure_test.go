@@ -71,6 +71,16 @@ func (p *stallingProxy) pipe(from, to net.Conn) {
 	}
 }
 
+// inTime does something and holds it to a time that no busy machine makes it miss, and a fault does: clients of Redis wait for 3 s by themselves.
+func inTime(t *testing.T, do func()) {
+	t.Helper()
+	start := time.Now()
+	do()
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("took %s", took)
+	}
+}
+
 func TestRedisDead(t *testing.T) {
 	w := newWorld(t)
 	w.model().Serve.Timeout = 300 * time.Millisecond
@@ -82,11 +92,9 @@ func TestRedisDead(t *testing.T) {
 		t.Fatalf("%d while Redis lives", status)
 	}
 	w.redis.Close()
-	start := time.Now()
-	status, a := w.post(flight)
-	if took := time.Since(start); took > 350*time.Millisecond {
-		t.Errorf("took %s", took)
-	}
+	var status int
+	var a answerBody
+	inTime(t, func() { status, a = w.post(flight) })
 	if status != 503 || a.Code != "features_unavailable" || len(a.Predictions) != 1 || a.Predictions[0].Rung != "refused" || a.Predictions[0].Features[0].Status != "unavailable" {
 		t.Errorf("%d %+v", status, a)
 	}
@@ -130,22 +138,20 @@ func TestRedisStalled(t *testing.T) {
 		t.Fatalf("%d while Redis answers", status)
 	}
 	proxy.stalled.Store(true)
-	ask := func(within time.Duration, headers ...string) (int, answerBody) {
+	ask := func(headers ...string) (status int, a answerBody) {
 		t.Helper()
-		start := time.Now()
-		status, a := w.post(flight, headers...)
-		if took := time.Since(start); took > within {
-			t.Errorf("took %s, had %s", took, within)
-		}
+		inTime(t, func() { status, a = w.post(flight, headers...) })
 		return status, a
 	}
-	if status, a := ask(250 * time.Millisecond); status != 504 || a.Code != "deadline" || a.Predictions[0].Rung != "refused" {
+	if status, a := ask(); status != 504 || a.Code != "deadline" || a.Predictions[0].Rung != "refused" {
 		t.Errorf("%d %+v", status, a)
 	}
-	if status, a := ask(90*time.Millisecond, HeaderTimeout, "40"); status != 504 || a.Code != "deadline" {
+	w.model().Serve.Timeout = time.Minute
+	if status, a := ask(HeaderTimeout, "40"); status != 504 || a.Code != "deadline" {
 		t.Errorf("asked for 40 ms: %d %+v", status, a)
 	}
-	if status, _ := ask(250*time.Millisecond, HeaderTimeout, "60000"); status != 504 { // capped by the declared timeout
+	w.model().Serve.Timeout = 200 * time.Millisecond
+	if status, _ := ask(HeaderTimeout, "60000"); status != 504 { // capped by the declared timeout
 		t.Errorf("asked for a minute: %d", status)
 	}
 	// With the reads left behind filling every slot, requests are refused all the same, in time.
@@ -153,7 +159,7 @@ func TestRedisStalled(t *testing.T) {
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
-			if status, a := ask(300 * time.Millisecond); status != 200 || a.Predictions[0].Rung != "default" {
+			if status, a := ask(); status != 200 || a.Predictions[0].Rung != "default" {
 				t.Errorf("%d %+v", status, a)
 			}
 		})
@@ -180,7 +186,7 @@ func TestReadLeftBehind(t *testing.T) {
 	f.prepare(q, func(int, string, error) {})
 	start := time.Now()
 	_, err := s.fetch.get(ctx, f.refs)
-	if took := time.Since(start); failure.Of(err) != failure.Deadline || took > 150*time.Millisecond {
+	if took := time.Since(start); failure.Of(err) != failure.Deadline || took > 2*time.Second {
 		t.Errorf("%v after %s", err, took)
 	}
 }
@@ -274,7 +280,7 @@ func (w *world) damage(digest string) {
 func TestSwapUnderLoad(t *testing.T) {
 	w := newWorld(t)
 	w.cfg.FollowEvery = time.Millisecond
-	w.model().Serve.Timeout = 5 * time.Second
+	w.model().Serve.Timeout = time.Minute
 	w.apply(arrival{"ATL", noon.Add(-time.Minute), 10})
 	weights := map[string]float64{} // by digest
 	first := w.promote(byDelay(0.01))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,10 +24,31 @@ type fetcher struct {
 	clock   clock.Clock
 	metrics *metrics
 	fresh   map[string]prometheus.Observer // by group; nil under clock: event
+	reads   chan *read                     // for the goroutines that wait for one
+	spare   sync.Pool                      // of *read, answered
 }
 
+// read is what one goroutine asks another to read.
+type read struct {
+	ctx      context.Context
+	by       *online.Reader
+	refs     []online.Ref
+	answered chan struct{}
+
+	entries []online.Entry
+	err     error
+	took    time.Duration
+}
+
+// idleReader is how long a goroutine that reads waits for more. One that is new has to grow its stack first, which takes as long as it
+// takes to ask Redis.
+const idleReader = 10 * time.Second
+
 func newFetcher(versions *catalog, cfg Config, c clock.Clock, m *metrics, p *project.Project) *fetcher {
-	f := &fetcher{catalog: versions, slots: make(chan struct{}, cfg.MaxReads), clock: c, metrics: m, breaker: newBreaker(clock.System, m, cfg.ReadTimeout)}
+	f := &fetcher{
+		reads: make(chan *read), spare: sync.Pool{New: func() any { return &read{answered: make(chan struct{}, 1)} }},
+		catalog: versions, slots: make(chan struct{}, cfg.MaxReads), clock: c, metrics: m, breaker: newBreaker(clock.System, m, cfg.ReadTimeout),
+	}
 	if p.Clock != project.ClockEvent {
 		f.fresh = map[string]prometheus.Observer{}
 		for _, g := range p.Groups {
@@ -67,33 +89,49 @@ func (f *fetcher) get(ctx context.Context, refs []online.Ref) ([]online.Entry, e
 	case <-ctx.Done():
 		return nil, failure.New(failure.Overloaded, "features", "%d reads are on their way already", cap(f.slots))
 	}
-	type answer struct {
-		entries []online.Entry
-		err     error
-		took    time.Duration
-	}
-	reader := f.catalog.now.Load().reader
-	answered := make(chan answer, 1)
-	go func() {
-		defer func() { <-f.slots }()
-		start := f.clock()
-		entries, err := reader.Get(ctx, refs)
-		answered <- answer{entries, err, f.clock().Sub(start)}
-	}()
+	r := f.spare.Get().(*read)
+	r.ctx, r.by, r.refs = ctx, f.catalog.now.Load().reader, refs
 	select {
-	case a := <-answered:
-		f.metrics.readSeconds.Observe(a.took.Seconds())
-		f.aged(refs, a.entries)
-		f.judge(refs, a.err, began)
-		if errors.Is(a.err, os.ErrDeadlineExceeded) { // the connection's, which it has from ctx
-			return nil, failure.Wrap(failure.Deadline, "redis", "reading features", a.err)
+	case f.reads <- r:
+	default:
+		go f.work(r)
+	}
+	select {
+	case <-r.answered:
+		entries, err := r.entries, r.err
+		f.metrics.readSeconds.Observe(r.took.Seconds())
+		*r = read{answered: r.answered}
+		f.spare.Put(r)
+		f.aged(refs, entries)
+		f.judge(refs, err, began)
+		if errors.Is(err, os.ErrDeadlineExceeded) { // the connection's, which it has from ctx
+			return nil, failure.Wrap(failure.Deadline, "redis", "reading features", err)
 		}
-		return a.entries, a.err
+		return entries, err
 	case <-ctx.Done():
 		if !gone(ctx) {
 			f.breaker.failedOn(refs, clock.System().Sub(began))
 		}
 		return nil, failure.Wrap(failure.Deadline, "redis", "reading features", context.Cause(ctx))
+	}
+}
+
+// work does a read, and others until there has been none for a while.
+func (f *fetcher) work(r *read) {
+	idle := time.NewTimer(idleReader)
+	defer idle.Stop()
+	for {
+		start := f.clock()
+		r.entries, r.err = r.by.Get(r.ctx, r.refs)
+		r.took = f.clock().Sub(start)
+		<-f.slots
+		r.answered <- struct{}{}
+		idle.Reset(idleReader)
+		select {
+		case r = <-f.reads:
+		case <-idle.C:
+			return
+		}
 	}
 }
 

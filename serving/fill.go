@@ -59,12 +59,16 @@ type question struct {
 	method string  // of explanation that is asked for
 
 	overrides []override
+
+	shown *shown  // to the shadow, once it is answered; nil: its prediction
+	line  *lineUp // that answered it
 }
 
 const noTime = math.MinInt64
 
 // filled is the inputs of one row, in the order of the plan.
 type filled struct {
+	plan      *plan
 	values    []float64 // NaN where the status is of a missing input
 	status    []inputStatus
 	eventTime []int64 // by plan group: newest event time of the entity, 0 when there is none
@@ -98,6 +102,7 @@ type filler struct {
 	in       filled              // of one row after the other
 	work     scoring             // of its model
 	sources  map[place][]schemas.SourcePosition
+	beside   []*filler // for the same rows, of the plans beside it; their refs follow its own
 }
 
 // opened is an entity's state where it lies.
@@ -154,6 +159,7 @@ func (f *filler) prepare(questions []question, fault func(row int, column string
 		}
 	}
 	f.entities = append(f.entities[:0], make([]opened, len(f.refs))...)
+	f.prepareBeside(questions)
 }
 
 func (f *filler) refOf(g int, row schemas.Row) (int, error) {
@@ -180,10 +186,18 @@ func (f *filler) refOf(g int, row schemas.Row) (int, error) {
 }
 
 // read takes what was read for refs.
-func (f *filler) read(entries []online.Entry) { f.entries = entries }
+func (f *filler) read(entries []online.Entry) {
+	f.entries = entries
+	f.readBeside(len(f.entities))
+}
 
 // fail says that refs could not be read, and why.
-func (f *filler) fail(why reason) { f.entries, f.unread = nil, why }
+func (f *filler) fail(why reason) {
+	f.entries, f.unread = nil, why
+	for _, b := range f.beside {
+		b.fail(why)
+	}
+}
 
 // newest is the newest event time that was applied to any partition read from.
 func (f *filler) newest() int64 {
@@ -197,6 +211,7 @@ func (f *filler) newest() int64 {
 // fill writes the inputs of one row into out, whose slices are used again.
 func (f *filler) fill(row int, q question, out *filled) {
 	p := f.plan
+	out.plan = p
 	out.values = append(out.values[:0], make([]float64, len(p.inputs))...)
 	out.status = append(out.status[:0], make([]inputStatus, len(p.inputs))...)
 	out.eventTime = append(out.eventTime[:0], make([]int64, len(p.groups))...)

@@ -61,6 +61,7 @@ func (s *Stage) checkInputs(line *lineUp, rows [][]float64) *problem {
 
 // given fills the plan's inputs with those of one model.
 func (p *plan) given(s *scorer, row []float64, out *filled) {
+	out.plan = p
 	out.values = append(out.values[:0], make([]float64, len(p.inputs))...)
 	out.status = append(out.status[:0], make([]inputStatus, len(p.inputs))...)
 	out.eventTime = append(out.eventTime[:0], make([]int64, len(p.groups))...)

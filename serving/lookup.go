@@ -2,6 +2,7 @@ package serving
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/features/online"
@@ -96,7 +97,7 @@ func (s *scorer) view() *versionView {
 	return &versionView{s.version, s.digest, s.model.Kind()}
 }
 
-func formatTime(ms int64) string { return milli(ms).Format(timeFormat) }
+func formatTime(ms int64) string { return milli(ms).Format(time.RFC3339Nano) }
 
 // prediction answers GET /v1/models/{model}/predictions/{join_key}: the last one that this process made, over HTTP or from the topic.
 func (s *Stage) prediction(w http.ResponseWriter, d *deployment, joinKey string) {

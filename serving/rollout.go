@@ -79,7 +79,7 @@ func (d *deployment) arms(ctx context.Context, history []registry.Entry, line *l
 		case same && want.Digest != "" && have.withdrawn.Load() != nil:
 			d.end(ctx, alias, have)
 			continue
-		case same && want.Digest != "" && have.scorer.plan == line.plan, have == nil && (want.Digest == "" || d.armFaults[alias] == want.Entry):
+		case same && want.Digest != "", have == nil && (want.Digest == "" || d.armFaults[alias] == want.Entry):
 			continue
 		case want.Digest == "" || d.armFaults[alias] == want.Entry:
 			*at = nil
@@ -94,6 +94,7 @@ func (d *deployment) arms(ctx context.Context, history []registry.Entry, line *l
 		}
 		d.metrics.armShare.WithLabelValues(d.model.Name, alias).Set(share)
 	}
+	line.beside = line.plansBeside()
 	return changed
 }
 
@@ -103,10 +104,6 @@ func (d *deployment) arm(history []registry.Entry, alias string, want registry.A
 		return nil
 	}
 	s, err := d.scorer(history, want.Digest)
-	if err == nil && s.plan != line.plan {
-		err = failure.New(failure.Refused, want.Digest, "it was trained on other versions of the features than the champion, and only one is read for a request").
-			WithHint("promote it, or train it again")
-	}
 	if err != nil {
 		if !failure.Of(err).Retry() {
 			d.armFaults[alias] = want.Entry
@@ -141,33 +138,33 @@ func (d *deployment) end(ctx context.Context, alias string, a *arm) {
 	})
 }
 
-// turn decides who answers a row, by whose turn it is, and keeps an eye on the challenger. late says that the features were there, and the
-// deadline passed while rows were scored.
-func (d *deployment) turn(line *lineUp, q *question, in *filled, w *scoring, late bool) verdict {
+// turn decides who answers row i of a filler, filled into in, by whose turn it is, and keeps an eye on the challenger. late says that the
+// features were there, and the deadline passed while rows were scored. read is the inputs of who answered.
+func (d *deployment) turn(line *lineUp, f *filler, i int, q *question, in *filled, w *scoring, late bool) (v verdict, read *filled) {
 	if !line.challenges(line.plan, q) {
-		v := line.decide(line.plan, in, q.row, w)
+		v = line.decide(line.plan, in, q.row, w)
 		v.arm = schemas.ArmChampion
-		return v
+		return v, in
 	}
-	v := line.decideChallenged(line.plan, in, q.row, w)
+	v, read = line.decideChallenged(in, f.by(line.challenger.scorer.plan, i, *q, in), q.row, w)
 	v.arm = schemas.ArmChallenger
 	d.watch(line, &v, in, w, late)
-	return v
+	return v, read
 }
 
-// decideChallenged is decide with the challenger above the champion.
-func (l *lineUp) decideChallenged(p *plan, in *filled, row schemas.Row, w *scoring) verdict {
-	first, ok := try(l.challenger.scorer, p, in, w)
+// decideChallenged is decide with the challenger above the champion, each with its own inputs.
+func (l *lineUp) decideChallenged(in, challengers *filled, row schemas.Row, w *scoring) (v verdict, read *filled) {
+	first, ok := try(l.challenger.scorer, challengers.plan, challengers, w)
 	if ok {
 		first.rung = schemas.RungPrimary
-		return first
+		return first, challengers
 	}
-	v := l.decide(p, in, row, w)
+	v = l.decide(in.plan, in, row, w)
 	if v.rung == schemas.RungPrimary {
 		v.rung = schemas.RungChampion
 	}
 	v.reason, v.detail = first.reason, first.detail
-	return v
+	return v, in
 }
 
 // watch tells the guard how a challenger's turn went, and withdraws it when the guard says so.
@@ -192,7 +189,7 @@ func (s *scorer) glance(p *plan, in *filled, w *scoring) (score float64, ok bool
 		return 0, false
 	}
 	var v verdict
-	_, ok = s.predict(s.rowOf(in.values, w), w, &v)
+	ok = s.bare(s.rowOf(in.values, w), w, &v)
 	return v.score, ok
 }
 

@@ -76,7 +76,7 @@ func (s *Stage) declared(m *project.Model) time.Duration {
 // answer scores the rows of one request. why is the first refusal's reason if every row was refused.
 func (s *Stage) answer(ctx context.Context, d *deployment, questions []question, start time.Time) ([]*schemas.Prediction, reason, *problem) {
 	line := d.live.Load()
-	f := line.plan.fillers.Get().(*filler)
+	f := line.filler()
 	var p *problem
 	f.prepare(questions, func(row int, column string, err error) {
 		if p == nil {
@@ -88,17 +88,17 @@ func (s *Stage) answer(ctx context.Context, d *deployment, questions []question,
 		}
 	})
 	if p != nil {
-		line.plan.fillers.Put(f)
+		line.put(f)
 		return nil, "", p
 	}
 	entries, err := s.readFor(ctx, d.model, f)
 	switch {
 	case err == nil:
 		f.read(entries)
-		defer line.plan.fillers.Put(f)
+		defer line.put(f)
 	case s.deps.Redis == nil:
 		f.fail(reasonUnavailable)
-		defer line.plan.fillers.Put(f)
+		defer line.put(f)
 	default: // a read left behind may still look at the filler's refs: it is not used again
 		f.fail(reasonOf(err))
 	}
@@ -141,9 +141,10 @@ func (s *Stage) judge(ctx context.Context, d *deployment, line *lineUp, f *fille
 		}
 		f.fill(i, q, in)
 		w.method = q.method
-		v := d.turn(line, &q, in, w, late)
+		v, read := d.turn(line, f, i, &q, in, w, late)
 		refused.note(&v)
-		predictions[i] = s.conclude(d, line, q, in, &v, start)
+		predictions[i] = s.conclude(d, line, q, read, &v, start)
+		questions[i].line, questions[i].shown = line, d.show(line, f, i, &q, in, read)
 	}
 	return predictions, refused.of(len(questions))
 }
@@ -234,7 +235,7 @@ func (s *Stage) keep(d *deployment, questions []question, predictions []*schemas
 		var row schemas.Row
 		if questions != nil {
 			row = questions[i].row
-			s.mirror(d, line, row, mirrored{p.Arm, p.Rung, p.Score, record.Value}, d.http)
+			s.mirror(d, &questions[i], mirrored{p.Arm, p.Rung, p.Score, record.Value}, d.http)
 		}
 		s.recent.put(p.Model, p.JoinKey, record.Value)
 		s.logAnswer(d, line.plan, row, p, record)

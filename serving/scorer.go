@@ -99,17 +99,19 @@ func dataUntil(m registry.Manifest) int64 {
 
 // score scores a row of the plan's inputs. ok is false when the model gives no finite number.
 func (s *scorer) score(values []float64, w *scoring) (v verdict, ok bool) {
+	v.scorer = s
 	row := s.rowOf(values, w)
 	contributions := w.contributions[:len(s.order)]
-	v.scorer = s
-	output, ok := s.predict(row, w, &v)
-	if !ok {
-		return v, false
-	}
 	if w.bare {
-		return v, true
+		return v, s.bare(row, w, &v)
 	}
-	_, v.method = s.model.Explain(row, output, w.method, contributions)
+	output, used := s.model.PredictExplained(row, w.room(s.model), contributions)
+	if !s.take(w.outputs, output, &v) {
+		return verdict{scorer: s}, false
+	}
+	if v.method = used; w.method != "" && w.method != used {
+		_, v.method = s.model.Explain(row, output, w.method, contributions)
+	}
 	v.reasons = s.strongest(contributions)
 	return v, true
 }
@@ -126,27 +128,36 @@ func (s *scorer) rowOf(values []float64, w *scoring) []float64 {
 	return row
 }
 
-// predict finds the score; of a model with classes, that of the class it is highest for, and those of all. output is which it was.
-func (s *scorer) predict(row []float64, w *scoring, v *verdict) (output int, ok bool) {
-	names := s.model.Outputs()
-	w.outputs = slices.Grow(w.outputs[:0], len(names))[:len(names)]
-	s.model.PredictInto(row, w.outputs)
-	for i, score := range w.outputs {
+// bare finds the score without reasons.
+func (s *scorer) bare(row []float64, w *scoring, v *verdict) (ok bool) {
+	s.model.PredictInto(row, w.room(s.model))
+	return s.take(w.outputs, model.Highest(w.outputs), v)
+}
+
+// room makes outputs as long as the model's.
+func (w *scoring) room(m model.Model) []float64 {
+	n := len(m.Outputs())
+	w.outputs = slices.Grow(w.outputs[:0], n)[:n]
+	return w.outputs
+}
+
+// take puts the score into the verdict; of a model with classes, that of the output it is highest for, and those of all. ok is false when one
+// is not a finite number.
+func (s *scorer) take(scores []float64, output int, v *verdict) (ok bool) {
+	for _, score := range scores {
 		if math.IsNaN(score) || math.IsInf(score, 0) {
-			return 0, false
-		}
-		if score > w.outputs[output] {
-			output = i
+			return false
 		}
 	}
-	v.score = w.outputs[output]
+	v.score = scores[output]
 	if s.model.Task() == model.TaskMulticlass {
+		names := s.model.Outputs()
 		v.class, v.classes = names[output], make([]schemas.ClassScore, len(names))
 		for i, name := range names {
-			v.classes[i] = schemas.ClassScore{Class: name, Score: w.outputs[i]}
+			v.classes[i] = schemas.ClassScore{Class: name, Score: scores[i]}
 		}
 	}
-	return output, true
+	return true
 }
 
 // strongest is the contributions of largest size, largest first; of equals the earlier input. Inputs that moved nothing are no reason.

@@ -8,7 +8,7 @@ import (
 )
 
 // shadows asks the shadow what others have answered. It never costs an answer anything but the place in its queue: the inputs are those
-// that were read for the answer, and what does not fit is dropped and counted.
+// that were read for the answer, or beside them where the shadow reads other versions of the features, and what does not fit is dropped and counted.
 type shadows struct {
 	queue   chan shadowed
 	metrics *metrics
@@ -19,6 +19,7 @@ type shadowed struct {
 	d          *deployment
 	line       *lineUp
 	prediction []byte
+	shown      *shown // in the place of the prediction's inputs, where the shadow reads other versions
 }
 
 func newShadows(size int, m *metrics) *shadows {
@@ -42,14 +43,15 @@ type mirrored struct {
 }
 
 // mirror counts a row by its arm while there are several, and shows it to the shadow when a model has answered it.
-func (s *Stage) mirror(d *deployment, line *lineUp, row schemas.Row, m mirrored, count *modelMetrics) {
+func (s *Stage) mirror(d *deployment, q *question, m mirrored, count *modelMetrics) {
+	line := q.line
 	if line.challenger == nil && line.shadow == nil {
 		return
 	}
 	count.countArm(m.arm, m.rung, m.score)
 	answered := m.rung == schemas.RungPrimary || m.rung == schemas.RungChampion
-	if answered && line.shadow.has(saltShadow, d.model.Name, line.plan.unit(row)) {
-		s.shadows.offer(shadowed{d, line, m.prediction})
+	if answered && line.shadow.has(saltShadow, d.model.Name, line.plan.unit(q.row)) {
+		s.shadows.offer(shadowed{d, line, m.prediction, q.shown})
 	}
 }
 
@@ -77,6 +79,9 @@ func (s *Stage) runShadows(ctx context.Context) error {
 
 // score puts what the shadow says of a row in the place of the answer.
 func (j *shadowed) score(p *schemas.Prediction, values []float64, w *scoring) []float64 {
+	if j.shown != nil {
+		p.Inputs, p.Positions = j.shown.inputs, j.shown.positions
+	}
 	values = values[:0]
 	for i := range p.Inputs {
 		v := math.NaN()

@@ -214,8 +214,7 @@ type scoredBatch struct {
 	verdicts    []verdict
 	status      [][]inputStatus
 	bad         int
-	newest      int64 // event time
-	line        *lineUp
+	newest      int64      // event time
 	questions   []question // of the predictions
 }
 
@@ -231,7 +230,7 @@ func (s *streamScorer) committed(b *scoredBatch, fetches kgo.Fetches) {
 	}
 	for i, r := range b.predictions {
 		v := &b.verdicts[i]
-		s.stage.mirror(s.d, b.line, b.questions[i].row, mirrored{v.arm, v.rung, v.score, r.Value}, s.d.stream)
+		s.stage.mirror(s.d, &b.questions[i], mirrored{v.arm, v.rung, v.score, r.Value}, s.d.stream)
 		s.stage.recent.put(name, string(r.Key), r.Value)
 	}
 	s.lag.scored(fetches)
@@ -245,9 +244,8 @@ func (s *streamScorer) score(ctx context.Context, frontier *frontier, fetches kg
 		return nil, err
 	}
 	line := s.d.live.Load()
-	batch.line = line
-	if s.filler.plan != line.plan {
-		s.filler = newFiller(line.plan)
+	if !s.filler.fits(line) {
+		s.filler = line.filler()
 	}
 	f := s.filler
 	unnamed := map[int]bool{}
@@ -257,7 +255,7 @@ func (s *streamScorer) score(ctx context.Context, frontier *frontier, fetches kg
 	case err == nil:
 		f.read(entries)
 	case failure.Of(err).Retry():
-		s.filler = newFiller(line.plan) // a read left behind may still look at the old one's refs
+		s.filler = line.filler() // a read left behind may still look at the old one's refs
 		return nil, err
 	default:
 		f.fail(reasonOf(err))
@@ -269,16 +267,17 @@ func (s *streamScorer) score(ctx context.Context, frontier *frontier, fetches kg
 			continue
 		}
 		f.fill(i, q, &s.in)
-		v := s.d.turn(line, &q, &s.in, &s.work, false)
+		v, read := s.d.turn(line, f, i, &q, &s.in, &s.work, false)
+		q.line, q.shown = line, s.d.show(line, f, i, &q, &s.in, read)
 		source := schemas.RecordSource(s.topic, records[i].Partition, records[i].Offset)
 		a := asked{id: s.d.model.Name + "/" + source, source: source, start: start, now: s.stage.deps.Clock()}
-		prediction, err := predictionRecord(s.stage.topic, s.d.compose(a, q, &s.in, &v, line))
+		prediction, err := predictionRecord(s.stage.topic, s.d.compose(a, q, read, &v, line))
 		if err != nil {
 			return nil, fmt.Errorf("encoding prediction %s: %w", a.id, err)
 		}
 		batch.predictions = append(batch.predictions, prediction)
 		batch.verdicts, batch.questions = append(batch.verdicts, v), append(batch.questions, q)
-		batch.status = append(batch.status, append([]inputStatus(nil), s.in.status...))
+		batch.status = append(batch.status, append([]inputStatus(nil), read.status...))
 	}
 	return batch, nil
 }

@@ -217,20 +217,30 @@ func (d *deployment) planFor(signature []model.SignatureInput) (*plan, error) {
 			trained[group] = g
 		}
 	}
-	same := true
-	for _, g := range d.plan.groups {
-		if t := trained[g.group.Name]; t != nil && t.Version != g.group.Version {
-			same = false
+	for _, p := range d.plans() {
+		if p.reads(trained) {
+			return p, nil
 		}
-	}
-	if same {
-		return d.plan, nil
 	}
 	p, err := compilePlan(d.model, d.catalog.project.Groups, trained)
 	if err == nil {
 		p.catalog = d.catalog
 	}
 	return p, err
+}
+
+// plans is the plans that there are: who reads the same versions shares one, and so one read.
+func (d *deployment) plans() []*plan {
+	now := d.live.Load()
+	return append([]*plan{d.plan, now.plan}, now.beside...)
+}
+
+// reads reports whether the plan reads its groups by these definitions, as far as they name them.
+func (p *plan) reads(trained map[string]*project.Group) bool {
+	return !slices.ContainsFunc(p.groups, func(g plannedGroup) bool {
+		t := trained[g.group.Name]
+		return t != nil && t.Version != g.group.Version
+	})
 }
 
 // outputOf is the index that a version of the group has for an output of the group as it is declared; -1 without it.

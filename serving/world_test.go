@@ -93,7 +93,7 @@ func flightsProject(t testing.TB) *project.Project {
 	}
 	group := &project.Group{Group: compiled, Source: arrivals, KeyedTopic: "origin_delays.keyed"}
 	m := &project.Model{
-		Name: "late", On: departures,
+		Name: "late", On: departures, Task: model.TaskBinary,
 		Label: project.Label{Source: arrivals, Join: "flight_id"},
 		Serve: project.Serve{Timeout: 500 * time.Millisecond, Fallback: []project.Rung{{Kind: project.RungPrevious}}, MissingAllowed: 1},
 	}
@@ -203,7 +203,7 @@ func (l testLog) Write(b []byte) (int, error) {
 // eventually waits for a condition.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(8 * time.Second)
+	deadline := time.NewTimer(30 * time.Second)
 	defer deadline.Stop()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -432,23 +432,29 @@ func (w *world) client(opts ...kgo.Opt) *kgo.Client {
 // predictions reads what committed readers see on the topic now.
 func (w *world) predictions() []schemas.Prediction {
 	w.t.Helper()
-	c := w.client(kgo.ConsumeTopics("predictions"), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	c := w.client(kgo.ConsumeTopics("predictions"), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.KeepControlRecords())
 	ends := must[kadm.ListedOffsets](w.t)(kadm.NewClient(c).ListCommittedOffsets(w.t.Context(), "predictions"))
-	left := int64(0)
-	ends.Each(func(o kadm.ListedOffset) { left += o.Offset })
+	left := map[int32]int64{}
+	ends.Each(func(o kadm.ListedOffset) {
+		if o.Offset > 0 {
+			left[o.Partition] = o.Offset
+		}
+	})
+	ctx, cancel := timeoutContext(w.t, time.Minute)
+	defer cancel()
 	var out []schemas.Prediction
-	if left == 0 {
-		return nil
-	}
-	// Control records take offsets but are never seen: the end is when nothing more comes.
-	for {
-		ctx, cancel := context.WithTimeout(w.t.Context(), 300*time.Millisecond)
+	for len(left) > 0 { // the last before the end is a record or the marker of a transaction
 		fetches := c.PollFetches(ctx)
-		cancel()
-		if fetches.NumRecords() == 0 {
-			return out
+		if err := fetches.Err0(); err != nil {
+			w.t.Fatalf("reading predictions, %v left: %v", left, err)
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
+			if r.Offset+1 >= left[r.Partition] {
+				delete(left, r.Partition)
+			}
+			if r.Attrs.IsControl() {
+				return
+			}
 			p, err := schemas.UnmarshalPrediction(r.Value)
 			if err != nil {
 				w.t.Fatal(err)
@@ -459,6 +465,7 @@ func (w *world) predictions() []schemas.Prediction {
 			out = append(out, p)
 		})
 	}
+	return out
 }
 
 // depart produces departures, the i-th to partition i%partitions, a minute apart from a time on.

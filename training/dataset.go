@@ -8,6 +8,7 @@ import (
 	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
+	"github.com/millrace/millrace/registry/model"
 )
 
 // Dataset is the rows that a model is trained and judged on, in the order of (time, partition, offset) of the source that
@@ -17,13 +18,17 @@ type Dataset struct {
 	Columns [][]float64 // one slice per input, one value per row; NaN is missing
 	Keys    []string    // label join key of each row
 	Times   []int64     // event time of each row: its inputs are as of this moment
-	Labels  []float64   // 0 or 1
+	Task    model.Task  // what Labels are
+	Classes []string    // of a multiclass task, that Labels are indices of
+	Labels  []float64   // 0 or 1, of another task a value, a count or the index of a class
+	Weights []float64   // of each row, above 0; nil is 1 for all
 	Known   []int64     // event time of each row's label
 	Lookups []Lookup
 
 	Span
 	Labelled int64 // labelled rows there were, before sampling
 	Limit    int   // most rows to be kept
+	Unknown  int64 // labels there were of a class that the project does not name: they label nothing
 }
 
 // Lookup is a feature group read by one choice of entity columns.
@@ -91,6 +96,7 @@ type builder struct {
 	model    *project.Model
 	span     Span
 	progress Progress
+	unknown  int64 // labels of no class
 }
 
 func (b *builder) table(s *project.Source) (*offline.Table, error) {
@@ -104,11 +110,18 @@ func (b *builder) lay(s *spine) *Dataset {
 		Names: make([]string, len(b.model.Inputs)), Columns: make([][]float64, len(b.model.Inputs)),
 		Keys: make([]string, n), Times: make([]int64, n), Labels: make([]float64, n), Known: make([]int64, n),
 		Lookups: b.lookups(n), Span: b.span, Labelled: s.labelled, Limit: s.limit,
+		Task: b.model.Task, Classes: b.model.Label.Classes, Unknown: b.unknown,
 	}
 	for i, in := range b.model.Inputs {
 		d.Names[i], d.Columns[i] = in.Name, make([]float64, n)
 	}
+	if b.model.Train.Weight != nil {
+		d.Weights = make([]float64, n)
+	}
 	for r, row := range s.rows {
+		if d.Weights != nil {
+			d.Weights[r] = row.weight
+		}
 		d.Keys[r], d.Times[r], d.Labels[r], d.Known[r] = row.key, row.time, row.label.value, row.label.time
 		for k, i := range s.own {
 			d.Columns[i][r] = row.values[k]

@@ -16,6 +16,7 @@ type description struct {
 	Inputs []model.SignatureInput `json:"inputs"`
 	Groups []groupDescription     `json:"groups"`
 	Label  labelDescription       `json:"label"`
+	Weight string                 `json:"weight,omitempty"` // of a training row, an expression
 }
 
 type groupDescription struct {
@@ -39,16 +40,26 @@ type featureDescription struct {
 }
 
 type labelDescription struct {
-	Source string `json:"source"`
-	Join   string `json:"join"`
-	Value  string `json:"value"`
-	Within string `json:"within"`
+	Source  string   `json:"source"`
+	Join    string   `json:"join"`
+	Value   string   `json:"value"`
+	Task    string   `json:"task,omitempty"` // of a model that is not binary
+	Classes []string `json:"classes,omitempty"`
+	Within  string   `json:"within"`
 }
 
 func describe(m *project.Model) description {
 	d := description{
 		Source: m.On.Name, Schema: m.On.Schema.Canonical(), Inputs: Signature(m),
-		Label: labelDescription{m.Label.Source.Name, m.Label.Join, m.Label.Value.Meaning(), text(m.Label.Within)},
+		Label: labelDescription{
+			Source: m.Label.Source.Name, Join: m.Label.Join, Value: m.Label.Value.Meaning(), Within: text(m.Label.Within), Classes: m.Label.Classes,
+		},
+	}
+	if !m.Binary() {
+		d.Label.Task = string(m.Task)
+	}
+	if m.Train.Weight != nil {
+		d.Weight = m.Train.Weight.Meaning()
 	}
 	for _, g := range m.Groups() {
 		d.Groups = append(d.Groups, groupDescription{

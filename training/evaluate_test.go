@@ -39,7 +39,7 @@ func TestMetricsAgainstTheirDefinitions(t *testing.T) {
 			labels[i] = 1
 		}
 	}
-	m := Evaluate(scores, labels)
+	m := Evaluate(scores, labels, nil)
 	near := func(name string, got, want float64) {
 		if math.Abs(got-want) > 1e-12 {
 			t.Errorf("%s is %v, want %v", name, got, want)
@@ -74,17 +74,17 @@ func TestCalibrationErrorByHand(t *testing.T) {
 		scores, labels = append(scores, p-0.01, p+0.01), append(labels, 0, 1)
 		want += math.Abs(p-0.5) / 10
 	}
-	if got := Evaluate(scores, labels).CalibrationError; math.Abs(got-want) > 1e-12 {
+	if got := Evaluate(scores, labels, nil).CalibrationError; math.Abs(got-want) > 1e-12 {
 		t.Errorf("calibration error is %v, want %v", got, want)
 	}
 }
 
 func TestMetricsOfOneClassAndOfCertainties(t *testing.T) {
-	m := Evaluate([]float64{0.2, 0.4}, []float64{0, 0})
+	m := Evaluate([]float64{0.2, 0.4}, []float64{0, 0}, nil)
 	if _, ok := m.Values()[project.MetricAUC]; ok || !math.IsNaN(m.AUC) {
 		t.Errorf("one class has an area under the curve: %v", m.AUC)
 	}
-	if m := Evaluate([]float64{0, 1}, []float64{1, 0}); math.IsInf(m.LogLoss, 0) || m.AUC != 0 || m.Brier != 1 {
+	if m := Evaluate([]float64{0, 1}, []float64{1, 0}, nil); math.IsInf(m.LogLoss, 0) || m.AUC != 0 || m.Brier != 1 {
 		t.Errorf("certain and wrong: %+v", m)
 	}
 }

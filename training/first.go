@@ -12,25 +12,42 @@ import (
 
 // makeFirsts looks after models that have no champion yet.
 func (s *Stage) makeFirsts(ctx context.Context) error {
+	for _, m := range s.project.Models {
+		if err := s.retryable(ctx, "making the first model", m, s.makeFirst(ctx, m)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// repeat looks at once, and again every cfg.Every, until ctx ends or a look fails.
+func (s *Stage) repeat(ctx context.Context, look func(context.Context) error) error {
 	tick := time.NewTicker(s.cfg.Every)
 	defer tick.Stop()
 	for {
-		for _, m := range s.project.Models {
-			err := s.makeFirst(ctx, m)
-			switch {
-			case ctx.Err() != nil:
-				return ctx.Err()
-			case failure.Of(err).Retry():
-				s.log.Warn("making the first model", "model", m.Name, "err", err)
-			case err != nil:
-				return fmt.Errorf("making the first %s: %w", m.Name, err)
-			}
+		if err := look(ctx); err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
 		}
+	}
+}
+
+// retryable lets pass, with a word in the log, what the next look may not meet again.
+func (s *Stage) retryable(ctx context.Context, what string, m *project.Model, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil && failure.Of(err).Retry():
+		s.log.Warn(what, "model", m.Name, "err", err)
+		return nil
+	case err != nil:
+		return fmt.Errorf("%s of %s: %w", what, m.Name, err)
+	default:
+		return nil
 	}
 }
 

@@ -67,7 +67,7 @@ func (f *fitting) categorical(i int) bool {
 }
 
 func fitLogistic(ctx context.Context, cfg Config, f fitting) (model.Model, error) {
-	m, err := logistic.Fit(ctx, logistic.Data{Names: f.names(), Columns: f.rows.Columns, Labels: f.rows.Labels}, cfg.Logistic)
+	m, err := logistic.Fit(ctx, logistic.Data{Names: f.names(), Columns: f.rows.Columns, Labels: f.rows.Labels, Weights: f.rows.Weights}, cfg.Logistic)
 	if err != nil {
 		return nil, err
 	}
@@ -77,13 +77,14 @@ func fitLogistic(ctx context.Context, cfg Config, f fitting) (model.Model, error
 // fitForest trains on all rows, or where it is to stop early, on those before the later slice.
 func fitForest(ctx context.Context, cfg Config, f fitting) (model.Model, error) {
 	p := forestParams(cfg.Forest, f.model.Train)
+	p.Objective = model.Objective(f.model.Task)
 	rows := f.rows
 	var valid *gbdt.Rows
 	if p.EarlyStopping > 0 {
 		later := rows.between(f.valid, len(rows.Times))
-		rows, valid = rows.between(0, f.valid), &gbdt.Rows{Columns: later.Columns, Labels: later.Labels}
+		rows, valid = rows.between(0, f.valid), &gbdt.Rows{Columns: later.Columns, Labels: later.Labels, Weights: later.Weights}
 	}
-	data := gbdt.Data{Names: f.names(), Columns: rows.Columns, Labels: rows.Labels, Valid: valid}
+	data := gbdt.Data{Names: f.names(), Columns: rows.Columns, Labels: rows.Labels, Weights: rows.Weights, Valid: valid, Classes: f.model.Label.Classes}
 	for i := range f.inputs {
 		data.Categorical = append(data.Categorical, f.categorical(i))
 		data.Monotone = append(data.Monotone, f.model.Train.Monotone[f.input(i).Name])
@@ -117,9 +118,10 @@ func forestParams(p gbdt.Params, t project.Train) gbdt.Params {
 // fitted is a model that a candidate made.
 type fitted struct {
 	model.Model
-	mediaType string // of encoded
-	encoded   []byte // the file that a program left, to be kept as it is; nil for a model of Millrace's own trainers
-	printed   string // by a program
+	mediaType string   // of encoded
+	encoded   []byte   // the file that a program left, to be kept as it is; nil for a model of Millrace's own trainers
+	printed   string   // by a program
+	classes   []string // of a model in encoded, which has no names for them
 }
 
 // pack makes the bundle of it.
@@ -127,7 +129,7 @@ func (m fitted) pack(signature []model.SignatureInput, golden [][]float64) (mode
 	if m.encoded == nil {
 		return model.NewBundle(signature, m.Model, golden)
 	}
-	return model.PackBundle(signature, m.mediaType, m.encoded, nil, golden)
+	return model.PackBundle(signature, m.mediaType, m.encoded, m.classes, golden)
 }
 
 // fit makes a candidate's model. What a program printed is there with an error, too.

@@ -19,6 +19,7 @@ import (
 	"github.com/millrace/millrace/internal/clock"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/registry"
+	"github.com/millrace/millrace/registry/model"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -189,7 +190,7 @@ func flightsProject(t testing.TB) *project.Project {
 		Groups: []*project.Group{group("origin_delays", "origin"), group("destination_delays", "destination")},
 	}
 	m := &project.Model{
-		Name: "late", On: departures,
+		Name: "late", Task: model.TaskBinary, On: departures,
 		Label: project.Label{Source: arrivals, Join: "flight_id", Value: expression(t, "delay > 15", arrivals.Schema, schemas.Bool), Within: 12 * time.Hour},
 		Train: project.Train{
 			Candidates: []project.Candidate{{Name: project.CandidateLogistic}, {Name: project.CandidateGBDT}}, Metric: project.MetricAUC,

@@ -54,7 +54,7 @@ func (s *Stage) parent(m *project.Model, data *Dataset) (*parent, error) {
 // runProgram has a program of the user's make the model.
 func (s *Stage) runProgram(ctx context.Context, c project.Candidate, f fitting) (fitted, error) {
 	job := trainer.Job{
-		Project: s.project.Name, Model: f.model.Name, Candidate: c.Name, Objective: string(model.Binary), Metric: f.model.Train.Metric,
+		Project: s.project.Name, Model: f.model.Name, Candidate: c.Name, Objective: string(f.model.Task), Classes: f.model.Label.Classes, Metric: f.model.Train.Metric,
 		Seed: f.model.Train.Seed, Params: c.Program.Params,
 	}
 	sources := Signature(f.model)
@@ -71,12 +71,12 @@ func (s *Stage) runProgram(ctx context.Context, c project.Candidate, f fitting) 
 		Command: c.Program.Command, Dir: s.project.Dir, Env: c.Program.Env, Timeout: c.Program.Timeout, KeepLog: s.cfg.KeepLog,
 	}
 	r, err := trainer.Run(ctx, program, job, f.rows.between(0, f.valid).handed(), f.rows.between(f.valid, len(f.rows.Times)).handed())
-	return fitted{r.Model, r.MediaType, r.Bytes, r.Log}, err
+	return fitted{r.Model, r.MediaType, r.Bytes, r.Log, f.model.Label.Classes}, err
 }
 
 // handed is the rows as a program gets them.
 func (p Part) handed() trainer.Rows {
-	return trainer.Rows{Keys: p.Keys, Times: p.Times, Labels: p.Labels, Columns: p.Columns}
+	return trainer.Rows{Keys: p.Keys, Times: p.Times, Labels: p.Labels, Weights: p.Weights, Columns: p.Columns}
 }
 
 // programFiles are the files of the project folder that a command names, with the digests that they had: the code that made

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,7 +77,7 @@ func TestProgramsAreCandidates(t *testing.T) {
 	q.Until -= 4 * day
 	first := mustTrain(t, s, q, schemas.ModelPromoted)
 	second := mustTrain(t, s, w.request("r2"), schemas.ModelPromoted)
-	if _, ok := second.Metrics[metricAblation]; !ok || second.Metrics["auc_mine"] <= 0.5 {
+	if _, ok := second.Metrics[metricAUC+withoutGroups]; !ok || second.Metrics["auc_mine"] <= 0.5 {
 		t.Errorf("metrics %v", second.Metrics)
 	}
 
@@ -167,7 +168,7 @@ func TestAnAblationMayFail(t *testing.T) {
 	}
 	w.model.Train.Candidates = []project.Candidate{{Name: "only with groups"}}
 	event := mustTrain(t, s, w.request("r1"), schemas.ModelPromoted)
-	if _, ok := event.Metrics[metricAblation]; ok || fits != 2 {
+	if _, ok := event.Metrics[metricAUC+withoutGroups]; ok || fits != 2 {
 		t.Errorf("metrics %v after %d fits", event.Metrics, fits)
 	}
 }
@@ -179,9 +180,8 @@ func TestExampleTrainers(t *testing.T) {
 	if python == "" {
 		t.Skip("set MILLRACE_TEST_PYTHON to a Python with lightgbm, xgboost and pyarrow")
 	}
-	w := newWorld(t, 12, 480)
-	var err error
-	if w.project.Dir, err = filepath.Abs("../examples/trainers"); err != nil {
+	dir, err := filepath.Abs("../examples/trainers")
+	if err != nil {
 		t.Fatal(err)
 	}
 	example := func(name, params string) project.Candidate {
@@ -189,7 +189,35 @@ func TestExampleTrainers(t *testing.T) {
 			Command: []string{python, "train_" + name + ".py"}, Timeout: 5 * time.Minute, Params: json.RawMessage(params),
 		}}
 	}
-	w.model.Train.Categorical, w.model.Train.Monotone = []string{"hour"}, map[string]int{"origin_delays.delay_mean_1h": 1}
+	w := newWorld(t, 12, 480)
+	w.model.Train.Monotone = map[string]int{"origin_delays.delay_mean_1h": 1}
+	others := map[string]*world{}
+	for _, task := range []model.Task{model.TaskRegression, model.TaskPoisson, model.TaskMulticlass} {
+		others[string(task)] = tasked(t, task)
+	}
+	others["multiclass"].model.Train.Weight = expression(t, "distance / 500", w.model.On.Schema, schemas.Null)
+	for task, x := range others {
+		lead := map[string]string{"regression": "rmse", "poisson": "poisson_deviance", "multiclass": "macro_auc"}[task]
+		event := trainExamples(t, x, dir, example)
+		ours := event.Metrics[lead+"_gbdt"]
+		for _, name := range []string{"lightgbm", "xgboost"} {
+			if got := event.Metrics[lead+"_"+name]; !(math.Abs(got/ours-1) < 0.1) {
+				t.Errorf("%s: %s reaches %.4f, gbdt %.4f", task, name, got, ours)
+			}
+		}
+	}
+	event := trainExamples(t, w, dir, example)
+	for _, name := range []string{"gbdt", "lightgbm", "xgboost"} {
+		if auc := event.Metrics["auc_"+name]; auc < 0.6 {
+			t.Errorf("%s reaches %.3f", name, auc)
+		}
+	}
+}
+
+// trainExamples trains with the forest and both examples, twice: the same rows make the same model.
+func trainExamples(t *testing.T, w *world, dir string, example func(name, params string) project.Candidate) schemas.ModelEvent {
+	t.Helper()
+	w.project.Dir, w.model.Train.Categorical = dir, []string{"hour"}
 	w.model.Train.Candidates = []project.Candidate{{Name: project.CandidateGBDT}, example("lightgbm", `{"num_leaves": 7, "num_iterations": 200, "num_threads": 1}`), example("xgboost", `{"max_depth": 3, "rounds": 200, "nthread": 1}`)}
 	s, r := w.stage(t)
 	event := mustTrain(t, s, w.request("r1"), schemas.ModelPromoted)
@@ -197,13 +225,9 @@ func TestExampleTrainers(t *testing.T) {
 	if len(c.Failed) != 0 || !strings.Contains(c.Printed["lightgbm"], "trees") || !strings.Contains(c.Printed["xgboost"], "trees") {
 		t.Fatalf("failed %v, printed %v", c.Failed, c.Printed)
 	}
-	for _, name := range []string{"gbdt", "lightgbm", "xgboost"} {
-		if auc := event.Metrics["auc_"+name]; auc < 0.6 {
-			t.Errorf("%s reaches %.3f", name, auc)
-		}
-	}
 	again := mustTrain(t, s, w.request("r2"), schemas.ModelPromoted)
 	if again.Digest != event.Digest {
 		t.Errorf("the same rows made %s after %s", again.Digest, event.Digest)
 	}
+	return event
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/registry"
 	"github.com/millrace/millrace/registry/model"
+	"github.com/millrace/millrace/training/trainer"
 )
 
 // The roles in which artefacts are made of one another. Those who follow a model to its parts look for these.
@@ -114,7 +115,11 @@ func (s *Stage) registerDataset(ctx context.Context, m *project.Model, t *traine
 }
 
 func writeDataset(ctx context.Context, path string, d *Dataset) (digest string, err error) {
-	w, err := offline.NewDatasetWriter(path, d.Names)
+	names, columns := d.Names, d.Columns
+	if d.Weights != nil {
+		names, columns = append(slices.Clone(names), trainer.WeightColumn), append(slices.Clone(columns), d.Weights)
+	}
+	w, err := offline.NewDatasetWriter(path, names)
 	if err != nil {
 		return "", err
 	}
@@ -123,9 +128,9 @@ func writeDataset(ctx context.Context, path string, d *Dataset) (digest string, 
 			_ = w.Abort() // the folder goes anyway
 		}
 	}()
-	row := make([]float64, len(d.Columns))
+	row := make([]float64, len(columns))
 	for r := range d.Times {
-		for i, c := range d.Columns {
+		for i, c := range columns {
 			row[i] = c[r]
 		}
 		if err := w.Append(d.Keys[r], d.Times[r], d.Labels[r], row); err != nil {
@@ -144,17 +149,25 @@ func (d *Dataset) annotations(m *project.Model) map[string]string {
 	if d.From != noBound {
 		from = instant(d.From)
 	}
-	return map[string]string{
+	notes := map[string]string{
 		"from": from, "train_until": instant(d.TrainUntil), "holdout_from": instant(d.HoldoutFrom),
 		"holdout_until": instant(d.HoldoutUntil), "until": instant(d.Until),
 		"labelled": strconv.FormatInt(d.Labelled, 10), "limit": strconv.Itoa(d.Limit), "seed": strconv.FormatInt(m.Train.Seed, 10),
 	}
+	if d.Unknown > 0 {
+		notes["labels_of_no_class"] = strconv.FormatInt(d.Unknown, 10)
+	}
+	return notes
 }
 
 // registerBaseline keeps the profile of the training rows, with the chosen model's scores of the held-out rows.
 func (s *Stage) registerBaseline(ctx context.Context, m *project.Model, t *trained, kept *registered) error {
 	b := profile.Build(t.data.Names, t.train.Columns, chunks(t.train.Times, m))
-	b.HoldOut(t.best.scores, t.held.Labels, chunks(t.held.Times, m))
+	labels := t.held.Labels
+	if !m.Binary() {
+		labels = nil // live scores are judged by labels that are a yes or no, alone
+	}
+	b.HoldOut(t.best.scores, labels, chunks(t.held.Times, m))
 	text, err := b.Encode()
 	if err != nil {
 		return fmt.Errorf("encoding baseline: %w", err)

@@ -2,37 +2,26 @@ package training
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
 )
 
-// keepSchedules trains the models that have a schedule, at its times.
-func (s *Stage) keepSchedules(ctx context.Context) error {
-	tick := time.NewTicker(s.cfg.Every)
-	defer tick.Stop()
+// scheduleKeeper trains the models that have a schedule, at its times.
+func (s *Stage) scheduleKeeper() func(context.Context) error {
 	agenda := newAgenda(s.project.Models, s.clock())
-	for {
+	return func(ctx context.Context) error {
 		for m, at := range agenda.due(s.clock()) {
 			done, err := s.trainAt(ctx, m, at)
-			switch {
-			case ctx.Err() != nil:
-				return ctx.Err()
-			case failure.Of(err).Retry():
-				s.log.Warn("training on schedule", "model", m.Name, "at", at, "err", err)
-			case err != nil:
-				return fmt.Errorf("training %s on schedule: %w", m.Name, err)
-			case done:
+			if err := s.retryable(ctx, "training on schedule", m, err); err != nil {
+				return err
+			}
+			if done {
 				agenda[m] = at
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
+		return nil
 	}
 }
 
@@ -55,8 +44,8 @@ func newAgenda(models []*project.Model, now time.Time) agenda {
 func (a agenda) due(now time.Time) map[*project.Model]time.Time {
 	due := map[*project.Model]time.Time{}
 	for m, after := range a {
-		for at := m.Train.Schedule.Next(after); !at.IsZero() && !at.After(now); at = m.Train.Schedule.Next(at) {
-			due[m] = at
+		if times, _ := m.Train.Schedule.Due(after, now, 1); len(times) > 0 {
+			due[m] = times[0]
 		}
 	}
 	return due

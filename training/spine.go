@@ -15,6 +15,7 @@ import (
 	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
+	"github.com/millrace/millrace/registry/model"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -83,19 +84,25 @@ func (b *builder) labels(ctx context.Context) (*labels, error) {
 		if row[join].IsNull() {
 			return nil
 		}
-		v, err := value.Eval(row)
+		truth, ok, known, err := b.model.Label.Truth(row)
 		if err != nil {
 			return fmt.Errorf("evaluating %q: %w", value.Source(), err)
 		}
-		f, ok := v.Float()
+		if !known {
+			b.unknown++
+		}
 		if !ok {
 			return nil
+		}
+		if math.IsNaN(truth) || math.IsInf(truth, 0) || truth < 0 && b.model.Task == model.TaskPoisson {
+			return failure.New(failure.Refused, source.Name, "%s has the label %v by %q, which a model for %s cannot learn", row[join].Text(), truth, value.Source(), b.model.Task).
+				WithHint("let the expression give nil where there is no label")
 		}
 		if len(l.all) == b.cfg.MaxLabels {
 			return failure.New(failure.Refused, source.Name, "there are more than MaxLabels = %d labels", b.cfg.MaxLabels).
 				WithHint("shorten the model's training window")
 		}
-		l.add(row[join].Text(), label{position: at, value: f})
+		l.add(row[join].Text(), label{position: at, value: truth})
 		return nil
 	})
 	return l, err
@@ -107,6 +114,7 @@ type spineRow struct {
 	hash   uint64
 	key    string
 	label  label
+	weight float64
 	values []float64   // of the inputs in spine.own
 	entity []string    // key of the entity of each lookup; empty when the row names none
 	event  schemas.Row // what the inputs with the row's own event are made of: ownColumns; nil without any
@@ -143,8 +151,12 @@ func (b *builder) spine(ctx context.Context, known *labels) (*spine, error) {
 		if !ok {
 			return nil
 		}
+		weight, err := b.weight(row)
+		if err != nil || weight == 0 {
+			return err
+		}
 		s.labelled++
-		r := &spineRow{position: at, key: key, label: label, hash: hashKey(b.model.Train.Seed, key)}
+		r := &spineRow{position: at, key: key, label: label, weight: weight, hash: hashKey(b.model.Train.Seed, key)}
 		if !kept.wants(r) {
 			return nil
 		}
@@ -157,12 +169,35 @@ func (b *builder) spine(ctx context.Context, known *labels) (*spine, error) {
 	return s, err
 }
 
+// weight is what a row counts for; 0 for one that has no weight, which is left out.
+func (b *builder) weight(row schemas.Row) (float64, error) {
+	x := b.model.Train.Weight
+	if x == nil {
+		return 1, nil
+	}
+	v, err := x.Eval(row)
+	if err != nil {
+		return 0, fmt.Errorf("evaluating %q: %w", x.Source(), err)
+	}
+	w, ok := v.Float()
+	switch {
+	case !ok || w == 0:
+		return 0, nil
+	case w < 0 || math.IsNaN(w) || math.IsInf(w, 0):
+		return 0, failure.New(failure.Refused, b.model.On.Name, "a row has the weight %v by %q: it must be 0 or a number above", w, x.Source())
+	}
+	return w, nil
+}
+
 // rowReader gives what fills in a row's own inputs and entity keys, and the columns that it needs.
 func (b *builder) rowReader(s *spine) (read func(schemas.Row, *spineRow) error, columns []string) {
 	schema := b.model.On.Schema
 	columns = []string{b.model.Label.Join}
 	if where := b.model.On.Where; where != nil {
 		columns = append(columns, where.Columns()...)
+	}
+	if weight := b.model.Train.Weight; weight != nil {
+		columns = append(columns, weight.Columns()...)
 	}
 	for i, in := range b.model.Inputs {
 		switch {

@@ -1,10 +1,13 @@
 package training
 
 import (
+	"slices"
 	"sort"
+	"strconv"
 	"time"
 
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/registry/model"
 )
 
 // Part is some consecutive rows of a dataset; it shares the dataset's memory.
@@ -13,6 +16,7 @@ type Part struct {
 	Keys    []string
 	Times   []int64
 	Labels  []float64
+	Weights []float64 // above 0; nil is 1 for all
 }
 
 // Split gives the rows to train on and the later ones to judge by. Between them lies the time in which the labels of
@@ -22,14 +26,18 @@ func Split(cfg Config, d *Dataset) (train, held Part, err error) {
 	end := sort.Search(n, func(i int) bool { return d.Times[i] >= d.TrainUntil })
 	start := sort.Search(n, func(i int) bool { return d.Times[i] >= d.HoldoutFrom })
 	train, held = d.part(0, end), d.part(start, n)
-	if err := enough(cfg, "training rows", train); err != nil {
+	if err := enough(cfg, d, "training rows", train); err != nil {
 		return train, held, err
 	}
-	return train, held, enough(cfg, "held-out rows", held)
+	if class := absent(d, train); class != "" {
+		return train, held, failure.New(failure.Refused, "training rows", "none has the class %q", class).
+			WithHint("wait for more data, widen the model's window, or take the class away")
+	}
+	return train, held, enough(cfg, d, "held-out rows", held)
 }
 
 func (d *Dataset) part(from, until int) Part {
-	return Part{d.Columns, d.Keys, d.Times, d.Labels}.between(from, until)
+	return Part{d.Columns, d.Keys, d.Times, d.Labels, d.Weights}.between(from, until)
 }
 
 // between is the rows [from, until) of a part.
@@ -38,20 +46,45 @@ func (p Part) between(from, until int) Part {
 	for i, c := range p.Columns {
 		columns[i] = c[from:until]
 	}
-	return Part{columns, p.Keys[from:until], p.Times[from:until], p.Labels[from:until]}
+	weights := p.Weights
+	if weights != nil {
+		weights = weights[from:until]
+	}
+	return Part{columns, p.Keys[from:until], p.Times[from:until], p.Labels[from:until], weights}
 }
 
-func enough(cfg Config, where string, p Part) error {
-	positive := sum(p.Labels)
+func enough(cfg Config, d *Dataset, where string, p Part) error {
 	switch n := len(p.Labels); {
 	case n < cfg.MinRows:
 		return failure.New(failure.Refused, where, "there are %d, fewer than MinRows = %d", n, cfg.MinRows).
 			WithHint("wait for more data, or widen the model's window")
-	case positive == 0 || positive == float64(n):
-		return failure.New(failure.Refused, where, "all %d labels are %v", n, positive > 0)
+	case !slices.ContainsFunc(p.Labels, func(y float64) bool { return y != p.Labels[0] }):
+		return failure.New(failure.Refused, where, "all %d labels are %s", n, d.labelText(p.Labels[0]))
 	default:
 		return nil
 	}
+}
+
+// labelText is a label as the project has it.
+func (d *Dataset) labelText(y float64) string {
+	switch {
+	case d.Classes != nil:
+		return strconv.Quote(d.Classes[int(y)])
+	case d.Task == model.TaskBinary:
+		return strconv.FormatBool(y == 1)
+	default:
+		return strconv.FormatFloat(y, 'g', -1, 64)
+	}
+}
+
+// absent is a class that no row has; empty when there is none.
+func absent(d *Dataset, p Part) string {
+	for k, name := range d.Classes {
+		if !slices.Contains(p.Labels, float64(k)) {
+			return name
+		}
+	}
+	return ""
 }
 
 // row copies one row of a part.
@@ -60,14 +93,6 @@ func (p Part) row(i int, into []float64) []float64 {
 		into = append(into, c[i])
 	}
 	return into
-}
-
-func sum(xs []float64) float64 {
-	total := 0.0
-	for _, x := range xs {
-		total += x
-	}
-	return total
 }
 
 // instant is an event time for people.

@@ -89,9 +89,9 @@ func (s *Stage) Run(ctx context.Context) error {
 	g, inner := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.answerRequests(inner) })
 	if !s.cfg.IgnoreFirst {
-		g.Go(func() error { return s.makeFirsts(inner) })
+		g.Go(func() error { return s.repeat(inner, s.makeFirsts) })
 	}
-	g.Go(func() error { return s.keepSchedules(inner) })
+	g.Go(func() error { return s.repeat(inner, s.scheduleKeeper()) })
 	if err := g.Wait(); err != nil && ctx.Err() == nil {
 		return err
 	}

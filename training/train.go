@@ -146,7 +146,7 @@ func (s *Stage) fitAll(ctx context.Context, m *project.Model, data *Dataset) (*t
 		if err != nil {
 			return nil, err
 		}
-		if c.scores, c.metrics, err = judge(ctx, c.model, data.Names, t.held); err != nil {
+		if c.scores, c.metrics, err = judge(ctx, c.model, data, t.held); err != nil {
 			return nil, fmt.Errorf("evaluating %s: %w", c.Name, err)
 		}
 		t.candidates = append(t.candidates, c)
@@ -185,8 +185,9 @@ func (s *Stage) ablate(ctx context.Context, m *project.Model, t *trained) (*Metr
 		return &t.best.metrics, nil
 	}
 	if len(f.inputs) == 0 {
-		even := Evaluate(make([]float64, len(t.held.Labels)), t.held.Labels) // nothing to go by: every row scores alike
-		return &even, nil
+		alike := even(t.data.Task, len(t.data.Classes), t.train) // nothing to go by: every row scores alike
+		metrics := Measure(t.data.Task, len(t.data.Classes), slices.Repeat(alike, len(t.held.Labels)), t.held.Labels, t.held.Weights)
+		return &metrics, nil
 	}
 	plain, err := s.fit(ctx, t.best.Candidate, f)
 	if failure.Of(err) == failure.Refused {
@@ -197,7 +198,7 @@ func (s *Stage) ablate(ctx context.Context, m *project.Model, t *trained) (*Metr
 		return nil, err
 	}
 	t.simpler = &plain
-	_, metrics, err := judge(ctx, plain, t.data.Names, t.held)
+	_, metrics, err := judge(ctx, plain, t.data, t.held)
 	return &metrics, err
 }
 
@@ -235,12 +236,14 @@ func (s *Stage) decide(ctx context.Context, m *project.Model, q Request, t *trai
 func (t *trained) values() map[string]float64 {
 	values := t.best.metrics.Values()
 	values[metricTrainRows] = float64(len(t.train.Labels))
-	if t.ablation != nil && !math.IsNaN(t.ablation.AUC) {
-		values[metricAblation] = t.ablation.AUC
+	if t.ablation != nil {
+		if name, v := t.ablation.leading(); !math.IsNaN(v) {
+			values[name+withoutGroups] = v
+		}
 	}
 	for _, c := range t.candidates {
-		if !math.IsNaN(c.metrics.AUC) {
-			values[project.MetricAUC+"_"+c.Name] = c.metrics.AUC
+		if name, v := c.metrics.leading(); !math.IsNaN(v) {
+			values[name+"_"+c.Name] = v
 		}
 	}
 	return values
@@ -269,10 +272,13 @@ func (s *Stage) champion(ctx context.Context, m *project.Model, t *trained) (cha
 		return old, fmt.Errorf("checking the champion: %w", err)
 	}
 	old.incomparable = cmp.Or(changedInput(bundle.Signature, Signature(m)), hasSeen(manifest, t.data.Span))
+	if why := otherTask(loaded, t.data); old.incomparable == "" && why != "" {
+		old.incomparable = "the champion " + why
+	}
 	if old.incomparable != "" {
 		return old, nil
 	}
-	_, old.metrics, err = judge(ctx, loaded, t.data.Names, t.held)
+	_, old.metrics, err = judge(ctx, loaded, t.data, t.held)
 	return old, err
 }
 

@@ -3,10 +3,12 @@ package training
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/millrace/millrace/features/pit"
 	"github.com/millrace/millrace/features/profile"
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/registry/model"
 )
 
 // Verify refuses a dataset with a row that knows the future, or that is not what was asked for:
@@ -74,21 +76,44 @@ func verifyInputs(cfg Config, d *Dataset) error {
 	stride := max(1, len(d.Times)/cfg.LeakRows)
 	scores, labels := make([]float64, 0, cfg.LeakRows), make([]float64, 0, cfg.LeakRows)
 	for i, column := range d.Columns {
-		scores, labels = scores[:0], labels[:0]
-		for r := 0; r < len(column); r += stride {
-			v := column[r]
-			if math.IsNaN(v) {
-				v = math.Inf(-1) // being missing can give a label away, too
+		for _, holds := range questions(d) {
+			scores, labels = scores[:0], labels[:0]
+			for r := 0; r < len(column); r += stride {
+				v, label := column[r], 0.0
+				if math.IsNaN(v) {
+					v = math.Inf(-1) // being missing can give a label away, too
+				}
+				if holds(d.Labels[r]) {
+					label = 1
+				}
+				scores, labels = append(scores, v), append(labels, label)
 			}
-			scores, labels = append(scores, v), append(labels, d.Labels[r])
-		}
-		auc, ok := profile.AUC(scores, labels)
-		if ok && max(auc, 1-auc) >= cfg.LeakAUC {
-			return failure.New(failure.Refused, d.Names[i], "the input gives the label away: by itself it reaches an area under the curve of %.4f", max(auc, 1-auc)).
-				WithHint("is it known before the label is? if it is, raise LeakAUC")
+			auc, ok := profile.AUC(scores, labels)
+			if ok && max(auc, 1-auc) >= cfg.LeakAUC {
+				return failure.New(failure.Refused, d.Names[i], "the input gives the label away: by itself it reaches an area under the curve of %.4f", max(auc, 1-auc)).
+					WithHint("is it known before the label is? if it is, raise LeakAUC")
+			}
 		}
 	}
 	return nil
+}
+
+// questions are what an input must not answer by itself: whether the label holds, of classes whether it is each of them, of numbers whether it is
+// above the median.
+func questions(d *Dataset) []func(label float64) bool {
+	switch {
+	case d.Classes != nil:
+		each := make([]func(float64) bool, len(d.Classes))
+		for k := range each {
+			each[k] = func(y float64) bool { return y == float64(k) }
+		}
+		return each
+	case d.Task == model.TaskRegression || d.Task == model.TaskPoisson:
+		sorted := slices.Sorted(slices.Values(d.Labels))
+		return []func(float64) bool{func(y float64) bool { return y > sorted[len(sorted)/2] }}
+	default:
+		return []func(float64) bool{func(y float64) bool { return y == 1 }}
+	}
 }
 
 func leak(d *Dataset, row int, where, format string, args ...any) error {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -19,8 +20,11 @@ import (
 	"github.com/millrace/millrace/training/gbdt"
 )
 
-// meta describes the row files: float64, little endian, column after column, the label last.
+// meta describes the row files: float64, little endian, column after column, then the label, then the weight where there is one.
 type meta struct {
+	Objective   model.Objective // binary when absent
+	Classes     []string        // of a multiclass objective
+	Weighted    bool
 	Names       []string
 	Categorical []bool // by column; absent is none
 	Train, Test int    // rows
@@ -46,14 +50,17 @@ func run(dir string, trees, leaves int) error {
 	if err := json.Unmarshal(text, &m); err != nil {
 		return fmt.Errorf("reading meta.json: %w", err)
 	}
-	columns, labels, err := read(filepath.Join(dir, "train.f64"), len(m.Names), m.Train)
+	columns, labels, weights, err := read(filepath.Join(dir, "train.f64"), m, m.Train)
 	if err != nil {
 		return err
 	}
 	params := gbdt.Default()
 	params.Trees, params.Leaves = trees, leaves
+	params.Objective = cmp.Or(m.Objective, params.Objective)
 	began, cpu := time.Now(), cpuSeconds()
-	forest, err := gbdt.Fit(context.Background(), gbdt.Data{Names: m.Names, Columns: columns, Labels: labels, Categorical: m.Categorical}, params)
+	forest, err := gbdt.Fit(context.Background(), gbdt.Data{
+		Names: m.Names, Columns: columns, Labels: labels, Weights: weights, Classes: m.Classes, Categorical: m.Categorical,
+	}, params)
 	if err != nil {
 		return err
 	}
@@ -67,9 +74,9 @@ func run(dir string, trees, leaves int) error {
 	return json.NewEncoder(os.Stdout).Encode(out)
 }
 
-// score writes margin and probability of every test row, one row at a time as serving does.
+// score writes the first margin of every test row, then the scores of all outputs, one row at a time as serving does.
 func score(dir string, m meta, forest *model.Forest, out map[string]any) error {
-	columns, _, err := read(filepath.Join(dir, "test.f64"), len(m.Names), m.Test)
+	columns, _, _, err := read(filepath.Join(dir, "test.f64"), m, m.Test)
 	if err != nil {
 		return err
 	}
@@ -86,8 +93,10 @@ func score(dir string, m meta, forest *model.Forest, out map[string]any) error {
 		scores = append(scores, forest.Margin(row))
 	}
 	out["score_microseconds_per_row"] = (cpuSeconds() - began) * 1e6 / float64(m.Test)
+	outputs := make([]float64, len(forest.Outputs()))
 	for _, row := range rows {
-		scores = append(scores, forest.Predict(row))
+		forest.PredictInto(row, outputs)
+		scores = append(scores, outputs...)
 	}
 	reasons, worst := make([]float64, len(columns)), 0.0
 	began = cpuSeconds()
@@ -108,21 +117,29 @@ func score(dir string, m meta, forest *model.Forest, out map[string]any) error {
 	return binary.Write(file, binary.LittleEndian, scores)
 }
 
-// read returns the columns of a row file, and its labels.
-func read(path string, names, rows int) (columns [][]float64, labels []float64, err error) {
+// read returns the columns of a row file, its labels, and its weights where there are any.
+func read(path string, m meta, rows int) (columns [][]float64, labels, weights []float64, err error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	defer file.Close()
-	all := make([]float64, (names+1)*rows)
+	names := len(m.Names)
+	wide := names + 1
+	if m.Weighted {
+		wide++
+	}
+	all := make([]float64, wide*rows)
 	if err := binary.Read(file, binary.LittleEndian, all); err != nil {
-		return nil, nil, fmt.Errorf("reading %s: %w", path, err)
+		return nil, nil, nil, fmt.Errorf("reading %s: %w", path, err)
 	}
 	for i := range names {
 		columns = append(columns, all[i*rows:(i+1)*rows])
 	}
-	return columns, all[names*rows:], nil
+	if m.Weighted {
+		weights = all[(names+1)*rows:]
+	}
+	return columns, all[names*rows : (names+1)*rows], weights, nil
 }
 
 // cpuSeconds is what this process has used so far, on all cores.

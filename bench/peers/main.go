@@ -5,6 +5,7 @@
 //	peers scale   has WORKERS processes compute the whole topic, and prints the CPU time of them all
 //	peers latency produces the topic's events again, RATE a second for SECONDS, and prints how long after each its state is in Redis
 //	peers restart has it end with ENTITIES cards in Redis, and prints how long after a new start every partition has applied its next event
+//	peers backfill has it compute the group anew from the events that it kept, which is what is timed
 //	peers export  reads every entity by the path that serving reads by, as of its newest event, and writes the hashes that are checked
 //
 // Both take what to work on from the environment: BOOTSTRAP, TOPIC, WORKLOAD, GROUP, REDIS_ADDR, RUN_DIR; MILLRACE is the program. With
@@ -37,9 +38,9 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	verbs := map[string]func(context.Context) error{"run": run, "scale": scale, "latency": latency, "restart": restart, "export": export}
+	verbs := map[string]func(context.Context) error{"run": run, "scale": scale, "latency": latency, "restart": restart, "backfill": backfill, "export": export}
 	if len(os.Args) != 2 || verbs[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: peers run|scale|latency|restart|export")
+		fmt.Fprintln(os.Stderr, "usage: peers run|scale|latency|restart|backfill|export")
 		os.Exit(2)
 	}
 	if err := verbs[os.Args[1]](ctx); err != nil {
@@ -89,9 +90,14 @@ func prepare() (string, error) {
 
 // stream is the program on the project in dir. It is asked to end when ctx does.
 func stream(ctx context.Context, dir string) *exec.Cmd {
-	args := append([]string{"stream", "--project", dir, "--kafka", os.Getenv("BOOTSTRAP"), "--redis", os.Getenv("REDIS_ADDR"),
-		"--data-dir", filepath.Join(os.Getenv("RUN_DIR"), "data"), "--listen", "127.0.0.1:0"}, strings.Fields(os.Getenv("MILLRACE_FLAGS"))...)
-	cmd := exec.CommandContext(ctx, os.Getenv("MILLRACE"), args...)
+	return program(ctx, dir, "stream", "--listen", "127.0.0.1:0")
+}
+
+// program is a verb of the program with its arguments, on the project in dir. It is asked to end when ctx does.
+func program(ctx context.Context, dir string, args ...string) *exec.Cmd {
+	args = append(args, "--project", dir, "--kafka", os.Getenv("BOOTSTRAP"), "--redis", os.Getenv("REDIS_ADDR"),
+		"--data-dir", filepath.Join(os.Getenv("RUN_DIR"), "data"))
+	cmd := exec.CommandContext(ctx, os.Getenv("MILLRACE"), append(args, strings.Fields(os.Getenv("MILLRACE_FLAGS"))...)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.Stderr = os.Stderr
 	return cmd

@@ -18,6 +18,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // target is where requests go.
@@ -122,7 +124,9 @@ func (t *target) pace(ctx context.Context, connections int, rate float64, span t
 			errs[c] = t.connection(ctx, func(ask func(i int) error) error {
 				for i := next.Add(1) - 1; i < total; i = next.Add(1) - 1 {
 					due := start.Add(time.Duration(float64(i) / rate * float64(time.Second)))
-					time.Sleep(time.Until(due))
+					if err := sleepUntil(due); err != nil {
+						return err
+					}
 					if err := ask(int(i) % len(t.bodies)); err != nil {
 						failed.Add(1)
 						if !errors.Is(err, errStatus) {
@@ -140,6 +144,17 @@ func (t *target) pace(ctx context.Context, connections int, rate float64, span t
 	took = slices.DeleteFunc(took, func(d time.Duration) bool { return d == 0 })
 	slices.Sort(took)
 	return &paced{latencies: took, failed: failed.Load()}, errors.Join(errs...)
+}
+
+// sleepUntil holds the thread: the runtime's own timers wait in whole milliseconds when nothing else goes on, which is as long as an answer takes.
+func sleepUntil(due time.Time) error {
+	for left := time.Until(due); left > 0; left = time.Until(due) {
+		span := unix.NsecToTimespec(left.Nanoseconds())
+		if err := unix.Nanosleep(&span, nil); err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+	return nil
 }
 
 var errStatus = errors.New("the answer is not 200")

@@ -17,6 +17,7 @@ import (
 	goruntime "runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/millrace/millrace/internal/failure"
 )
@@ -152,8 +153,8 @@ func (s *shelf) refusedBundle(dir string) {
 		}
 		damaged++
 		for _, verb := range []string{"score", "serve"} {
-			if _, stderr, status := millrace(s.t, verb, "--bundle", dir); status != failure.Corrupt.ExitCode() || !strings.Contains(stderr, e.Name()) {
-				s.t.Errorf("%s with a damaged %s: status %d: %s", verb, path, status, stderr)
+			if stderr, status := opened(s.t, verb, dir); status != failure.Corrupt.ExitCode() || !strings.Contains(stderr, e.Name()) {
+				s.t.Fatalf("%s with a damaged %s: status %d: %s", verb, path, status, stderr)
 			}
 		}
 		return os.WriteFile(path, whole, 0o644)
@@ -161,6 +162,16 @@ func (s *shelf) refusedBundle(dir string) {
 	if err != nil || damaged < 8 {
 		s.t.Errorf("%d files were damaged: %v", damaged, err)
 	}
+}
+
+// opened runs a verb on a bundle that it must refuse. One that does not is ended, so that the test says so rather than waits.
+func opened(t *testing.T, verb, dir string) (stderr string, status int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var errs bytes.Buffer
+	status = run(ctx, []string{verb, "--bundle", dir}, io.Discard, &errs)
+	return errs.String(), status
 }
 
 // The archive has the bundle's files, and is the same each time.

@@ -225,6 +225,7 @@ func (rt *runtime) ensureTopics(ctx context.Context) error {
 
 func (rt *runtime) path(file string) string { return filepath.Join(rt.project.Dir, file) }
 func (rt *runtime) offlineDir() string      { return filepath.Join(rt.dataDir, "offline") }
+func (rt *runtime) withKafka() bool         { return len(rt.kafka.Brokers) > 0 }
 func (rt *runtime) redisAddr() string       { return rt.addrs[0] }
 func (rt *runtime) endpoint() string {
 	if rt.listener == nil {
@@ -279,7 +280,14 @@ func (s servers) listen(ctx context.Context, rt *runtime) error {
 
 // announce tells where a long-running verb can be reached.
 func (rt *runtime) announce(env *environment, what string) {
-	fmt.Fprintf(env.out, "%s: project %s, Kafka %s, Redis %s, endpoint %s, files %s\n", what, rt.project.Name, rt.kafka.Brokers[0], rt.redisAddr(), rt.endpoint(), rt.dataDir)
+	connected := ""
+	if rt.withKafka() {
+		connected += ", Kafka " + rt.kafka.Brokers[0]
+	}
+	if rt.redis != nil {
+		connected += ", Redis " + rt.redisAddr()
+	}
+	fmt.Fprintf(env.out, "%s: project %s%s, endpoint %s, files %s\n", what, rt.project.Name, connected, rt.endpoint(), rt.dataDir)
 	if rt.edge.health != nil {
 		fmt.Fprintf(env.out, "%s: health http://%s\n", what, rt.edge.health.Addr())
 	}

@@ -25,7 +25,7 @@ type requester struct {
 	mu       sync.Mutex
 	next     *flights.Flight
 	asked    int64
-	late     int64 // answered with a refusal: the deadline was too short for this machine just then
+	late     int64 // answered with a refusal: too late or overloaded, the machine had too little time just then
 	dropped  int64 // any other answer than a score, or none
 	lastFail string
 	example  string // the body of the newest request
@@ -105,7 +105,7 @@ func (r *requester) ask(ctx context.Context, body []byte) error {
 	switch resp.StatusCode {
 	case http.StatusOK:
 		return nil
-	case http.StatusGatewayTimeout:
+	case http.StatusGatewayTimeout, http.StatusTooManyRequests:
 		return errLate
 	default:
 		return fmt.Errorf("%s: %.300s", resp.Status, answer)

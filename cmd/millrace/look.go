@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/features/offline"
+	"github.com/millrace/millrace/internal/clock"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/registry"
@@ -70,7 +71,10 @@ func (c *statusCommand) Run(ctx context.Context, env *environment) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%d\t%d\n", m.Name, digest, number, len(versions))
 	}
-	if err := w.Flush(); err != nil || rt.redis == nil {
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if err := rt.printBatches(env.out, clock.System()); err != nil || rt.redis == nil {
 		return err
 	}
 	return rt.printVersions(ctx, env.out)

@@ -29,6 +29,7 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" group:"Roles" help:"Role: scores requests and events with the live model."`
 	Monitor monitorCommand `cmd:"" group:"Roles" help:"Role: compares what is scored to the model's baseline; emits drift and retrain events."`
 	Train   trainCommand   `cmd:"" group:"Roles" help:"Role: trains, evaluates and gates candidates when a retrain event comes (--once: now)."`
+	Batch   batchCommand   `cmd:"" group:"Roles" help:"Role: scores the project's scheduled batches; needs neither Kafka nor Redis (--once: one run, now)."`
 	Console consoleCommand `cmd:"" group:"Roles" help:"Role: the page that shows the state of every stage."`
 
 	Validate validateCommand `cmd:"" group:"Project" help:"Check a project folder; prints every fault with file, line and column."`
@@ -63,10 +64,19 @@ type commands struct {
 // visit. Measured on a stream of payments, a fifth less memory for no more CPU (docs/bench/peers.md).
 const gcPercent = 60
 
-func main() {
+// serveGCPercent is that of a process that only serves: what lives is small, what each request leaves behind is not, and a collection takes
+// the time of requests that are under way. It is some 50 MiB more (docs/bench/serving.md).
+const serveGCPercent = 200
+
+// collectAt sets the garbage collector's percentage, unless GOGC does.
+func collectAt(percent int) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		debug.SetGCPercent(percent)
 	}
+}
+
+func main() {
+	collectAt(gcPercent)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)

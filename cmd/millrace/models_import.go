@@ -23,12 +23,13 @@ import (
 // modelsImport makes a version of a model that was trained elsewhere.
 type modelsImport struct {
 	stored    `embed:""`
-	Model     string  `arg:"" help:"The model of the project that it is to answer for."`
-	File      string  `arg:"" help:"Model file: XGBoost JSON or UBJSON, LightGBM text, or millrace's own; its content tells." type:"path"`
-	Golden    string  `required:"" help:"Rows that the model is kept with and must always score the same: Parquet, Arrow or CSV, with a column for each of its inputs." type:"path" placeholder:"FILE"`
-	Expected  string  `help:"Column of the golden rows with the scores that the model's own library gave (default: score, where there is one)." placeholder:"COLUMN"`
-	Tolerance float64 `default:"1e-6" help:"How far a score may be from the expected one."`
-	Reason    string  `help:"Why; kept with the version." placeholder:"TEXT"`
+	Model     string   `arg:"" help:"The model of the project that it is to answer for."`
+	File      string   `arg:"" help:"Model file: XGBoost JSON or UBJSON, LightGBM text, ONNX, or millrace's own; its content tells." type:"path"`
+	Golden    string   `required:"" help:"Rows that the model is kept with and must always score the same: Parquet, Arrow or CSV, with a column for each of its inputs." type:"path" placeholder:"FILE"`
+	Expected  string   `help:"Column of the golden rows with the scores that the model's own library gave (default: score, where there is one)." placeholder:"COLUMN"`
+	Inputs    []string `help:"Names of the model's columns, in order, for a file that only numbers them." placeholder:"NAME,…"`
+	Tolerance float64  `default:"1e-6" help:"How far a score may be from the expected one."`
+	Reason    string   `help:"Why; kept with the version." placeholder:"TEXT"`
 }
 
 // maxGolden is how many golden rows are kept: of more, some evenly over all. All are held to their expected scores.
@@ -49,6 +50,9 @@ func (c *modelsImport) Run(ctx context.Context, env *environment) error {
 	}
 	mediaType, content, loaded, err := loadFile(c.File)
 	if err != nil {
+		return err
+	}
+	if loaded, err = c.named(loaded); err != nil {
 		return err
 	}
 	signature, err := signatureOf(m, loaded.Inputs())
@@ -108,6 +112,19 @@ func loadFile(path string) (mediaType string, content []byte, m model.Model, err
 	return mediaType, content, m, nil
 }
 
+// named gives the columns of a model that only numbers them the names that the command line has.
+func (c *modelsImport) named(m model.Model) (model.Model, error) {
+	switch {
+	case len(c.Inputs) == 0:
+		return m, nil
+	case !model.Numbered(m):
+		return nil, failure.New(failure.BadRequest, "--inputs", "the model's file names its columns: %s", strings.Join(m.Inputs(), ", "))
+	case len(c.Inputs) != len(m.Inputs()):
+		return nil, failure.New(failure.BadRequest, "--inputs", "%d names for %d columns", len(c.Inputs), len(m.Inputs()))
+	}
+	return model.Rename(m, c.Inputs)
+}
+
 // signatureOf matches a model's inputs by name to those that the project declares.
 func signatureOf(m *project.Model, inputs []string) ([]model.SignatureInput, error) {
 	declared := training.Signature(m)
@@ -131,7 +148,7 @@ func signatureOf(m *project.Model, inputs []string) ([]model.SignatureInput, err
 	if near := schemas.Nearest(unknown[0], names); near != "" {
 		return nil, e.WithHint("did you mean %q? train with columns called as the project's inputs", near)
 	}
-	return nil, e.WithHint("train with columns called as the project's inputs: %s", strings.Join(names, ", "))
+	return nil, e.WithHint("train with columns called as the project's inputs (%s), or name those of a file that only numbers them with --inputs", strings.Join(names, ", "))
 }
 
 // goldenRows reads the rows, in the order of the model's inputs, and holds the model to the expected scores.

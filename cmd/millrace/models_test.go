@@ -16,6 +16,7 @@ import (
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/registry"
 	"github.com/millrace/millrace/registry/model"
+	"github.com/millrace/millrace/registry/model/onnx"
 	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/streams"
 	"github.com/millrace/millrace/streams/broker"
@@ -346,6 +347,43 @@ func TestPushAndPull(t *testing.T) {
 	}
 	edge.must("promote", "late@1", "--reason", "it came on a stick")
 	if out := edge.must("show", "late"); !strings.Contains(out, "auc 0.62") {
+		t.Error(out)
+	}
+}
+
+// A file that only numbers its columns is imported under the names that the command line has: a forest, and ONNX by a build that scores it.
+func TestImportNumbered(t *testing.T) {
+	s := newShelf(t)
+	dir := t.TempDir()
+	file, golden := filepath.Join(dir, "model.txt"), filepath.Join(dir, "golden.csv")
+	forest, err := model.NewForest(model.ForestSpec{Objective: model.Binary, Sigmoid: 1, Inputs: []string{"Column_0", "Column_1", "Column_2"}, Trees: []model.Tree{{Leaves: []model.Leaf{{Value: 0.5, Rows: 10}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{file: string(forest.LightGBM()), golden: "distance,hour,origin_delays.delay_mean_1h\n100,8,0.5\n200,20,1\n"} {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const names = "distance,hour,origin_delays.delay_mean_1h"
+	s.refused(failure.Refused, "--inputs", "import", "late", file, "--golden", golden)
+	s.refused(failure.BadRequest, "2 names for 3 columns", "import", "late", file, "--golden", golden, "--inputs", "distance,hour")
+	if out := s.must("import", "late", file, "--golden", golden, "--inputs", names); !strings.HasPrefix(out, "late@4 ") {
+		t.Error(out)
+	}
+	if out := s.must("diff", "late@2", "late@4"); strings.Contains(out, "input") {
+		t.Error(out)
+	}
+	file = filepath.Join("..", "..", "registry", "model", "testdata", "onnx", "made-three.onnx")
+	if !onnx.Built {
+		s.refused(failure.Refused, onnx.LibraryVariable, "import", "late", file, "--golden", golden, "--inputs", names)
+		return
+	}
+	if out := s.must("import", "late", file, "--golden", golden, "--inputs", names); !strings.HasPrefix(out, "late@5 ") {
+		t.Error(out)
+	}
+	s.must("promote", "late@5")
+	if out := s.must("show", "late"); !strings.Contains(out, "onnx") {
 		t.Error(out)
 	}
 }

@@ -32,7 +32,11 @@ func (c *validateCommand) Run(env *environment) error {
 	for _, g := range p.Groups {
 		outputs += len(g.Outputs)
 	}
-	fmt.Fprintf(env.out, "%s is right: %d sources, %d feature groups with %d features, %d models\n", p.Name, len(p.Sources), len(p.Groups), outputs, len(p.Models))
+	batches := ""
+	if n := len(p.Batches); n > 0 {
+		batches = fmt.Sprintf(", %d batches", n)
+	}
+	fmt.Fprintf(env.out, "%s is right: %d sources, %d feature groups with %d features, %d models%s\n", p.Name, len(p.Sources), len(p.Groups), outputs, len(p.Models), batches)
 	return nil
 }
 

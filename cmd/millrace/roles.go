@@ -30,11 +30,12 @@ const (
 	roleServe   role = "serve"
 	roleMonitor role = "monitor"
 	roleTrain   role = "train"
+	roleBatch   role = "batch"
 	roleConsole role = "console"
 )
 
 // allRoles in the order in which they are started: who reads comes after who writes.
-var allRoles = []role{roleStream, roleTrain, roleServe, roleMonitor, roleConsole}
+var allRoles = []role{roleStream, roleTrain, roleServe, roleBatch, roleMonitor, roleConsole}
 
 // upCommand is all roles in one process.
 type upCommand struct {
@@ -65,6 +66,7 @@ type serveCommand struct {
 }
 
 func (c *serveCommand) Run(ctx context.Context, env *environment) error {
+	collectAt(serveGCPercent)
 	if c.Bundle != "" {
 		return c.serveBundle(ctx, env)
 	}
@@ -112,11 +114,13 @@ func (s servers) runRoles(ctx context.Context, env *environment, need opening, n
 
 // run creates the topics and runs roles until ctx ends or one of them fails.
 func (rt *runtime) run(ctx context.Context, roles []role) error {
-	if err := rt.ensureTopics(ctx); err != nil {
-		if ctx.Err() != nil { // told to stop before it had begun
-			return nil
+	if rt.withKafka() {
+		if err := rt.ensureTopics(ctx); err != nil {
+			if ctx.Err() != nil { // told to stop before it had begun
+				return nil
+			}
+			return err
 		}
-		return err
 	}
 	stages, ctx := errgroup.WithContext(ctx)
 	if slices.Contains(roles, roleStream) || slices.Contains(roles, roleServe) {
@@ -200,6 +204,12 @@ func (rt *runtime) stage(r role) (run func(context.Context) error, err error) {
 		return rt.withConsistency(s.Run, log)
 	case roleTrain:
 		s, err := rt.training(log)
+		if err != nil {
+			return nil, err
+		}
+		return s.Run, nil
+	case roleBatch:
+		s, err := rt.batches(log, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -70,7 +67,7 @@ func (c *scoreCommand) Run(ctx context.Context, env *environment) error {
 	if err != nil {
 		return err
 	}
-	if err := writeReport(c.Out, report); err != nil {
+	if err := report.Write(c.Out); err != nil {
 		return err
 	}
 	printScored(env.out, report, time.Since(started))
@@ -95,7 +92,7 @@ func (c *scoreCommand) parts(ctx context.Context, q serving.BatchRequest) ([]ser
 		return nil, failure.New(failure.BadRequest, "rows", "one of --batch and --source says where they come from")
 	}
 	if c.Source == "" {
-		files, err := expand(c.Batch)
+		files, err := serving.RowFiles(c.Batch)
 		if err != nil {
 			return nil, err
 		}
@@ -105,59 +102,6 @@ func (c *scoreCommand) parts(ctx context.Context, q serving.BatchRequest) ([]ser
 		return nil, failure.New(failure.BadRequest, "--source", "%s is asked about %s, not about %s", q.Model.Name, q.Model.On.Name, c.Source)
 	}
 	return serving.BatchEvents(q.OfflineDir, q.Model, millis(c.From), millis(c.Until), c.Out, c.Format, c.TempDir)
-}
-
-// rowFiles are the extensions of files with rows.
-var rowFiles = []string{".parquet", ".pq", ".arrow", ".feather", ".ipc", ".csv"}
-
-// expand lists files: those named, those in folders named, those that match patterns. Each once, in the order of their names within one.
-func expand(names []string) ([]string, error) {
-	var files []string
-	for _, name := range names {
-		found := []string{name}
-		info, err := os.Stat(name)
-		switch {
-		case err == nil && info.IsDir():
-			entries, err := os.ReadDir(name)
-			if err != nil {
-				return nil, failure.Wrap(failure.Unavailable, name, "listing folder", err)
-			}
-			found = nil
-			for _, e := range entries {
-				if !e.IsDir() && !strings.HasPrefix(e.Name(), ".") && slices.Contains(rowFiles, strings.ToLower(filepath.Ext(e.Name()))) {
-					found = append(found, filepath.Join(name, e.Name()))
-				}
-			}
-		case err != nil:
-			if found, err = filepath.Glob(name); err != nil {
-				return nil, failure.Wrap(failure.BadRequest, name, "reading the pattern", err)
-			}
-		}
-		if len(found) == 0 {
-			return nil, failure.New(failure.NotFound, name, "there is no such file, and none that matches").WithHint("name %s files", strings.Join(rowFiles, ", "))
-		}
-		for _, f := range found {
-			if !slices.Contains(files, f) {
-				files = append(files, f)
-			}
-		}
-	}
-	return files, nil
-}
-
-// batchManifest is the file in an output folder that says what the last run made there.
-const batchManifest = "batch.json"
-
-// writeReport leaves the manifest of a run in its folder; one file has its own beside it.
-func writeReport(out string, report *serving.BatchReport) error {
-	if info, err := os.Stat(out); err != nil || !info.IsDir() {
-		return nil
-	}
-	return writeWhole(filepath.Join(out, batchManifest), func(w io.Writer) error {
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		return enc.Encode(report)
-	})
 }
 
 func printScored(out io.Writer, report *serving.BatchReport, took time.Duration) {

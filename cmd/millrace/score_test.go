@@ -34,7 +34,7 @@ func TestScore(t *testing.T) {
 		t.Errorf("status %d: %s%s", status, stdout, stderr)
 	}
 	var report serving.BatchReport
-	if b, err := os.ReadFile(filepath.Join(out, batchManifest)); err != nil || json.Unmarshal(b, &report) != nil || report.Rows != 2 || report.Digest != s.digests[0] {
+	if b, err := os.ReadFile(filepath.Join(out, serving.BatchManifest)); err != nil || json.Unmarshal(b, &report) != nil || report.Rows != 2 || report.Digest != s.digests[0] {
 		t.Errorf("report %+v, %v", report, err)
 	}
 	if stdout, _, _ = score("--batch", filepath.Join(dir, "*.csv"), "--inputs", "given", "--model", "late@1"); strings.Count(stdout, "finished before") != 2 {

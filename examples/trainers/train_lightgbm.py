@@ -23,15 +23,16 @@ names = [i["name"] for i in job["inputs"]]
 
 
 def rows(part):
-    """The inputs, NaN where they are missing, and the labels."""
+    """The inputs, NaN where they are missing, the labels, and what the rows count for: None where all count alike."""
     table = pyarrow.feather.read_table(folder / job[part]["path"], memory_map=False)
-    return np.column_stack([table[n].to_numpy() for n in names]), table[job["label"]].to_numpy()
+    weights = table[job["weight"]].to_numpy() if "weight" in job else None
+    return np.column_stack([table[n].to_numpy() for n in names]), table[job["label"]].to_numpy(), weights
 
 
-train, train_labels = rows("train")
-valid, valid_labels = rows("valid")
+train, train_labels, train_weights = rows("train")
+valid, valid_labels, valid_weights = rows("valid")
 categories = [i["name"] for i in job["inputs"] if i["categorical"]]
-data = lightgbm.Dataset(train, train_labels, feature_name=names, categorical_feature=categories)
+data = lightgbm.Dataset(train, train_labels, weight=train_weights, feature_name=names, categorical_feature=categories)
 params = {
     "objective": job["objective"],
     "num_iterations": 1000,
@@ -42,11 +43,13 @@ params = {
     "deterministic": True,  # the same rows give the same model
     "force_row_wise": True,
     "verbose": -1,
-} | job["params"]
-booster = lightgbm.train(params, data, valid_sets=[data.create_valid(valid, valid_labels)])
+} | ({"num_class": len(job["classes"])} if "classes" in job else {}) | job["params"]
+booster = lightgbm.train(params, data, valid_sets=[data.create_valid(valid, valid_labels, weight=valid_weights)])
 
 out = folder / job["out"]
 booster.save_model(out / "model.txt", num_iteration=booster.best_iteration)
 # Not needed, but Millrace then checks that it scores these rows alike.
-(out / "valid_scores.json").write_text(json.dumps(booster.predict(valid, num_iteration=booster.best_iteration).tolist()))
+scores = booster.predict(valid, num_iteration=booster.best_iteration)
+scores = scores.max(axis=1) if "classes" in job else scores  # of several classes, the highest
+(out / "valid_scores.json").write_text(json.dumps(scores.tolist()))
 print(f"{len(train)} rows, {booster.best_iteration} trees, scores {booster.best_score}")

@@ -178,7 +178,7 @@ func (a *arrowFile) Close() error { return a.file.Close() }
 func (a *arrowFile) Records(ctx context.Context, fields []int) iter.Seq2[arrow.Record, error] {
 	return func(yield func(arrow.Record, error) bool) {
 		for i := range a.r.NumRecords() {
-			record, err := readNext(a.path, func() (arrow.Record, error) { return a.r.RecordAt(i) })
+			record, err := readNext(a.path, func() (arrow.Record, error) { return a.r.Record(i) })
 			if err == nil && fields != nil {
 				record = pick(record, fields)
 			}

@@ -7,19 +7,19 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"io/fs"
 	"iter"
 	"math"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
 	"github.com/apache/arrow/go/v17/arrow/bitutil"
 	"github.com/apache/arrow/go/v17/arrow/ipc"
 	"github.com/apache/arrow/go/v17/arrow/memory"
-	"github.com/apache/arrow/go/v17/parquet"
-	"github.com/apache/arrow/go/v17/parquet/compress"
 	"github.com/apache/arrow/go/v17/parquet/pqarrow"
 
 	"github.com/millrace/millrace/features/pit"
@@ -27,10 +27,8 @@ import (
 	"github.com/millrace/millrace/schemas"
 )
 
-const (
-	batchRows    = 1 << 15 // rows of a record batch of the output
-	rowGroupRows = 1 << 17 // rows of a row group of a Parquet output: what its writer holds, encoded, in memory
-)
+// batchRows is how many rows a record batch of the output has.
+const batchRows = 1 << 15
 
 // recordWriter is a file format.
 type recordWriter interface {
@@ -121,9 +119,8 @@ type FileWriter struct {
 	w      recordWriter
 }
 
-// NewFileWriter starts a file, of the format that its extension tells. Of the schema's fields those from plain on are numbers of many values, for
-// which a dictionary would be built in vain.
-func NewFileWriter(path string, schema *arrow.Schema, plain int) (*FileWriter, error) {
+// NewFileWriter starts a file, of the format that its extension tells. Of the schema's fields those from computed on are features.
+func NewFileWriter(path string, schema *arrow.Schema, computed int) (*FileWriter, error) {
 	o := &FileWriter{path: path, sum: sha256.New()}
 	switch strings.ToLower(filepath.Ext(path)) {
 	case ".parquet", ".pq":
@@ -150,16 +147,12 @@ func NewFileWriter(path string, schema *arrow.Schema, plain int) (*FileWriter, e
 		o.w = arrowWriter{w}
 		return o, nil
 	}
-	props := []parquet.WriterProperty{parquet.WithCompression(compress.Codecs.Zstd), parquet.WithCompressionLevel(1),
-		parquet.WithMaxRowGroupLength(rowGroupRows), parquet.WithCreatedBy("millrace")}
-	for _, f := range schema.Fields()[plain:] {
-		if f.Type.ID() != arrow.STRING {
-			props = append(props, parquet.WithDictionaryFor(f.Name, false))
-		}
-	}
-	w, err := pqarrow.NewFileWriter(schema, to, parquet.NewWriterProperties(props...), pqarrow.DefaultWriterProps())
+	w, err := pqarrow.NewFileWriter(schema, to, parquetProperties(schema, computed), pqarrow.DefaultWriterProps())
 	if err != nil {
 		o.Abandon()
+		if disk := new(fs.PathError); errors.As(err, &disk) { // not the columns, but where they go
+			return nil, writeFailed(path, err)
+		}
 		return nil, failure.Wrap(failure.BadRequest, path, "writing the columns as Parquet", err)
 	}
 	o.w = parquetWriter{w}
@@ -184,7 +177,7 @@ func (o *FileWriter) Close() error {
 		err = os.Rename(o.file.Name(), o.path)
 	}
 	if err != nil {
-		_ = os.Remove(o.file.Name())
+		o.Abandon()
 		return writeFailed(o.path, err)
 	}
 	return nil
@@ -224,7 +217,11 @@ func (p *positioned) Seek(offset int64, whence int) (int64, error) {
 }
 
 func writeFailed(path string, err error) error {
-	return failure.Wrap(failure.Unavailable, path, "writing the dataset", err)
+	e := failure.Wrap(failure.Unavailable, path, "writing the dataset", err)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return e.WithHint("make room on the disk, and run it again")
+	}
+	return e
 }
 
 // write adds a block, whose rows follow those before it.

@@ -98,6 +98,7 @@ func (c Config) options() (*redis.UniversalOptions, error) {
 		Addrs: c.Addrs, IsClusterMode: c.Cluster, MasterName: c.Master, SentinelPassword: c.SentinelPassword,
 		Username: c.Username, Password: c.Password, DB: c.DB,
 		PoolSize: c.PoolSize, DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, ContextTimeoutEnabled: true,
+		Protocol: 2, // nothing here is told apart by RESP3's types, and the client looks for its notifications before each reply
 	}
 	if !c.TLS {
 		return o, nil

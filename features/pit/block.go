@@ -2,6 +2,7 @@ package pit
 
 import (
 	"math"
+	"slices"
 
 	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/schemas"
@@ -96,6 +97,23 @@ func (c *cells) set(row int, outputs []int, results []features.Result, newest in
 		}
 	}
 	c.status[row], c.newest[row] = status, newest
+}
+
+// setWords keeps what was read for a row as words. No output is a text.
+func (c *cells) setWords(row int, outputs []int, read *features.Words, newest int64) {
+	words := c.words[row*c.stride : (row+1)*c.stride]
+	n := len(outputs)
+	c.status[row], c.newest[row] = read.Status, newest
+	if n == len(read.Values) && slices.IsSorted(outputs) { // all of them
+		copy(words, read.Values)
+		copy(words[n:], read.Nulls)
+		return
+	}
+	clear(words[n:])
+	for i, o := range outputs {
+		words[i] = read.Values[o]
+		words[n+i/64] |= read.Nulls[o/64] >> (o % 64) & 1 << (i % 64)
+	}
 }
 
 // repeat keeps for a row what was kept for another.

@@ -18,7 +18,7 @@ type Config struct {
 
 // Default suits a machine with a gigabyte to spare.
 func Default() Config {
-	return Config{SliceRows: 1 << 15, SliceEvents: 1 << 16, MaxRowBytes: 256 << 20, MaxStateBytes: 512 << 20, Workers: runtime.GOMAXPROCS(0)}
+	return Config{SliceRows: 1 << 14, SliceEvents: 1 << 15, MaxRowBytes: 256 << 20, MaxStateBytes: 512 << 20, Workers: runtime.GOMAXPROCS(0)}
 }
 
 // Validate tells every fault at once.

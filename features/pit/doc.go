@@ -20,5 +20,6 @@
 // it, states that were not needed for longest are encoded to a file), and about 100 bytes and the key for each entity of
 // the spine. It does not grow with the number of events.
 //
-// The outcome depends on spine and events alone, not on the number of processors, slices or limits.
+// The outcome depends on spine and events alone, not on the number of processors or on what goes to disk. Between slices of other lengths sums of
+// floats may differ in their last bits (features.SequentialReader).
 package pit

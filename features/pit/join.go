@@ -270,6 +270,7 @@ func (s *slice) describe(g *groupJoin) string {
 type worker struct {
 	readers []features.SequentialReader // by group
 	results []features.Result
+	words   features.Words
 	buffer  []byte
 	scratch features.Scratch // for entities without a state
 	own     schemas.Row
@@ -294,7 +295,7 @@ func (w *worker) entity(j *join, number int, g *groupJoin, s *slice, b *Block, i
 		h.used = s.number
 		reader.Begin(g.group, h.state)
 	}
-	event, last, lastAt := g.events[id], -1, int32(0)
+	event, last, lastAt, asWords := g.events[id], -1, int32(0), false
 	for row := g.rows[id]; row != 0; row = g.nextRow[row] {
 		r, k := int(row-1)/lookups, int(row-1)%lookups
 		lookup := g.lookups[k]
@@ -318,9 +319,15 @@ func (w *worker) entity(j *join, number int, g *groupJoin, s *slice, b *Block, i
 			c.repeat(r, int(lastAt))
 			continue
 		case last < 0 || s.times[lastAt] != at:
-			w.results = reader.Read(at, w.results)
+			if asWords = reader.ReadWords(at, &w.words); !asWords {
+				w.results = reader.Read(at, w.results)
+			}
 		}
-		c.set(r, j.spine.lookups[lookup].Outputs, w.results, h.state.Newest())
+		if asWords {
+			c.setWords(r, j.spine.lookups[lookup].Outputs, &w.words, h.state.Newest())
+		} else {
+			c.set(r, j.spine.lookups[lookup].Outputs, w.results, h.state.Newest())
+		}
 		last, lastAt = lookup, int32(r)
 	}
 	for ; event != 0; event = g.nextEvent[event] {

@@ -11,17 +11,25 @@ const CalibrationBins = 10
 
 // AUC is the area under the receiver operating characteristic: the probability that a positive row scores above a negative
 // one, ties counting half (Hanley and McNeil 1982). Labels above 0.5 are positive. ok is false unless both classes occur.
-func AUC(scores, labels []float64) (auc float64, ok bool) {
+func AUC(scores, labels []float64) (auc float64, ok bool) { return WeightedAUC(scores, labels, nil) }
+
+// WeightedAUC is AUC where a row counts as often as its weight says, above 0: a pair of rows counts for the product of their
+// weights. Without weights all count once.
+func WeightedAUC(scores, labels, weights []float64) (auc float64, ok bool) {
 	order := byScore(scores)
 	var below, wins, positives float64 // below: negatives with a smaller score
 	for i := 0; i < len(order); {
 		tied := i
 		var pos, neg float64
 		for ; tied < len(order) && scores[order[tied]] == scores[order[i]]; tied++ {
+			w := 1.0
+			if weights != nil {
+				w = weights[order[tied]]
+			}
 			if labels[order[tied]] > 0.5 {
-				pos++
+				pos += w
 			} else {
-				neg++
+				neg += w
 			}
 		}
 		wins += pos * (below + neg/2)
@@ -54,6 +62,29 @@ func CalibrationError(scores, labels []float64, bins int) float64 {
 		start += size
 	}
 	return total / float64(n)
+}
+
+// WeightedCalibrationError is CalibrationError where a row counts for its weight: bins are filled with equal weight, and a row
+// on the edge of two lies in both, with what each has of it.
+func WeightedCalibrationError(scores, labels, weights []float64, bins int) float64 {
+	order := byScore(scores)
+	all := 0.0
+	for _, w := range weights {
+		all += w
+	}
+	room := all / float64(bins)
+	total, gap, left := 0.0, 0.0, room
+	for _, i := range order {
+		w := weights[i]
+		for w > left {
+			gap += left * (scores[i] - labels[i])
+			total, gap = total+math.Abs(gap), 0
+			w, left = w-left, room
+		}
+		gap += w * (scores[i] - labels[i])
+		left -= w
+	}
+	return (total + math.Abs(gap)) / all
 }
 
 func byScore(scores []float64) []int {

@@ -150,7 +150,7 @@ func DecodeBundle(text []byte) (Bundle, error) {
 }
 
 // Check loads the model, sees that its inputs are those of the signature, and that it gives every golden row its scores
-// to within Tolerance. A bundle without golden rows does not pass: nothing would vouch for it.
+// to within Tolerance (ONNXTolerance of an ONNX model). A bundle without golden rows does not pass: nothing would vouch for it.
 func (b Bundle) Check() (Model, error) {
 	m, err := b.load()
 	if err != nil {
@@ -159,20 +159,44 @@ func (b Bundle) Check() (Model, error) {
 	return b.check(m)
 }
 
-// load reads the model and names its classes.
+// load reads the model, and names its classes, and its inputs where the file only numbers them.
 func (b Bundle) load() (Model, error) {
 	m, err := Load(b.Format, b.Model)
 	if err != nil {
 		return nil, fmt.Errorf("loading the bundle's model: %w", err)
 	}
+	if names := b.inputs(); Numbered(m) && len(names) == len(m.Inputs()) && !slices.Equal(names, m.Inputs()) {
+		if m, err = Rename(m, names); err != nil {
+			return nil, fmt.Errorf("naming the inputs of the bundle's model: %w", err)
+		}
+	}
 	if b.Classes == nil {
 		return m, nil
 	}
-	f, ok := m.(*Forest)
-	if !ok {
-		return nil, failure.New(failure.Corrupt, "classes", "are named for a %s model, which has none", m.Kind())
+	switch m := m.(type) {
+	case *Forest:
+		return m.WithClasses(b.Classes)
+	case *ONNX:
+		return m.withClasses(b.Classes)
 	}
-	return f.WithClasses(b.Classes)
+	return nil, failure.New(failure.Corrupt, "classes", "are named for a %s model, which has none", m.Kind())
+}
+
+// inputs is the names of the signature.
+func (b Bundle) inputs() []string {
+	names := make([]string, len(b.Signature))
+	for i, in := range b.Signature {
+		names[i] = in.Name
+	}
+	return names
+}
+
+// tolerance is how far a golden row's score may be off.
+func (b Bundle) tolerance() float64 {
+	if b.Format == MediaONNX {
+		return ONNXTolerance
+	}
+	return Tolerance
 }
 
 func (b Bundle) check(m Model) (Model, error) {
@@ -189,21 +213,21 @@ func (b Bundle) check(m Model) (Model, error) {
 		for j, got := range out {
 			want := b.Scores[i*outputs+j]
 			// Written so that a NaN on either side fails.
-			if !(math.Abs(got-want) <= Tolerance*max(1, math.Abs(want))) {
+			if !(math.Abs(got-want) <= b.tolerance()*max(1, math.Abs(want))) {
 				return nil, failure.New(failure.Corrupt, "golden rows", "row %d scores %v, not %v", i, got, want).
 					WithHint("the model is not the one that was packed, or this build scores it differently: do not serve it")
 			}
 		}
+	}
+	if err := probabilities(m, b.Scores); err != nil {
+		return nil, err
 	}
 	return m, nil
 }
 
 // checkRows compares the signature and the golden rows with the model's inputs.
 func (b Bundle) checkRows(m Model) error {
-	names := make([]string, len(b.Signature))
-	for i, in := range b.Signature {
-		names[i] = in.Name
-	}
+	names := b.inputs()
 	if !slices.Equal(names, m.Inputs()) {
 		return failure.New(failure.Corrupt, "signature", "names %d inputs, and the model's %d are others or in another order", len(names), len(m.Inputs()))
 	}

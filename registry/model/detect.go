@@ -18,10 +18,12 @@ func Detect(b []byte) (mediaType string, err error) {
 		return MediaXGBoostUBJ, nil
 	case len(text) > 1 && text[0] == '{':
 		return detectJSON(text)
+	case bytes.HasPrefix(b, []byte("\x08")): // ir_version, the first field of a ModelProto
+		return MediaONNX, nil
 	}
 	for _, other := range []struct{ prefix, name string }{
 		{"binf", "XGBoost's old binary format"}, {"CONFIG-offset:", "a serialized XGBoost booster"}, {"\x80", "a Python pickle"},
-		{"\x08", "ONNX"}, {"PK\x03\x04", "a zip archive"}, {"\x1f\x8b", "a gzip archive"}, {"booster[0]", "a dump of XGBoost's"},
+		{"PK\x03\x04", "a zip archive"}, {"\x1f\x8b", "a gzip archive"}, {"booster[0]", "a dump of XGBoost's"},
 	} {
 		if bytes.HasPrefix(b, []byte(other.prefix)) {
 			return "", failure.New(failure.Refused, "model", "it looks like %s, which is not read", other.name).WithHint(detectHint)
@@ -31,7 +33,7 @@ func Detect(b []byte) (mediaType string, err error) {
 		WithHint(detectHint)
 }
 
-const detectHint = "save the model with save_model: XGBoost as .json or .ubj, LightGBM as text"
+const detectHint = "save the model with save_model: XGBoost as .json or .ubj, LightGBM as text; or as ONNX"
 
 // detectJSON looks at the first field.
 func detectJSON(text []byte) (string, error) {

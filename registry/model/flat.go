@@ -41,8 +41,7 @@ type flat[T real] struct {
 	outputs []int32 // per tree
 	groups  []group
 	single  []int32 // trees that are walked by themselves
-	paths   []path  // per node: what lies on the way to a leaf, of trees walked in lock step
-	moves   []move  // of all paths
+	kept    legs    // what the leaves say of the inputs
 	base    []T     // per output, what the sum begins with
 	deepest int
 	pool    sync.Pool
@@ -53,18 +52,6 @@ type node[T real] struct {
 	next      int32 // the right child; the left one follows
 	column    int32 // below 0: the set ^column decides
 }
-
-// path is the moves of a leaf; count is 0 where they are not kept, and of a root.
-type path struct{ first, count int32 }
-
-// move is by how much the mean value changes at a path's splits on one input.
-type move struct {
-	change float64
-	input  int32
-}
-
-// maxMoves bounds the moves that are kept, 16 bytes each. Trees beyond are followed from their roots.
-const maxMoves = 1 << 20
 
 // set is the question of a categorical node.
 type set struct {
@@ -119,9 +106,12 @@ type group struct {
 
 // scratch is what the walk of a block needs.
 type scratch[T real] struct {
-	x      []T // per row and column
-	leaves []T // per row and tree
-	sums   []T // per output
+	x       []T       // per row and column
+	leaves  []T       // per row and tree
+	at      []uint32  // per tree: the leaf, of one row
+	sums    []T       // per output
+	moved   []float64 // per sum and input: how far the mean value has moved
+	touched uint64    // keeps the reads of touch from being left out
 }
 
 func flatten[T real](spec *ForestSpec, base []float64) *flat[T] {
@@ -137,7 +127,7 @@ func flatten[T real](spec *ForestSpec, base []float64) *flat[T] {
 		f.outputs = append(f.outputs, int32(spec.Trees[i].Output))
 	}
 	f.group(depths)
-	f.keepPaths()
+	f.keepLegs()
 	for _, b := range base {
 		f.base = append(f.base, T(b))
 	}
@@ -238,24 +228,42 @@ func (f *flat[T]) take(rows int) *scratch[T] {
 		s.leaves = make([]T, need)
 	}
 	if s.sums == nil {
-		s.sums = make([]T, len(f.base))
+		s.at, s.sums = make([]uint32, len(f.roots)), make([]T, len(f.base))
 	}
 	return s
 }
 
 // margins writes the sums of one row to out.
 func (f *flat[T]) margins(row, out []float64) {
+	s := f.landed(row)
+	f.sumLanded(s, out)
+	f.pool.Put(s)
+}
+
+// landed is a scratch that says where a row ends in each tree; put it back into the pool.
+func (f *flat[T]) landed(row []float64) *scratch[T] {
 	s := f.take(1)
-	x, leaves := s.x[:len(f.columns)], s.leaves[:len(f.roots)]
+	x := s.x[:len(f.columns)]
 	f.fill(x, row)
 	for i := range f.groups {
-		f.walk(&f.groups[i], x, leaves, 1)
+		g := &f.groups[i]
+		for lane, at := range f.land(g, unsafe.Pointer(unsafe.SliceData(x))) {
+			s.at[g.trees[lane]] = at
+		}
 	}
 	for _, t := range f.single {
-		leaves[t] = f.nodes[f.descend(x, f.roots[t])].threshold
+		s.at[t] = uint32(f.descend(x, f.roots[t]))
+	}
+	return s
+}
+
+// sumLanded writes the sums of the leaves where a row ended to out.
+func (f *flat[T]) sumLanded(s *scratch[T], out []float64) {
+	leaves := s.leaves[:len(s.at)]
+	for t, at := range s.at {
+		leaves[t] = f.nodes[at].threshold
 	}
 	f.sum(leaves, s.sums, out)
-	f.pool.Put(s)
 }
 
 // marginsRows writes the sums of many rows to out, row after row.
@@ -423,91 +431,6 @@ func (f *flat[T]) input(at int32) int32 {
 		c = f.sets[^c].column
 	}
 	return f.columns[c].input
-}
-
-// keepPaths works out what each leaf of the trees that are walked in lock step says of the inputs, so that an explanation adds up a few
-// numbers for each tree in place of going its way again.
-func (f *flat[T]) keepPaths() {
-	f.paths = make([]path, len(f.nodes))
-	var way []move
-	var below func(at int32) bool
-	below = func(at int32) bool {
-		n := &f.nodes[at]
-		if n.next == at {
-			first := len(f.moves)
-			for _, m := range way {
-				i := slices.IndexFunc(f.moves[first:], func(kept move) bool { return kept.input == m.input })
-				if i < 0 {
-					f.moves = append(f.moves, m)
-				} else {
-					f.moves[first+i].change += m.change
-				}
-			}
-			f.paths[at] = path{int32(first), int32(len(f.moves) - first)}
-			return len(f.moves) <= maxMoves
-		}
-		for _, child := range []int32{n.next, n.next + 1} {
-			way = append(way, move{f.means[child] - f.means[at], f.input(at)})
-			if !below(child) {
-				return false
-			}
-			way = way[:len(way)-1]
-		}
-		return true
-	}
-	for i := range f.groups {
-		for _, t := range f.groups[i].distinct() {
-			if way = way[:0]; !below(f.roots[t]) {
-				return
-			}
-		}
-	}
-}
-
-// distinct is the trees of a group, each once.
-func (g *group) distinct() []int32 {
-	n := 1
-	for n < lanes && g.trees[n] != g.trees[n-1] {
-		n++
-	}
-	return g.trees[:n]
-}
-
-// saabas adds to out, per input, the change of the mean value across its splits on the row's paths.
-func (f *flat[T]) saabas(row []float64, output int, out []float64) {
-	s := f.take(1)
-	x := s.x[:len(f.columns)]
-	f.fill(x, row)
-	for i := range f.groups {
-		g := &f.groups[i]
-		leaves := f.land(g, unsafe.Pointer(unsafe.SliceData(x)))
-		for lane, t := range g.distinct() {
-			if int(f.outputs[t]) != output {
-				continue
-			}
-			p := f.paths[leaves[lane]]
-			if p.count == 0 {
-				f.saabasAlone(x, f.roots[t], out)
-				continue
-			}
-			for _, m := range f.moves[p.first : p.first+p.count] {
-				out[m.input] += m.change
-			}
-		}
-	}
-	for _, t := range f.single {
-		if int(f.outputs[t]) == output {
-			f.saabasAlone(x, f.roots[t], out)
-		}
-	}
-	f.pool.Put(s)
-}
-
-func (f *flat[T]) saabasAlone(x []T, at int32, out []float64) {
-	for next := f.next(x, at); next != at; next = f.next(x, at) {
-		out[f.input(at)] += f.means[next] - f.means[at]
-		at = next
-	}
 }
 
 // biases is, per output, the mean of the margin over the training rows.

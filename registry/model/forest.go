@@ -267,7 +267,13 @@ func (f *Forest) best(row, out []float64) float64 {
 
 // PredictInto writes the score of each output. It does not allocate.
 func (f *Forest) PredictInto(row, out []float64) {
-	f.Margins(row, out)
+	f.sums(row, out)
+	f.scores(out)
+}
+
+// scores makes scores of the outputs' sums.
+func (f *Forest) scores(out []float64) {
+	f.average(out)
 	f.meaning.link.apply(out[:len(f.classes)], f.spec.Sigmoid)
 }
 
@@ -280,8 +286,7 @@ func (f *Forest) PredictRows(rows [][]float64, out []float64) {
 		f.wide.marginsRows(rows, out)
 	}
 	for i := range rows {
-		f.average(out[i*n : (i+1)*n])
-		f.meaning.link.apply(out[i*n:(i+1)*n], f.spec.Sigmoid)
+		f.scores(out[i*n : (i+1)*n])
 	}
 }
 
@@ -298,12 +303,16 @@ func (f *Forest) Margin(row []float64) float64 {
 
 // Margins writes the sum of the leaves that the row ends in, per output. It does not allocate.
 func (f *Forest) Margins(row, out []float64) {
+	f.sums(row, out)
+	f.average(out)
+}
+
+func (f *Forest) sums(row, out []float64) {
 	if f.narrow != nil {
 		f.narrow.margins(row, out)
 	} else {
 		f.wide.margins(row, out)
 	}
-	f.average(out)
 }
 
 // average makes means of sums, where the forest is of that kind.
@@ -340,10 +349,38 @@ func (f *Forest) Explain(row []float64, output int, method string, out []float64
 	default:
 		f.wide.saabas(row, output, out)
 	}
+	f.averageOf(output, out)
+	return f.bias[output], used
+}
+
+// averageOf makes means of what the trees of an output add up to, where the forest is of that kind.
+func (f *Forest) averageOf(output int, contributions []float64) {
 	if f.counts != nil && f.counts[output] > 0 {
-		for i := range out {
-			out[i] /= f.counts[output]
+		for i := range contributions {
+			contributions[i] /= f.counts[output]
 		}
 	}
-	return f.bias[output], used
+}
+
+// PredictExplained finds the row's leaves once for the scores and for Saabas' contributions. It does not allocate.
+func (f *Forest) PredictExplained(row, out, contributions []float64) (output int, method string) {
+	contributions = contributions[:len(f.spec.Inputs)]
+	clear(contributions)
+	if f.narrow != nil {
+		output = predictExplained(f, f.narrow, row, out, contributions)
+	} else {
+		output = predictExplained(f, f.wide, row, out, contributions)
+	}
+	f.averageOf(output, contributions)
+	return output, Saabas
+}
+
+func predictExplained[T real](f *Forest, trees *flat[T], row, out, contributions []float64) (output int) {
+	s := trees.landed(row)
+	trees.sumLanded(s, out)
+	f.scores(out)
+	output = Highest(out[:len(f.classes)])
+	trees.explanation(s, output, contributions)
+	trees.pool.Put(s)
+	return output
 }

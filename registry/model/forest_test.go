@@ -195,4 +195,11 @@ func BenchmarkMargin(b *testing.B) {
 			f.Explain(rows[i%len(rows)], 0, "", out)
 		}
 	})
+	b.Run("with explanation", func(b *testing.B) {
+		b.ReportAllocs()
+		out, score := make([]float64, 35), make([]float64, 1)
+		for i := 0; b.Loop(); i++ {
+			f.PredictExplained(rows[i%len(rows)], score, out)
+		}
+	})
 }

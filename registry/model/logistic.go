@@ -133,6 +133,13 @@ func (m *Logistic) Explain(row []float64, _ int, _ string, out []float64) (bias 
 	return m.intercept, Linear
 }
 
+// PredictExplained writes the probability and each input's term.
+func (m *Logistic) PredictExplained(row, out, contributions []float64) (output int, method string) {
+	m.PredictInto(row, out)
+	_, method = m.Explain(row, 0, Linear, contributions)
+	return 0, method
+}
+
 func (in *LogisticInput) term(x float64) float64 {
 	if !finite(x) {
 		return in.Missing

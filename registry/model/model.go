@@ -12,6 +12,7 @@ const (
 	MediaXGBoostJSON = "application/vnd.millrace.xgboost+json"  // XGBoost 1.7 to 3.x
 	MediaXGBoostUBJ  = "application/vnd.millrace.xgboost+ubjson"
 	MediaLogistic    = "application/vnd.millrace.logistic+json"
+	MediaONNX        = "application/vnd.millrace.onnx"        // a ModelProto; scored in builds with the tag onnx
 	MediaBundle      = "application/vnd.millrace.bundle+json" // a Bundle; not a Model by itself
 )
 
@@ -25,6 +26,8 @@ const (
 	TreeSHAP = "tree_shap"
 	// Linear is weight times distance from the mean, which is the Shapley value where the inputs are independent.
 	Linear = "linear"
+	// NoReasons is what a model says that has no method: ONNX.
+	NoReasons = "none"
 )
 
 // Limits on what is loaded, so that a damaged or hostile file cannot exhaust memory.
@@ -60,13 +63,17 @@ type Model interface {
 	// Margins writes to out, per output, the sum that the score is the link of: log odds for a probability, the
 	// logarithm for Poisson, the value itself for a regression.
 	Margins(row, out []float64)
-	// Methods are the ways of explaining that the model knows; the first is the cheap one, good for every answer.
+	// Methods are the ways of explaining that the model knows; the first is the cheap one, good for every answer. There may
+	// be none.
 	Methods() []string
 	// Explain writes to out, which has the length of Inputs, what each input adds to the margin of an output, and returns
 	// what is there before any input is looked at: bias plus the sum of out is the margin, to rounding. A method that is
-	// not among Methods stands for the first of them; used says how the contributions were found.
+	// not among Methods stands for the first of them; used says how the contributions were found, NoReasons where all are 0
+	// because the model has no method.
 	Explain(row []float64, output int, method string, out []float64) (bias float64, used string)
-	// Kind names the family: "forest" or "logistic".
+	// PredictExplained is PredictInto, and Explain by the first of Methods for the output of the highest score, in less time than both.
+	PredictExplained(row, out, contributions []float64) (output int, method string)
+	// Kind names the family: "forest", "logistic" or "onnx".
 	Kind() string
 }
 
@@ -82,27 +89,45 @@ func Load(mediaType string, b []byte) (Model, error) {
 		return LoadXGBoostUBJ(b)
 	case MediaLogistic:
 		return LoadLogistic(b)
+	case MediaONNX:
+		return LoadONNX(b)
 	default:
 		return nil, failure.New(failure.Refused, "media type", "%q is not a model format", mediaType).
-			WithHint("known are %s", strings.Join([]string{MediaLightGBM, MediaXGBoostJSON, MediaXGBoostUBJ, MediaLogistic}, ", "))
+			WithHint("known are %s", strings.Join([]string{MediaLightGBM, MediaXGBoostJSON, MediaXGBoostUBJ, MediaLogistic, MediaONNX}, ", "))
 	}
 }
 
-// Encode is the inverse of Load: equal models give equal bytes. A forest of XGBoost's has no encoding but the bytes that
-// it was loaded from (PackBundle takes them); its error is of kind Refused.
+// Encode is the inverse of Load: equal models give equal bytes. A forest of XGBoost's and an ONNX model have no encoding but
+// the bytes that they were loaded from (PackBundle takes them); the error is of kind Refused.
 func Encode(m Model) (mediaType string, b []byte, err error) {
 	switch m := m.(type) {
 	case *Forest:
 		if m.spec.Float32 {
-			return "", nil, failure.New(failure.Refused, "model", "a forest of XGBoost's is not written here").
-				WithHint("keep the file that it was loaded from")
+			return "", nil, unwritten("a forest of XGBoost's")
 		}
 		return MediaLightGBM, m.LightGBM(), nil
 	case *Logistic:
 		return MediaLogistic, m.JSON(), nil
+	case *ONNX:
+		return "", nil, unwritten("an ONNX model")
 	default:
 		return "", nil, failure.New(failure.Internal, "model", "%T has no encoding", m)
 	}
+}
+
+func unwritten(what string) error {
+	return failure.New(failure.Refused, "model", "%s is not written here", what).WithHint("keep the file that it was loaded from")
+}
+
+// Highest is the output of the highest score; of equals, the first.
+func Highest(scores []float64) int {
+	output := 0
+	for i, score := range scores {
+		if score > scores[output] {
+			output = i
+		}
+	}
+	return output
 }
 
 // oneOutput is what Outputs gives for a model of one.

@@ -1,15 +1,43 @@
 package model
 
-import "github.com/millrace/millrace/internal/failure"
+import (
+	"strconv"
+
+	"github.com/millrace/millrace/internal/failure"
+)
 
 // Rename is m with other names for its inputs, one for each, in order: for a model whose columns were only numbered.
 // Refused when it is of a kind that carries its names elsewhere than in Inputs, Corrupt when they are not names.
 func Rename(m Model, names []string) (Model, error) {
-	f, ok := m.(*Forest)
-	if !ok || len(names) != len(m.Inputs()) {
-		return nil, failure.New(failure.Refused, "inputs", "a %s of %d inputs cannot be given %d names", m.Kind(), len(m.Inputs()), len(names))
+	if len(names) == len(m.Inputs()) {
+		switch m := m.(type) {
+		case *Forest:
+			spec := m.spec
+			spec.Inputs = names
+			return NewForest(spec)
+		case *ONNX:
+			return m.withInputs(names)
+		}
 	}
-	spec := f.spec
-	spec.Inputs = names
-	return NewForest(spec)
+	return nil, failure.New(failure.Refused, "inputs", "a %s of %d inputs cannot be given %d names", m.Kind(), len(m.Inputs()), len(names))
+}
+
+// Numbered reports whether a model's file only numbers its columns: what they are is then for the signature to say.
+func Numbered(m Model) bool {
+	switch m := m.(type) {
+	case *Forest:
+		return numbered(m.Inputs(), "Column_") || numbered(m.Inputs(), "f") // LightGBM's, XGBoost's
+	case *ONNX:
+		return m.unnamed
+	}
+	return false
+}
+
+func numbered(names []string, prefix string) bool {
+	for i, name := range names {
+		if name != prefix+strconv.Itoa(i) {
+			return false
+		}
+	}
+	return true
 }

@@ -204,7 +204,7 @@ func TestCategoriesTrainAsTheyScore(t *testing.T) {
 	f := fit(t, d, p)
 	margins := make([]float64, len(d.Labels))
 	for i := range margins {
-		margins[i] = start(&d, model.Binary)
+		margins[i] = start(&d, &p)[0]
 	}
 	byCategory := 0
 	for n, tree := range f.Trees() {
@@ -247,7 +247,7 @@ func TestCategoryL2(t *testing.T) {
 		if wide {
 			l2 += p.CategoryL2
 		}
-		bias := start(&one, model.Binary)
+		bias := start(&one, &p)[0]
 		score := 1 / (1 + math.Exp(-bias))
 		var g, h float64
 		for i, y := range one.Labels {

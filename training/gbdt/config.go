@@ -3,6 +3,7 @@ package gbdt
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/registry/model"
@@ -11,8 +12,8 @@ import (
 // Params are the settings of a training run, under the meaning that LightGBM gives them (its name in brackets where it
 // differs).
 type Params struct {
-	Objective    model.Objective // Binary or Regression
-	Trees        int             // at most: training ends early when no split gains anything (num_iterations)
+	Objective    model.Objective // Binary, Regression, Poisson or Multiclass
+	Trees        int             // of each output, at most: training ends early when no split gains anything (num_iterations)
 	LearningRate float64         // 0 < rate <= 1
 	Leaves       int             // of a tree, at most (num_leaves)
 	MaxDepth     int             // splits on the way to a leaf; 0 is no limit
@@ -26,13 +27,15 @@ type Params struct {
 
 	RowFraction     float64 // of the rows, drawn anew for each tree; 1 is all (bagging_fraction, with bagging_freq 1)
 	FeatureFraction float64 // of the columns, drawn anew for each tree; 1 is all (feature_fraction)
-	EarlyStopping   int     // trees that may follow one another without less loss on Data.Valid; 0 trains them all (early_stopping_round)
+	EarlyStopping   int     // trees of each output that may follow one another without less loss on Data.Valid; 0 trains them all (early_stopping_round)
 
 	OneHot            int     // a column of at most so many categories is split into one of them and the rest (max_cat_to_onehot)
 	MaxCategories     int     // that a split sends left, at most (max_cat_threshold)
 	MinCategoryRows   int     // that a split must move to the left, beyond those of the one before it (min_data_per_group)
 	CategorySmoothing float64 // rows that a category must have, and hessian added to order it by (cat_smooth)
 	CategoryL2        float64 // added to L2 where a split is by category (cat_l2)
+
+	PoissonStep float64 // of a Poisson objective, what bounds a step: the hessian is taken at a margin so much higher (poisson_max_delta_step)
 
 	Seed uint64 // chooses rows and columns
 }
@@ -42,7 +45,7 @@ func Default() Params {
 	return Params{
 		Objective: model.Binary, Trees: 100, LearningRate: 0.1, Leaves: 31, MinRows: 20, MinHessian: 1e-3,
 		Bins: 255, BinRows: 200_000, RowFraction: 1, FeatureFraction: 1,
-		OneHot: 4, MaxCategories: 32, MinCategoryRows: 100, CategorySmoothing: 10, CategoryL2: 10, Seed: 1,
+		OneHot: 4, MaxCategories: 32, MinCategoryRows: 100, CategorySmoothing: 10, CategoryL2: 10, PoissonStep: 0.7, Seed: 1,
 	}
 }
 
@@ -54,7 +57,7 @@ func (p Params) Validate() error {
 			errs = append(errs, fmt.Errorf("%s is %v, must be %s", name, value, bound))
 		}
 	}
-	need(p.Objective == model.Binary || p.Objective == model.Regression, "objective", p.Objective, "binary or regression")
+	need(slices.Contains([]model.Objective{model.Binary, model.Regression, model.Poisson, model.Multiclass}, p.Objective), "objective", p.Objective, "binary, regression, poisson or multiclass")
 	need(p.Trees >= 1 && p.Trees <= model.MaxTrees, "trees", p.Trees, fmt.Sprintf("1 to %d", model.MaxTrees))
 	need(p.LearningRate > 0 && p.LearningRate <= 1, "learning rate", p.LearningRate, "above 0 and at most 1")
 	need(p.Leaves >= 2 && p.Leaves <= model.MaxLeaves, "leaves", p.Leaves, fmt.Sprintf("2 to %d", model.MaxLeaves))
@@ -65,6 +68,7 @@ func (p Params) Validate() error {
 	need(p.MinGain >= 0, "min gain", p.MinGain, "at least 0")
 	need(p.Bins >= 2 && p.Bins <= 255, "bins", p.Bins, "2 to 255")
 	need(p.BinRows >= 1, "bin rows", p.BinRows, "at least 1")
+	need(p.PoissonStep >= 0, "poisson step", p.PoissonStep, "at least 0")
 	need(p.RowFraction > 0 && p.RowFraction <= 1, "row fraction", p.RowFraction, "above 0 and at most 1")
 	need(p.FeatureFraction > 0 && p.FeatureFraction <= 1, "feature fraction", p.FeatureFraction, "above 0 and at most 1")
 	need(p.EarlyStopping >= 0, "early stopping", p.EarlyStopping, "at least 0")

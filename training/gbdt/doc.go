@@ -12,6 +12,9 @@
 // not see goes right, and so does a missing one. Rows and columns can be sampled, boosting stopped by the loss on later
 // rows, and columns held monotone; what is drawn depends on the seed alone.
 //
+// Objectives are LightGBM's binary, regression (squared error), poisson and multiclass (softmax): a round of boosting is a tree of
+// each output, that of a class for Multiclass.
+//
 // It refuses labels that do not fit the objective or do not differ, weights that are not above 0, and settings out of
 // bounds. Infinite values count as the largest finite ones.
 //

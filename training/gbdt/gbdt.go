@@ -14,7 +14,8 @@ import (
 type Data struct {
 	Names       []string    // of the columns, without blanks
 	Columns     [][]float64 // [column][row]; NaN is missing
-	Labels      []float64   // [row]; 0 or 1 for a binary objective
+	Labels      []float64   // [row]; 0 or 1 for a binary objective, at least 0 for Poisson, the index of a class for Multiclass
+	Classes     []string    // names of the classes of a Multiclass objective, at least two; else nil
 	Weights     []float64   // [row], above 0; nil is 1 for all
 	Categorical []bool      // [column] of codes of categories, cut off to whole numbers, those below 0 or above model.MaxCategory missing; nil is none
 	Monotone    []int       // [column] 1: the margin must not fall as it rises, -1: must not rise, 0: either; nil is 0 for all
@@ -39,43 +40,68 @@ func Fit(ctx context.Context, data Data, p Params) (*model.Forest, error) {
 	}
 	pool := newPool()
 	table := newTable(&data, &p, pool)
-	bias := start(&data, p.Objective)
-	margins := slices.Repeat([]float64{bias}, table.rows)
-	grads := newGradients(table.rows)
+	bias := start(&data, &p)
+	margins := constant(bias, table.rows)
+	grads := newGradients(table.rows, len(bias))
 	w := newGrower(table, &p, grads, pool)
 	stop := newStopper(&data, &p, bias, pool)
-	var trees []model.Tree
-	for len(trees) < p.Trees && !stop.due(len(trees)) {
+	var rounds [][]model.Tree // each has a tree of every output
+	for len(rounds) < p.Trees && !stop.due(len(rounds)) {
 		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("training tree %d: %w", len(trees), err)
+			return nil, fmt.Errorf("training tree %d: %w", len(rounds), err)
 		}
-		grads.compute(&data, p.Objective, margins, pool)
-		w.sample(len(trees))
-		w.grow()
-		if len(w.splits) == 0 {
+		w.sample(len(rounds))
+		grads.share(margins, pool)
+		round, grown := make([]model.Tree, len(bias)), false
+		for output := range round {
+			grads.compute(&data, &p, output, margins, pool)
+			w.grow()
+			if len(w.splits) == 0 { // the others may still gain
+				round[output] = model.Tree{Leaves: []model.Leaf{{Rows: len(w.rows)}}, Output: output}
+				continue
+			}
+			t := w.tree(margins[output])
+			t.Output = output
+			addTree(&t, data.Columns, w.left, margins[output], pool)
+			round[output], grown = t, true
+		}
+		if !grown {
 			break
 		}
-		t := w.tree(margins)
-		addTree(&t, data.Columns, w.left, margins, pool)
-		trees = append(trees, t)
-		stop.add(&t, len(trees))
+		rounds = append(rounds, round)
+		stop.add(round, len(rounds))
 	}
 	return model.NewForest(model.ForestSpec{
-		Inputs: data.Names, Ranges: table.ranges, Objective: p.Objective, Shrinkage: p.LearningRate,
-		Trees: withBias(trees[:stop.keep(len(trees))], bias, &data),
+		Inputs: data.Names, Ranges: table.ranges, Objective: p.Objective, Shrinkage: p.LearningRate, Classes: data.Classes,
+		Trees: withBias(rounds[:stop.keep(len(rounds))], bias, &data),
 	})
 }
 
-// withBias adds the constant that boosting started from to the first tree, as LightGBM does; without any tree it is the
-// only leaf.
-func withBias(trees []model.Tree, bias float64, data *Data) []model.Tree {
-	if len(trees) == 0 {
-		return []model.Tree{{Leaves: []model.Leaf{{Value: bias, Rows: len(data.Labels)}}}}
+// constant is the margins of all rows before any tree, by output.
+func constant(bias []float64, rows int) [][]float64 {
+	margins := make([][]float64, len(bias))
+	for output, b := range bias {
+		margins[output] = slices.Repeat([]float64{b}, rows)
 	}
-	for i := range trees[0].Leaves {
-		trees[0].Leaves[i].Value += bias
+	return margins
+}
+
+// withBias adds the constants that boosting started from to the first trees, as LightGBM does; without any tree they are the
+// only leaves.
+func withBias(rounds [][]model.Tree, bias []float64, data *Data) []model.Tree {
+	if len(rounds) == 0 {
+		first := make([]model.Tree, len(bias))
+		for output := range first {
+			first[output] = model.Tree{Leaves: []model.Leaf{{Rows: len(data.Labels)}}, Output: output}
+		}
+		rounds = [][]model.Tree{first}
 	}
-	return trees
+	for output, t := range rounds[0] {
+		for i := range t.Leaves {
+			t.Leaves[i].Value += bias[output]
+		}
+	}
+	return slices.Concat(rounds...)
 }
 
 func (d *Data) check(p *Params) error {
@@ -90,6 +116,9 @@ func (d *Data) check(p *Params) error {
 	case (p.EarlyStopping > 0) != (d.Valid != nil):
 		return fmt.Errorf("stopping early needs valid rows, and valid rows are for nothing else")
 	}
+	if multiclass := p.Objective == model.Multiclass; multiclass != (d.Classes != nil) || multiclass && (len(d.Classes) < 2 || len(d.Classes) > model.MaxOutputs) {
+		return fmt.Errorf("%d classes: a multiclass objective has 2 to %d, another none", len(d.Classes), model.MaxOutputs)
+	}
 	for i, way := range d.Monotone {
 		if way < -1 || way > 1 {
 			return fmt.Errorf("column %q is monotone by %d, which is neither 1, 0 nor -1", d.Names[i], way)
@@ -98,11 +127,11 @@ func (d *Data) check(p *Params) error {
 			return fmt.Errorf("column %q cannot be monotone: it is categorical", d.Names[i])
 		}
 	}
-	if err := (Rows{d.Columns, d.Labels, d.Weights}).check(d.Names, p.Objective); err != nil {
+	if err := (Rows{d.Columns, d.Labels, d.Weights}).check(d.Names, d.Classes, p.Objective); err != nil {
 		return err
 	}
 	if d.Valid != nil {
-		if err := d.Valid.check(d.Names, p.Objective); err != nil {
+		if err := d.Valid.check(d.Names, d.Classes, p.Objective); err != nil {
 			return fmt.Errorf("valid rows: %w", err)
 		}
 		if len(d.Valid.Labels) == 0 {
@@ -112,9 +141,9 @@ func (d *Data) check(p *Params) error {
 	return d.checkDiffer(p.Objective)
 }
 
-// checkDiffer reports labels of one class.
+// checkDiffer reports labels of one class, or counts that are all 0.
 func (d *Data) checkDiffer(objective model.Objective) error {
-	if objective == model.Binary && !slices.ContainsFunc(d.Labels, func(y float64) bool { return y != d.Labels[0] }) {
+	if objective != model.Regression && !slices.ContainsFunc(d.Labels, func(y float64) bool { return y != d.Labels[0] }) {
 		return fmt.Errorf("all %d labels are %v: there is nothing to tell apart", len(d.Labels), d.Labels[0])
 	}
 	return nil
@@ -129,7 +158,7 @@ func (d *Data) monotone(column int) int {
 	return d.Monotone[column]
 }
 
-func (r Rows) check(names []string, objective model.Objective) error {
+func (r Rows) check(names, classes []string, objective model.Objective) error {
 	rows := len(r.Labels)
 	if r.Weights != nil && len(r.Weights) != rows {
 		return fmt.Errorf("%d weights for %d labels", len(r.Weights), rows)
@@ -153,6 +182,12 @@ func (r Rows) check(names []string, objective model.Objective) error {
 		}
 		if objective == model.Binary && y != 0 && y != 1 {
 			return fmt.Errorf("label %d is %v, neither 0 nor 1", i, y)
+		}
+		if objective == model.Poisson && y < 0 {
+			return fmt.Errorf("label %d is %v, which is no count", i, y)
+		}
+		if objective == model.Multiclass && (y != math.Trunc(y) || y < 0 || y >= float64(len(classes))) {
+			return fmt.Errorf("label %d is %v, which is none of %d classes", i, y, len(classes))
 		}
 	}
 	return nil

@@ -132,7 +132,7 @@ func TestTrainsAsItScores(t *testing.T) {
 			if len(f.Trees()) != p.Trees {
 				t.Fatalf("%d trees", len(f.Trees()))
 			}
-			margins := slices.Repeat([]float64{start(&d, objective)}, len(d.Labels))
+			margins := slices.Repeat([]float64{start(&d, &p)[0]}, len(d.Labels))
 			for n, tree := range f.Trees() {
 				checkTree(t, d, p, tree, margins, n == 0)
 			}

@@ -178,7 +178,7 @@ func TestSamplesAreFair(t *testing.T) {
 	d := someData(20_000, 51)
 	p := Default()
 	p.RowFraction, p.FeatureFraction = 0.6, 0.5
-	w := newGrower(newTable(&d, &p, newPool()), &p, newGradients(len(d.Labels)), newPool())
+	w := newGrower(newTable(&d, &p, newPool()), &p, newGradients(len(d.Labels), 1), newPool())
 	drawn, skipped := make([]int, len(d.Labels)), make([]int, len(w.skipped))
 	const trees = 200
 	for tree := range trees {
@@ -226,8 +226,8 @@ func TestSampledRowsTrainAsTheyScore(t *testing.T) {
 	p := Default()
 	p.RowFraction, p.MinRows, p.Trees = 0.5, 5, 6
 	f := fit(t, d, p)
-	w := newGrower(newTable(&d, &p, newPool()), &p, newGradients(len(d.Labels)), newPool())
-	margins := slices.Repeat([]float64{start(&d, model.Binary)}, len(d.Labels))
+	w := newGrower(newTable(&d, &p, newPool()), &p, newGradients(len(d.Labels), 1), newPool())
+	margins := slices.Repeat([]float64{start(&d, &p)[0]}, len(d.Labels))
 	bias := margins[0]
 	for n, tree := range f.Trees() {
 		w.sample(n)
@@ -262,7 +262,7 @@ func TestSkippedColumnsAreNotSplitBy(t *testing.T) {
 	p := Default()
 	p.Trees, p.FeatureFraction = 20, 0.3
 	f := fit(t, d, p)
-	w := newGrower(newTable(&d, &p, newPool()), &p, newGradients(len(d.Labels)), newPool())
+	w := newGrower(newTable(&d, &p, newPool()), &p, newGradients(len(d.Labels), 1), newPool())
 	for n, tree := range f.Trees() {
 		w.sample(n)
 		for _, s := range tree.Splits {

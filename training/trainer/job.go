@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/internal/failure"
@@ -12,6 +13,9 @@ import (
 
 // JobFile is the name of the file that describes a job, in its folder.
 const JobFile = "job.json"
+
+// WeightColumn is the column of a row's weight, where the project gives weights: in the rows of a job, and of a training set.
+const WeightColumn = "_weight"
 
 // version is of job.json. It grows when a field that programs rely on changes its meaning; new fields do not change it.
 const version = 1
@@ -22,12 +26,14 @@ type Job struct {
 	Project   string          `json:"project"`
 	Model     string          `json:"model"`
 	Candidate string          `json:"candidate"`
-	Objective string          `json:"objective"` // "binary": the model's score is the probability of label 1
-	Metric    string          `json:"metric"`    // that candidates are compared by
-	Inputs    []Input         `json:"inputs"`    // columns of the row files, in the order that the model must have them
-	Label     string          `json:"label"`     // column, 0 or 1
-	Time      string          `json:"time"`      // column, event time
-	Key       string          `json:"key"`       // column, what tells a row from others
+	Objective string          `json:"objective"`         // a model.Task: what the score is to mean
+	Classes   []string        `json:"classes,omitempty"` // of a multiclass objective: labels are their indices, and so are the outputs of the model
+	Metric    string          `json:"metric"`            // that candidates are compared by
+	Inputs    []Input         `json:"inputs"`            // columns of the row files, in the order that the model must have them
+	Label     string          `json:"label"`             // column: 0 or 1, a value, a count, or the index of a class
+	Weight    string          `json:"weight,omitempty"`  // column, what a row counts for, above 0; absent: all count alike
+	Time      string          `json:"time"`              // column, event time
+	Key       string          `json:"key"`               // column, what tells a row from others
 	Train     Part            `json:"train"`
 	Valid     Part            `json:"valid"` // later than Train: for early stopping and the like
 	Parent    *Parent         `json:"parent,omitempty"`
@@ -66,12 +72,16 @@ type Rows struct {
 	Keys    []string
 	Times   []int64 // Unix milliseconds
 	Labels  []float64
+	Weights []float64   // above 0; nil is 1 for all
 	Columns [][]float64 // by Job.Inputs; NaN is missing
 }
 
 // lay fills the folder: job.json, train/rows.arrow, valid/rows.arrow, parent/ where there is one, and an empty out/.
 func (j *Job) lay(dir string, train, valid Rows) error {
 	j.Version, j.Label, j.Time, j.Key, j.Out = version, "_label", "_time", "_key", "out"
+	if train.Weights != nil {
+		j.Weight = WeightColumn
+	}
 	var err error
 	if j.Train, err = j.part(dir, "train", train); err != nil {
 		return err
@@ -116,13 +126,17 @@ func (j *Job) part(dir, name string, rows Rows) (Part, error) {
 	for i, in := range j.Inputs {
 		names[i] = in.Name
 	}
+	columns := rows.Columns
+	if rows.Weights != nil {
+		names, columns = append(names, WeightColumn), append(slices.Clone(columns), rows.Weights)
+	}
 	w, err := offline.NewDatasetWriter(filepath.Join(dir, p.Path), names)
 	if err != nil {
 		return p, err
 	}
 	row := make([]float64, len(names))
 	for i := range rows.Times {
-		for c, column := range rows.Columns {
+		for c, column := range columns {
 			row[c] = column[i]
 		}
 		if err := w.Append(rows.Keys[i], rows.Times[i], rows.Labels[i], row); err != nil {

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/registry/model"
@@ -23,14 +22,14 @@ const ScoresFile = "valid_scores.json"
 const ScoreTolerance = 1e-5
 
 // read loads out/model.* and sees that it scores what the job asks for.
-func (r *Result) read(out string, inputs []Input) error {
+func (r *Result) read(out string, job Job) error {
 	paths, err := filepath.Glob(filepath.Join(out, "model.*"))
 	if err != nil {
 		return failure.Wrap(failure.Internal, out, "looking for the model", err)
 	}
 	if len(paths) != 1 {
 		return failure.New(failure.Refused, "out/model.*", "the program left %d such files", len(paths)).
-			WithHint("it must write its model to out/model.txt (LightGBM), out/model.json or out/model.ubj (XGBoost)")
+			WithHint("it must write its model to out/model.txt (LightGBM), out/model.json or out/model.ubj (XGBoost), or out/model.onnx")
 	}
 	name := "out/" + filepath.Base(paths[0])
 	info, err := os.Lstat(paths[0])
@@ -49,16 +48,18 @@ func (r *Result) read(out string, inputs []Input) error {
 	if r.Model, err = model.Load(r.MediaType, r.Bytes); err != nil {
 		return failure.Wrap(failure.Refused, name, "loading the model", err)
 	}
-	if r.Model.Task() != model.TaskBinary {
-		return failure.New(failure.Refused, name, "it is a model for %s, and its score no probability", r.Model.Task()).
-			WithHint("train it for the job's objective, binary")
+	if task := r.Model.Task(); string(task) != job.Objective {
+		return failure.New(failure.Refused, name, "it is a model for %s, the job asks for one for %s", task, job.Objective).
+			WithHint("train it for the job's objective")
 	}
-	return r.name(name, inputs)
+	if n := len(r.Model.Outputs()); job.Classes != nil && n != len(job.Classes) {
+		return failure.New(failure.Refused, name, "it tells %d classes apart, the job has %d", n, len(job.Classes))
+	}
+	return r.name(name, job.Inputs)
 }
 
-// name sees that the model reads the job's inputs in their order. One of LightGBM's that only numbers its columns is given
-// the names.
-func (r *Result) name(file string, inputs []Input) error {
+// name sees that the model reads the job's inputs in their order. One whose file only numbers its columns is given the names.
+func (r *Result) name(file string, inputs []Input) (err error) {
 	names := make([]string, len(inputs))
 	for i, in := range inputs {
 		names[i] = in.Name
@@ -70,8 +71,11 @@ func (r *Result) name(file string, inputs []Input) error {
 	case len(has) != len(names):
 		return failure.New(failure.Refused, file, "the model has %d inputs, the job %d", len(has), len(names)).
 			WithHint("train on all columns that job.json lists as inputs, in that order")
-	case r.MediaType == model.MediaLightGBM && numbered(has):
-		return r.rename(names)
+	case model.Numbered(r.Model):
+		if r.Model, err = model.Rename(r.Model, names); err != nil {
+			return fmt.Errorf("naming the model's columns: %w", err)
+		}
+		return nil
 	}
 	at := 0
 	for has[at] == names[at] {
@@ -79,25 +83,6 @@ func (r *Result) name(file string, inputs []Input) error {
 	}
 	return failure.New(failure.Refused, file, "input %d of the model is %q, that of the job %q", at, has[at], names[at]).
 		WithHint("train on the columns that job.json lists as inputs, under these names and in that order")
-}
-
-// rename writes the model anew under other names.
-func (r *Result) rename(names []string) (err error) {
-	if r.Model, err = model.Rename(r.Model, names); err != nil {
-		return fmt.Errorf("naming the model's columns: %w", err)
-	}
-	r.MediaType, r.Bytes, err = model.Encode(r.Model)
-	return err
-}
-
-// numbered reports whether columns have the names that LightGBM gives those without one.
-func numbered(names []string) bool {
-	for i, name := range names {
-		if name != "Column_"+strconv.Itoa(i) {
-			return false
-		}
-	}
-	return true
 }
 
 // agree compares the program's own scores of the valid rows, where it wrote them, with the model's.

@@ -55,7 +55,7 @@ func Run(ctx context.Context, p Program, job Job, train, valid Rows) (r Result, 
 		return r, err
 	}
 	out := filepath.Join(dir, job.Out)
-	if err := r.read(out, job.Inputs); err != nil {
+	if err := r.read(out, job); err != nil {
 		return r, fmt.Errorf("taking the model over: %w", err)
 	}
 	if err := agree(out, r.Model, valid); err != nil {

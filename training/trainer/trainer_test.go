@@ -19,6 +19,7 @@ import (
 	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/registry/model"
+	"github.com/millrace/millrace/registry/model/onnx"
 	"github.com/millrace/millrace/training/gbdt"
 )
 
@@ -63,6 +64,16 @@ func behave(how, path string) error {
 		return out("model.txt", []byte("tree\nversion=v9\n"))
 	case "leaves an unknown format":
 		return out("model.pkl", []byte("\x80\x04pickled"))
+	case "leaves ONNX":
+		var file string
+		if err := json.Unmarshal(job.Params, &file); err != nil {
+			return err
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		return out("model.onnx", b)
 	case "tells its environment":
 		return fmt.Errorf("secret %q, path %v", os.Getenv(secret), os.Getenv("PATH") != "")
 	case "hangs":
@@ -192,7 +203,7 @@ func run(ctx context.Context, t *testing.T, how string, timeout time.Duration, p
 		t.Fatal(err)
 	}
 	p := Program{Command: []string{os.Args[0]}, Dir: t.TempDir(), Env: map[string]string{behaviour: how}, Timeout: timeout, KeepLog: 200}
-	job := Job{Candidate: "mine", Inputs: []Input{{Name: "x"}, {Name: "gap"}, {Name: "z", Monotone: 1}}, Params: text}
+	job := Job{Candidate: "mine", Objective: "binary", Inputs: []Input{{Name: "x"}, {Name: "gap"}, {Name: "z", Monotone: 1}}, Params: text}
 	return Run(ctx, p, job, someRows(400, 1000), someRows(100, 2000))
 }
 
@@ -203,12 +214,16 @@ func TestAProgramTrains(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", how, err)
 		}
-		m, err := model.Load(r.MediaType, r.Bytes)
+		b, err := model.PackBundle([]model.SignatureInput{{Name: "x"}, {Name: "gap"}, {Name: "z"}}, r.MediaType, r.Bytes, nil, [][]float64{{1, 2, 3}})
+		if err != nil {
+			t.Fatalf("%s: packing what it left: %v", how, err)
+		}
+		m, err := b.Check()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Equal(m.Inputs(), []string{"x", "gap", "z"}) {
-			t.Errorf("%s: inputs %q", how, m.Inputs())
+		if !slices.Equal(m.Inputs(), []string{"x", "gap", "z"}) || !slices.Equal(r.Model.Inputs(), m.Inputs()) {
+			t.Errorf("%s: inputs %q, packed %q", how, r.Model.Inputs(), m.Inputs())
 		}
 		if first == nil {
 			first = m
@@ -221,6 +236,25 @@ func TestAProgramTrains(t *testing.T) {
 	}
 }
 
+// An ONNX model is taken by a build that scores it; any other says which would.
+func TestAProgramLeavesONNX(t *testing.T) {
+	file, err := filepath.Abs(filepath.Join("..", "..", "registry", "model", "testdata", "onnx", "made-three.onnx"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := run(t.Context(), t, "leaves ONNX", time.Minute, file)
+	switch {
+	case !onnx.Built:
+		if failure.Of(err) != failure.Refused || !strings.Contains(err.Error(), "out/model.onnx") || !strings.Contains(err.Error(), onnx.LibraryVariable) {
+			t.Errorf("error %v", err)
+		}
+	case err != nil:
+		t.Fatal(err)
+	case r.MediaType != model.MediaONNX || !slices.Equal(r.Model.Inputs(), []string{"x", "gap", "z"}):
+		t.Errorf("%s with inputs %q", r.MediaType, r.Model.Inputs())
+	}
+}
+
 func TestWhatAProgramDoesWrongIsRefused(t *testing.T) {
 	for how, want := range map[string][]string{
 		"fails":                    {"exit status 3", "about to fail\nthe label column is odd"},
@@ -230,7 +264,7 @@ func TestWhatAProgramDoesWrongIsRefused(t *testing.T) {
 		"leaves an unknown format": {"out/model.pkl", "a Python pickle"},
 		"swaps columns":            {`input 0 of the model is "gap", that of the job "x"`},
 		"drops a column":           {"the model has 2 inputs, the job 3"},
-		"fits a regression":        {"it is a model for regression"},
+		"fits a regression":        {"it is a model for regression, the job asks for one for binary"},
 		"tells other scores":       {"out/valid_scores.json: row 7 scores"},
 	} {
 		t.Run(how, func(t *testing.T) {
@@ -261,7 +295,7 @@ func TestAProgramGetsLittleEnvironment(t *testing.T) {
 
 func TestAProgramThatIsNotThere(t *testing.T) {
 	p := Program{Command: []string{"no-such-trainer-anywhere"}, Dir: t.TempDir(), Timeout: time.Minute, KeepLog: 100}
-	_, err := Run(t.Context(), p, Job{Inputs: []Input{{Name: "x"}, {Name: "gap"}, {Name: "z"}}}, someRows(4, 0), someRows(4, 4))
+	_, err := Run(t.Context(), p, Job{Objective: "binary", Inputs: []Input{{Name: "x"}, {Name: "gap"}, {Name: "z"}}}, someRows(4, 0), someRows(4, 4))
 	if failure.Of(err) != failure.Refused || !strings.Contains(err.Error(), "install it where the train role runs") {
 		t.Errorf("error %v", err)
 	}
@@ -356,5 +390,22 @@ func TestTheJobIsWhole(t *testing.T) {
 	}
 	if left, err := os.ReadDir(filepath.Join(dir, "out")); err != nil || len(left) != 0 {
 		t.Errorf("out has %v, %v", left, err)
+	}
+}
+
+// TestWeightsAreAColumn: programs find what rows count for beside their inputs.
+func TestWeightsAreAColumn(t *testing.T) {
+	dir := t.TempDir()
+	rows := Rows{Keys: []string{"a", "b"}, Times: []int64{1, 2}, Labels: []float64{0, 1}, Weights: []float64{0.5, 3}, Columns: [][]float64{{7, math.NaN()}}}
+	job := Job{Inputs: []Input{{Name: "x"}}}
+	if err := job.lay(dir, rows, rows); err != nil {
+		t.Fatal(err)
+	}
+	valid, err := offline.ReadDataset(filepath.Join(dir, job.Valid.Path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if job.Weight != WeightColumn || !slices.Equal(valid.Names, []string{"x", "_weight"}) || !slices.Equal(valid.Columns[1], rows.Weights) || len(job.Inputs) != 1 {
+		t.Errorf("job %+v, rows %+v", job, valid)
 	}
 }
