@@ -43,7 +43,7 @@ func LoadONNX(b []byte) (*ONNX, error) {
 	if err := m.nameInputs(f); err != nil {
 		return nil, err
 	}
-	if m.session, err = onnx.Open(f); err != nil {
+	if m.session, err = onnx.Open(f); err != nil { //nolint:staticcheck // always in a build without the tag
 		return nil, err
 	}
 	return m, m.nameOutputs(f)

@@ -88,7 +88,8 @@ func fields(b []byte, each func(field) error) error {
 		if n < 0 {
 			return protowire.ParseError(n)
 		}
-		f, m := field{number: number, kind: kind}, 0
+		f := field{number: number, kind: kind}
+		var m int
 		switch kind {
 		case protowire.BytesType:
 			f.bytes, m = protowire.ConsumeBytes(b[n:])
