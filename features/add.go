@@ -274,7 +274,8 @@ func (g *Group) merge(e *Entity, into, from, level int) {
 			dstStates[a.slot], srcStates[a.slot] = srcStates[a.slot], extent{}
 		default:
 			x := &dstStates[a.slot]
-			e.keep(x, a.growing.merge(x.of(e.arena), srcStates[a.slot].of(e.arena)))
+			into := e.grow(x)
+			e.keep(x, a.growing.merge(into, srcStates[a.slot].of(e.arena)))
 		}
 	}
 }

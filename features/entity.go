@@ -30,6 +30,11 @@ type Entity struct {
 // level is the remainder's.
 const maxLevels = MaxWindows + 1
 
+// Reset makes e, whatever it was, the state of an entity without events. Its memory is used again.
+func (g *Group) Reset(e *Entity) {
+	*e = Entity{group: g, newest: noTime, exactFrom: noTime, words: e.words[:0], growing: e.growing[:0], arena: e.arena[:0]}
+}
+
 // Newest is the newest event time applied, math.MinInt64 when there is none.
 func (e *Entity) Newest() int64 { return e.newest }
 

@@ -45,6 +45,7 @@ type Group struct {
 	scratches    sync.Pool // of *Scratch
 	packers      sync.Pool // of *packer
 	decoders     sync.Pool // of *decoder
+	arenas       sync.Pool // of *[]uint64
 }
 
 // input is a value that is taken from a row once, for all states that gather it.

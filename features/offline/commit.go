@@ -28,7 +28,6 @@ type Commit struct {
 	entry  *entry // of all files; nil while there are rows in none
 	logged bool   // the entry is in the log, though its files may not all be in place yet
 	taken  bool   // another owner had the step
-	spare  *segment
 }
 
 // Begin takes the rows of [Next, end) to be committed; nil when there is nothing to commit. A commit that failed for want of the disk is
@@ -69,8 +68,7 @@ func (c *Commit) Run() error {
 		}
 		c.staged = append(c.staged, f)
 		delete(c.spans, span)
-		s.reset()
-		c.spare = s
+		c.w.t.release(s)
 	}
 	if c.entry == nil {
 		c.entry = c.describe()
@@ -98,9 +96,6 @@ func (w *Writer) End(c *Commit, err error) error {
 	}
 	w.committing = nil
 	w.step, w.next = c.step+1, c.end
-	if w.spare == nil {
-		w.spare = c.spare
-	}
 	return nil
 }
 

@@ -45,6 +45,20 @@ func newSegment(columns []Column) *segment {
 	return s
 }
 
+// segment is an empty one, with the memory of rows that are in a file, of whatever partition.
+func (t *Table) segment() *segment {
+	if s, _ := t.segments.Get().(*segment); s != nil {
+		return s
+	}
+	return newSegment(t.columns)
+}
+
+// release gives a segment up whose rows are in a file.
+func (t *Table) release(s *segment) {
+	s.reset()
+	t.segments.Put(s)
+}
+
 // reset empties the segment and keeps its memory.
 func (s *segment) reset() {
 	s.times, s.offsets, s.bytes = s.times[:0], s.offsets[:0], 0

@@ -27,6 +27,8 @@ type Table struct {
 
 	mu     sync.Mutex
 	chains map[int32]chain // what has been read of each partition's log
+
+	segments sync.Pool // of *segment
 }
 
 // OpenTable opens the table in dir, which need not exist yet. Files written with other columns stay readable: a column that a file does

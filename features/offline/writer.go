@@ -92,7 +92,6 @@ type Writer struct {
 	next      int64 // committed up to here
 
 	spans   map[int64]*segment // rows in memory, by the day or month
-	spare   *segment           // memory of rows that are in a file
 	rows    int                // of the rows in memory
 	bytes   int                // of the rows in memory
 	staged  []stagedFile       // files written, not yet in an entry
@@ -193,9 +192,7 @@ func (w *Writer) Append(row schemas.Row, eventTime, offset int64) error {
 	}
 	s := w.spans[span]
 	if s == nil {
-		if s, w.spare = w.spare, nil; s == nil {
-			s = newSegment(w.t.columns)
-		}
+		s = w.t.segment()
 		w.spans[span] = s
 	}
 	if w.since.IsZero() && w.opts.Clock != nil {
@@ -253,8 +250,7 @@ func (w *Writer) stage(span int64, s *segment) error {
 	w.rows -= s.rows()
 	w.bytes -= s.bytes
 	delete(w.spans, span)
-	s.reset()
-	w.spare = s
+	w.t.release(s)
 	return nil
 }
 

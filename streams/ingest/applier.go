@@ -56,7 +56,6 @@ type applier struct {
 	due        bool      // the time to flush has come
 	letters    []schemas.DeadLetter
 	flight     *flight // the write on its way; nil when there is none
-	spare      []byte  // memory for the states of the next
 	landed     chan landing
 	rows       *offline.Writer // nil: not kept
 	dueRows    []byte          // rows that no flush has taken, encoded
@@ -105,7 +104,7 @@ func (a *applier) start(ctx context.Context, committed int64) error {
 	}
 	a.cache = newCache(&a.Stage.cached)
 	a.dirty, a.missing, a.letters, a.unflushed = a.dirty[:0], a.missing[:0], nil, 0
-	a.flight, a.due, a.spare = nil, false, nil
+	a.flight, a.due = nil, false
 	a.outbox.start(len(a.group.gives))
 	a.dueRows, a.rowsInFile, a.stalled = nil, false, false
 	a.taken, a.done, a.polled = a.next, a.next, time.Time{}

@@ -9,23 +9,32 @@ import (
 
 // cached is an entity of the partition, decoded. It is in the ring of its cache.
 type cached struct {
+	hash   uint64 // of the key
 	key    string
+	used   bool // since trim looked at it
+	dirty  bool // has events that no flush has taken
+	flying bool // is in the flush on its way: Redis does not have it yet
 	entity features.Entity
 	bytes  int64 // that it took when it was last written
-	dirty  bool  // has events that no flush has taken
-	used   bool  // since trim looked at it
-	flying bool  // is in the flush on its way: Redis does not have it yet
 
 	newer, older *cached
 }
 
 // cache holds the entities of one partition that were used lately. What Redis does not have yet stays, whatever the limit.
 type cache struct {
-	entities map[string]*cached
-	ring     cached // ring.older is the newest, ring.newer the oldest
+	entities table
+	ring     cached    // ring.older is the newest, ring.newer the oldest
+	spare    []*cached // let go of; their memory is used again
 	bytes    int64
 	share    *cacheShare
 }
+
+// Of entities let go of, so many are kept for those that come next: as many as one chunk may bring. Larger ones are left to the garbage
+// collector.
+const (
+	spareEntities = chunk
+	spareBytes    = 2 << 10
+)
 
 // cacheShare is the memory that the caches of a process have together, and how many they are. Each has an equal part.
 type cacheShare struct {
@@ -33,18 +42,18 @@ type cacheShare struct {
 	caches atomic.Int64
 }
 
-// perEntity is what an entity takes beside its state: its key's entry in the map and its place in the ring.
-const perEntity = 160
+// perEntity is what an entity takes beside its state: its key's place in the table and its own in the ring.
+const perEntity = 112
 
 func newCache(share *cacheShare) *cache {
-	c := &cache{entities: map[string]*cached{}, share: share}
+	c := &cache{entities: newTable(), share: share}
 	c.ring.newer, c.ring.older = &c.ring, &c.ring
 	return c
 }
 
 // get is the entity of that key, nil when it is not held.
 func (c *cache) get(key string) *cached {
-	e := c.entities[key]
+	e := c.entities.get(c.entities.hash(key), key)
 	if e != nil {
 		e.used = true
 	}
@@ -53,16 +62,24 @@ func (c *cache) get(key string) *cached {
 
 // add makes a place for an entity, as the newest; its state is still to come.
 func (c *cache) add(key string) *cached {
-	e := &cached{key: key, bytes: perEntity + int64(len(key))}
+	var e *cached
+	if n := len(c.spare); n > 0 {
+		e, c.spare = c.spare[n-1], c.spare[:n-1]
+		e.used = false
+	} else {
+		e = &cached{}
+	}
+	e.key, e.hash = key, c.entities.hash(key)
+	e.bytes = perEntity + int64(len(key))
 	c.bytes += e.bytes
-	c.entities[key] = e
+	c.entities.add(e)
 	c.link(e)
 	return e
 }
 
 // decode makes the entity of its state; of none, nil, it is without events.
 func (c *cache) decode(e *cached, g *group, state []byte) error {
-	e.entity = *g.NewEntity()
+	g.Reset(&e.entity)
 	if state != nil {
 		if err := g.DecodeInto(&e.entity, state); err != nil {
 			return fmt.Errorf("loading entity %q of %s: %w", e.key, g.Name, err)
@@ -92,7 +109,7 @@ const maxTrim = 4096
 // was looked at last becomes the newest instead (the CLOCK algorithm, Corbato 1968): a hit then costs no move in the ring.
 func (c *cache) trim() {
 	limit := c.limit()
-	for range min(len(c.entities), maxTrim) {
+	for range min(c.entities.entries, maxTrim) {
 		if c.bytes <= limit {
 			return
 		}
@@ -103,8 +120,12 @@ func (c *cache) trim() {
 			c.link(e)
 			continue
 		}
-		delete(c.entities, e.key)
+		c.entities.remove(e)
 		c.bytes -= e.bytes
+		if len(c.spare) < spareEntities && e.bytes <= spareBytes {
+			e.key = ""
+			c.spare = append(c.spare, e)
+		}
 	}
 }
 

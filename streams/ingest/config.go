@@ -70,7 +70,7 @@ func Default() Config {
 		FetchMaxWait:    500 * time.Millisecond,
 		ProducerLinger:  2 * time.Millisecond,
 		MaxUnacked:      20_000,
-		FetchPartBytes:  256 << 10,
+		FetchPartBytes:  128 << 10,
 	}
 }
 

@@ -19,13 +19,13 @@ type flight struct {
 	next     int64
 	events   int // the worker's unflushed when it left, all of which it carries
 	entities []*cached
-	states   []byte // of all of them
+	states   *[]byte // of all of them
 	polled   time.Time
 	written  time.Time
 	began    time.Time
 }
 
-// maxSpare is the most memory for encoded states that is kept between two flushes.
+// maxSpare is the most memory for encoded states that is kept for another flush.
 const maxSpare = 4 << 20
 
 // landing is how a flight ended.
@@ -50,7 +50,7 @@ func (a *applier) flushIfDue(ctx context.Context) error {
 // crowded reports whether the entities that Redis does not have yet take a good part of the cache: they cannot be let go of.
 // Nor is more materialized at once than Redis writes in a short time.
 func (a *applier) crowded() bool {
-	return len(a.outbox.records) >= givenMost || a.cache.full() && 4*len(a.dirty) > len(a.cache.entities) || a.group.Materialize && len(a.dirty) >= materializeMost
+	return len(a.outbox.records) >= givenMost || a.cache.full() && 4*len(a.dirty) > a.cache.entities.entries || a.group.Materialize && len(a.dirty) >= materializeMost
 }
 
 // flushEvery is how long to wait after a flush that took so long: the declared time, or more so that writing takes at most a fifth of the
@@ -87,8 +87,11 @@ func (a *applier) flush(ctx context.Context) error {
 		raw: b.Next.AppendBinary(nil), next: a.next, events: a.unflushed,
 		entities: append([]*cached(nil), a.dirty...), polled: a.polled, written: a.written, began: a.deps.Clock(),
 	}
-	states := a.spare[:0] // of a flight that has landed
-	a.spare = nil
+	f.states, _ = a.Stage.spare.Get().(*[]byte)
+	if f.states == nil {
+		f.states = new([]byte)
+	}
+	states := (*f.states)[:0]
 	for i, e := range a.dirty {
 		from := len(states)
 		states = e.entity.AppendBinary(states)
@@ -96,7 +99,7 @@ func (a *applier) flush(ctx context.Context) error {
 		a.cache.sized(e, int64(e.entity.Bytes()))
 		e.dirty, e.flying = false, true
 	}
-	f.states = states
+	*f.states = states
 	a.materializer.batch(&b, a.group, f.entities, a.now())
 	letters := a.letters
 	a.dirty, a.letters, a.taken, a.polled, a.flight = a.dirty[:0], nil, a.next, time.Time{}, f
@@ -140,8 +143,8 @@ func (a *applier) settle(l landing) error {
 	}
 	f := a.flight
 	a.flight, a.raw = nil, l.raw
-	if cap(f.states) <= maxSpare {
-		a.spare = f.states
+	if cap(*f.states) <= maxSpare {
+		a.Stage.spare.Put(f.states)
 	}
 	a.unflushed -= f.events
 	for _, e := range f.entities {

@@ -31,6 +31,7 @@ type Stage struct {
 	beside  []*group // earlier versions that are computed from the start
 
 	cached cacheShare
+	spare  sync.Pool // of *[]byte: memory for the states of a flush, of flights that have landed
 
 	versions *online.Versions
 	registry *sr.Client
