@@ -7,7 +7,6 @@ import (
 	"errors"
 	"hash"
 	"io"
-	"io/fs"
 	"iter"
 	"math"
 	"os"
@@ -114,6 +113,7 @@ type FileWriter struct {
 	path   string
 	format string
 	file   *os.File
+	disk   *disk // the file, as it is written to
 	sum    hash.Hash
 	count  int64 // bytes
 	w      recordWriter
@@ -137,7 +137,8 @@ func NewFileWriter(path string, schema *arrow.Schema, computed int) (*FileWriter
 	if o.file, err = os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*.tmp"); err != nil {
 		return nil, writeFailed(path, err)
 	}
-	to := io.MultiWriter(o.file, o.sum, (*byteCount)(&o.count))
+	o.disk = &disk{to: o.file}
+	to := io.MultiWriter(o.disk, o.sum, (*byteCount)(&o.count))
 	if o.format == "arrow" {
 		w, err := ipc.NewFileWriter(&positioned{to, &o.count}, ipc.WithSchema(schema), ipc.WithLZ4())
 		if err != nil {
@@ -147,11 +148,15 @@ func NewFileWriter(path string, schema *arrow.Schema, computed int) (*FileWriter
 		o.w = arrowWriter{w}
 		return o, nil
 	}
-	w, err := pqarrow.NewFileWriter(schema, to, parquetProperties(schema, computed), pqarrow.DefaultWriterProps())
+	var w *pqarrow.FileWriter
+	err = o.disk.guard(func() (err error) {
+		w, err = pqarrow.NewFileWriter(schema, to, parquetProperties(schema, computed), pqarrow.DefaultWriterProps())
+		return err
+	})
 	if err != nil {
 		o.Abandon()
-		if disk := new(fs.PathError); errors.As(err, &disk) { // not the columns, but where they go
-			return nil, writeFailed(path, err)
+		if o.disk.err != nil { // not the columns, but where they go
+			return nil, writeFailed(path, o.disk.err)
 		}
 		return nil, failure.Wrap(failure.BadRequest, path, "writing the columns as Parquet", err)
 	}
@@ -161,7 +166,7 @@ func NewFileWriter(path string, schema *arrow.Schema, computed int) (*FileWriter
 
 // Write adds a record of the schema.
 func (o *FileWriter) Write(record arrow.Record) error {
-	if err := o.w.write(record); err != nil {
+	if err := o.disk.guard(func() error { return o.w.write(record) }); err != nil {
 		return writeFailed(o.path, err)
 	}
 	return nil
@@ -169,7 +174,7 @@ func (o *FileWriter) Write(record arrow.Record) error {
 
 // Close completes the file, which appears under its name. After an error there is none.
 func (o *FileWriter) Close() error {
-	err := o.w.Close()
+	err := o.disk.guard(o.w.Close)
 	if err == nil {
 		err = errors.Join(o.file.Chmod(0o644), o.file.Sync(), o.file.Close())
 	}
@@ -194,6 +199,33 @@ func (o *FileWriter) Digest() string { return "sha256:" + hex.EncodeToString(o.s
 
 // Bytes is how many were written.
 func (o *FileWriter) Bytes() int64 { return o.count }
+
+// disk is a file that remembers the first error of writing to it: Arrow's Parquet writer panics where it could say so.
+type disk struct {
+	to  io.Writer
+	err error
+}
+
+func (d *disk) Write(p []byte) (int, error) {
+	n, err := d.to.Write(p)
+	if d.err == nil {
+		d.err = err
+	}
+	return n, err
+}
+
+// guard calls what writes, and makes of a panic the error of the disk, if it is that.
+func (d *disk) guard(write func() error) (err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			if d.err == nil {
+				panic(fault)
+			}
+			err = d.err
+		}
+	}()
+	return write()
+}
 
 // byteCount counts what is written.
 type byteCount int64
