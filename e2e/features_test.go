@@ -9,11 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/examples/flights"
 	"github.com/millrace/millrace/features/offline"
+	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/streams"
 )
@@ -339,19 +341,52 @@ func TestProcessKilled(t *testing.T) {
 	p = up()
 	s.kafka = kafkaOf(t, p)
 	s.awaitApplied()
+	s.awaitRebuilt(addressOf(t, p, "Redis"))
 	o := newOracle(events)
 	s.checkOnline(p.endpoint, o, endOf(events))
 	p.stop()
 	s.checkOfflineEvents(events)
 }
 
+// awaitRebuilt waits until the states of a Redis that came up empty are of all events. What is committed to Kafka does not say so: it may have
+// been all of them before.
+func (s *stand) awaitRebuilt(address string) {
+	s.t.Helper()
+	ctx := context.Background()
+	client, err := streams.NewClient(s.brokers())
+	must(s.t, err)
+	defer client.Close()
+	states := redis.NewClient(&redis.Options{Addr: address})
+	defer states.Close()
+	eventually(s.t, time.Minute, func() (bool, string) {
+		for _, g := range s.project.Groups {
+			ends, err := kadm.NewClient(client).ListEndOffsets(ctx, g.KeyedTopic)
+			if err == nil {
+				err = ends.Error()
+			}
+			if err != nil {
+				return false, err.Error()
+			}
+			w := online.NewWriter(states, s.project.Name, g.Name, g.Version)
+			for partition, end := range ends[g.KeyedTopic] {
+				if at, _, err := w.Load(ctx, partition); err != nil || at.Next < end.Offset {
+					return false, fmt.Sprintf("%s/%d is applied up to %d of %d, %v", g.KeyedTopic, partition, at.Next, end.Offset, err)
+				}
+			}
+		}
+		return true, ""
+	})
+}
+
 // kafkaOf is the address of the Kafka that the program has started, from what it says.
-func kafkaOf(t *testing.T, p *proc) string {
+func kafkaOf(t *testing.T, p *proc) string { return addressOf(t, p, "Kafka") }
+
+func addressOf(t *testing.T, p *proc, server string) string {
 	t.Helper()
-	_, after, ok := strings.Cut(p.text(), "Kafka ")
+	_, after, ok := strings.Cut(p.text(), server+" ")
 	address, _, _ := strings.Cut(after, ",")
 	if !ok {
-		t.Fatalf("the program does not say where its Kafka is: %s", p.text())
+		t.Fatalf("the program does not say where its %s is: %s", server, p.text())
 	}
 	return address
 }

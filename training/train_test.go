@@ -252,6 +252,24 @@ func TestARefusalNamesTheGateAndTheNumber(t *testing.T) {
 	}
 }
 
+// modelOf is the model of an artefact.
+func modelOf(t *testing.T, r *registry.Registry, digest string) model.Model {
+	t.Helper()
+	_, b, err := r.Read(digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, err := model.DecodeBundle(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := bundle.Check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 func TestTheChampionIsMeasuredOnTheSameRows(t *testing.T) {
 	w := newWorld(t, 12, 480)
 	s, r := w.stage(t)
@@ -261,18 +279,7 @@ func TestTheChampionIsMeasuredOnTheSameRows(t *testing.T) {
 	w.model.Gates = []project.Gate{{Metric: project.MetricVersusChampion, Op: ">=", Bound: 0.5}}
 	event := mustTrain(t, s, w.request("r2"), schemas.ModelRefused)
 
-	_, b, err := r.Read(old.Digest)
-	if err != nil {
-		t.Fatal(err)
-	}
-	bundle, err := model.DecodeBundle(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	champion, err := bundle.Check()
-	if err != nil {
-		t.Fatal(err)
-	}
+	champion := modelOf(t, r, old.Digest)
 	_, manifest, content := artefact(t, r, event.Digest, roleDataset)
 	scores, labels := rescore(t, champion, readDataset(t, content), manifest)
 	want := event.Metrics[project.MetricAUC] - pairs(scores, labels)

@@ -56,18 +56,7 @@ func TestTrainedAndMeasuredByWeight(t *testing.T) {
 	w.model.Train.GBDT.EarlyStopping = 5
 	s, r := w.stage(t)
 	event := mustTrain(t, s, w.request("r1"), schemas.ModelPromoted)
-	_, b, err := r.Read(event.Digest)
-	if err != nil {
-		t.Fatal(err)
-	}
-	bundle, err := model.DecodeBundle(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := bundle.Check()
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := modelOf(t, r, event.Digest)
 	train, held, err := Split(testConfig(), w.build(t))
 	if err != nil {
 		t.Fatal(err)

@@ -19,16 +19,7 @@ func TestRowsBesideACommit(t *testing.T) {
 			if err := feed(w, 0, 40); err != nil {
 				t.Fatal(err)
 			}
-			at := d.steps + n
-			fail := func(step int) error {
-				if step == at {
-					return errNoSpace
-				}
-				return nil
-			}
-			if d.before = fail; late {
-				d.before, d.after = nil, fail
-			}
+			at := d.failAt(n, late)
 			c, err := w.Begin(40)
 			if err != nil {
 				t.Fatal(err)

@@ -20,6 +20,21 @@ type faults struct {
 	after func(step int) error
 }
 
+// failAt has the nth step from now fail, before it is done or, late, afterwards. It gives the number of the step.
+func (f *faults) failAt(n int, late bool) (at int) {
+	at = f.steps + n
+	fail := func(step int) error {
+		if step == at {
+			return errNoSpace
+		}
+		return nil
+	}
+	if f.before = fail; late {
+		f.before, f.after = nil, fail
+	}
+	return at
+}
+
 func (d *faults) step(do func() error) error {
 	step := d.steps
 	d.steps++
@@ -189,16 +204,7 @@ func TestGoingOnAfterFailedCommit(t *testing.T) {
 			if err := feed(w, 0, 4); err != nil {
 				t.Fatal(err)
 			}
-			at := d.steps + n
-			fail := func(step int) error {
-				if step == at {
-					return errNoSpace
-				}
-				return nil
-			}
-			if d.before = fail; late {
-				d.before, d.after = nil, fail
-			}
+			at := d.failAt(n, late)
 			err := w.Commit(4)
 			more = more && d.steps > at
 			d.before, d.after = nil, nil
