@@ -101,10 +101,11 @@ func dataUntil(m registry.Manifest) int64 {
 func (s *scorer) score(values []float64, w *scoring) (v verdict, ok bool) {
 	v.scorer = s
 	row := s.rowOf(values, w)
-	contributions := w.contributions[:len(s.order)]
 	if w.bare {
-		return v, s.bare(row, w, &v)
+		ok = s.bare(row, w, &v)
+		return v, ok
 	}
+	contributions := w.contributions[:len(s.order)]
 	output, used := s.model.PredictExplained(row, w.room(s.model), contributions)
 	if !s.take(w.outputs, output, &v) {
 		return verdict{scorer: s}, false
