@@ -23,6 +23,34 @@ func TestASequentialReaderReadsWhatAReadReads(t *testing.T) {
 	}
 }
 
+// next is an event some time after now, which it moves on.
+func (c oracleCase) next(rng *rand.Rand, now *int64, seq int64) event {
+	if rng.IntN(200) == 0 {
+		*now += int64(rng.Float64() * float64(ms(c.jump)))
+	}
+	*now += int64(rng.ExpFloat64() * float64(ms(c.step)))
+	ev := c.event(rng, *now, seq, nil)
+	if rng.IntN(20) > 0 {
+		ev.t = *now // late ones are rare, so that queues grow long
+	}
+	return ev
+}
+
+// askAt is when to read after an event, if at all: just after it, or some time before or ahead.
+func (c oracleCase) askAt(rng *rand.Rand, now *int64) (at int64, read bool) {
+	at = *now + 1
+	switch rng.IntN(12) {
+	case 0:
+		at -= int64(rng.Float64() * 20 * float64(ms(c.step)))
+	case 1:
+		at += int64(rng.Float64() * 20 * float64(ms(c.step)))
+		*now = at
+	case 2, 3, 4:
+		return 0, false
+	}
+	return at, true
+}
+
 func compareSequential(t *testing.T, c oracleCase, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 11))
 	g := c.group(t)
@@ -31,14 +59,7 @@ func compareSequential(t *testing.T, c oracleCase, seed uint64) {
 	s.Begin(g, read)
 	now, compared := c.start, 0
 	for seq := range int64(1500) {
-		if rng.IntN(200) == 0 {
-			now += int64(rng.Float64() * float64(ms(c.jump)))
-		}
-		now += int64(rng.ExpFloat64() * float64(ms(c.step)))
-		ev := c.event(rng, now, seq, nil)
-		if rng.IntN(20) > 0 {
-			ev.t = now // late ones are rare, so that queues grow long
-		}
+		ev := c.next(rng, &now, seq)
 		want, err := g.Add(plain, ev.row(), ev.t, seq)
 		if err != nil {
 			t.Fatal(err)
@@ -49,14 +70,8 @@ func compareSequential(t *testing.T, c oracleCase, seed uint64) {
 		if rng.IntN(400) == 0 {
 			s.Begin(g, read)
 		}
-		at := now + 1
-		switch rng.IntN(12) {
-		case 0:
-			at -= int64(rng.Float64() * 20 * float64(ms(c.step)))
-		case 1:
-			at += int64(rng.Float64() * 20 * float64(ms(c.step)))
-			now = at
-		case 2, 3, 4:
+		at, asked := c.askAt(rng, &now)
+		if !asked {
 			continue
 		}
 		a, b := g.Read(plain, at, nil), s.Read(at, nil)

@@ -60,14 +60,7 @@ func compareWords(t *testing.T, c oracleCase, g *Group, seed uint64) {
 	var words Words
 	now, compared, mixed := c.start, 0, seed%2 == 1
 	for seq := range int64(1500) {
-		if rng.IntN(200) == 0 {
-			now += int64(rng.Float64() * float64(ms(c.jump)))
-		}
-		now += int64(rng.ExpFloat64() * float64(ms(c.step)))
-		ev := c.event(rng, now, seq, nil)
-		if rng.IntN(20) > 0 {
-			ev.t = now
-		}
+		ev := c.next(rng, &now, seq)
 		if seq > 0 { // nothing is known at first
 			for _, add := range []func(schemas.Row, int64, int64) (Outcome, error){generic.Add, worded.Add} {
 				if _, err := add(ev.row(), ev.t, seq); err != nil {
@@ -82,14 +75,8 @@ func compareWords(t *testing.T, c oracleCase, g *Group, seed uint64) {
 			generic.Begin(g, one)
 			worded.Begin(g, other)
 		}
-		at := now + 1
-		switch rng.IntN(12) {
-		case 0:
-			at -= int64(rng.Float64() * 20 * float64(ms(c.step)))
-		case 1:
-			at += int64(rng.Float64() * 20 * float64(ms(c.step)))
-			now = at
-		case 2, 3, 4:
+		at, asked := c.askAt(rng, &now)
+		if !asked {
 			continue
 		}
 		want, exact := g.Read(plain, at, nil), generic.Read(at, nil)

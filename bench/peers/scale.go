@@ -25,20 +25,11 @@ func scale(ctx context.Context) error {
 	if err != nil || workers < 1 {
 		return fmt.Errorf("WORKERS is %q: say how many processes", os.Getenv("WORKERS"))
 	}
-	dir, err := prepare()
+	dir, _, at, err := follow()
 	if err != nil {
 		return err
 	}
-	p, err := project.Load(dir)
-	if err != nil {
-		return err
-	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(os.Getenv("BOOTSTRAP")))
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	at := follower{admin: kadm.NewClient(client), topic: os.Getenv("TOPIC"), group: ingest.SourceGroup(p, p.Sources[0])}
+	defer at.admin.Close()
 
 	began := time.Now()
 	cpu, err := together(ctx, dir, workers, at.await)
@@ -53,6 +44,21 @@ func scale(ctx context.Context) error {
 		"bench": "scale", "workload": os.Getenv("WORKLOAD"), "workers": workers, "events": events,
 		"seconds": rounded(time.Since(began).Seconds()), "cpu_s_per_m": rounded(cpu / float64(events) * 1e6),
 	})
+}
+
+// follow prepares the workload's project, and gives its folder and who sees how far its source has come.
+func follow() (dir string, p *project.Project, at follower, err error) {
+	if dir, err = prepare(); err != nil {
+		return "", nil, follower{}, err
+	}
+	if p, err = project.Load(dir); err != nil {
+		return "", nil, follower{}, err
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(os.Getenv("BOOTSTRAP")))
+	if err != nil {
+		return "", nil, follower{}, err
+	}
+	return dir, p, follower{admin: kadm.NewClient(client), topic: os.Getenv("TOPIC"), group: ingest.SourceGroup(p, p.Sources[0])}, nil
 }
 
 func rounded(x float64) float64 { return float64(int(x*100+0.5)) / 100 }

@@ -1,9 +1,7 @@
 package model
 
 import (
-	"encoding/json"
 	"math"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -29,23 +27,7 @@ type onnxCase struct {
 // that onnx_zoo.py wrote, of those on 10,000 rows each. In a build without the tag onnx it sees that files are read, or refused, as
 // well, and that the remedy is named.
 func TestONNX(t *testing.T) {
-	folders := append([]string{filepath.Join("testdata", "onnx")}, filepath.SplitList(os.Getenv("MILLRACE_TEST_ONNX"))...)
-	for _, folder := range folders {
-		cases, err := filepath.Glob(filepath.Join(folder, "*.meta.json"))
-		if err != nil || len(cases) == 0 {
-			t.Fatalf("no models in %s (%v)", folder, err)
-		}
-		for _, path := range cases {
-			name := strings.TrimSuffix(filepath.Base(path), ".meta.json")
-			t.Run(filepath.Base(folder)+"/"+name, func(t *testing.T) {
-				var c onnxCase
-				if err := json.Unmarshal(readFile(t, path), &c); err != nil {
-					t.Fatal(err)
-				}
-				c.check(t, folder, name)
-			})
-		}
-	}
+	eachCase(t, "onnx", "MILLRACE_TEST_ONNX", func(t *testing.T, folder, name string, c *onnxCase) { c.check(t, folder, name) })
 }
 
 func (c *onnxCase) check(t *testing.T, folder, name string) {

@@ -28,23 +28,29 @@ type zooCase struct {
 // TestZoo compares with what XGBoost and LightGBM themselves say, of small models of each format here and, where
 // MILLRACE_TEST_ZOO is a list of folders that zoo.py wrote, of those on 10,000 rows each.
 func TestZoo(t *testing.T) {
-	folders := []string{filepath.Join("testdata", "zoo")}
-	folders = append(folders, filepath.SplitList(os.Getenv("MILLRACE_TEST_ZOO"))...)
-	for _, folder := range folders {
-		cases, err := filepath.Glob(filepath.Join(folder, "*.meta.json"))
+	eachCase(t, "zoo", "MILLRACE_TEST_ZOO", func(t *testing.T, folder, name string, c *zooCase) {
+		for _, file := range c.Files {
+			t.Run(filepath.Ext(file), func(t *testing.T) { c.check(t, folder, name, file) })
+		}
+	})
+}
+
+// eachCase runs what is described in a folder of testdata and, where the variable lists folders, in those.
+func eachCase[C any](t *testing.T, own, variable string, check func(t *testing.T, folder, name string, c *C)) {
+	const suffix = ".meta.json"
+	for _, folder := range append([]string{filepath.Join("testdata", own)}, filepath.SplitList(os.Getenv(variable))...) {
+		cases, err := filepath.Glob(filepath.Join(folder, "*"+suffix))
 		if err != nil || len(cases) == 0 {
 			t.Fatalf("no models in %s (%v)", folder, err)
 		}
 		for _, path := range cases {
-			name := strings.TrimSuffix(filepath.Base(path), ".meta.json")
+			name := strings.TrimSuffix(filepath.Base(path), suffix)
 			t.Run(filepath.Base(folder)+"/"+name, func(t *testing.T) {
-				var c zooCase
+				var c C
 				if err := json.Unmarshal(readFile(t, path), &c); err != nil {
 					t.Fatal(err)
 				}
-				for _, file := range c.Files {
-					t.Run(filepath.Ext(file), func(t *testing.T) { c.check(t, folder, name, file) })
-				}
+				check(t, folder, name, &c)
 			})
 		}
 	}
