@@ -441,6 +441,16 @@ func TestKeyedByAnotherEntity(t *testing.T) {
 		t.Fatal(err)
 	}
 	g = r.run(r.stage(func(_ *Config, d *Deps) { d.Project, d.OfflineDir = &changed, "" }))
+	r.await("what was produced to be filled from history", func() bool { // where the topic's keys do not matter
+		for _, group := range changed.Groups {
+			for p := range int32(sourcePartitions) {
+				if at, raw, err := r.position(group, p); err != nil || len(raw) == 0 || at.Next == rebuilding {
+					return false
+				}
+			}
+		}
+		return true
+	})
 	r.produce(r.trips(61, 50))
 	r.await("it to notice", g.dead)
 	if failure.Of(g.err) != failure.BadProject || !strings.Contains(g.err.Error(), "another entity") {
