@@ -24,6 +24,9 @@ type Position struct {
 	Sources map[SourcePartition]int64
 }
 
+// Untouched reports whether no record was ever applied, so that there are no states either.
+func (p Position) Untouched() bool { return p.Next == 0 && p.Newest == 0 && len(p.Sources) == 0 }
+
 // positionLayout is the first byte of every encoded position.
 const positionLayout = 1
 
