@@ -10,13 +10,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/millrace/millrace/features/online"
+	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
 )
 
 // frontier reads features no sooner than they are there. Under clock: event a record of the past asks for features as of its own time,
 // and the feature groups, which read other topics, may not have come so far: a score would then rest on less than the training set
 // did. So a batch waits until each partition that it reads from has applied an event at least as new as the batch's newest, or has
-// nothing left to apply. The wait is bounded: a group that stands still delays scores, it does not stop them.
+// nothing left to apply, and is not being rebuilt. The wait is bounded: a group that stands still delays scores, it does not stop them.
 type frontier struct {
 	scorer *streamScorer
 	admin  *kadm.Client
@@ -32,8 +33,24 @@ const (
 	lastPause  = 50 * time.Millisecond
 )
 
-// read gives the entries of refs, having waited, under clock: event, for event time t.
+// read gives the entries of refs, having waited, under clock: event, for event time t. While one of them is being rebuilt it is
+// Unavailable, as when Redis does not answer: a prediction is made once, and what it would be made of is on its way.
 func (f *frontier) read(ctx context.Context, refs []online.Ref, t int64) ([]online.Entry, error) {
+	entries, err := f.readAt(ctx, refs, t)
+	if err != nil {
+		return nil, err
+	}
+	for i := range entries {
+		if e := &entries[i]; e.Rebuilding {
+			g := f.scorer.stage.catalog.now.Load().numbers[refs[i].Group].group
+			return nil, failure.New(failure.Unavailable, g.Name, "partition %d is being computed from its history", e.Partition).
+				WithHint("it is as soon as the stream role has done so")
+		}
+	}
+	return entries, nil
+}
+
+func (f *frontier) readAt(ctx context.Context, refs []online.Ref, t int64) ([]online.Entry, error) {
 	entries, err := f.get(ctx, refs)
 	if err != nil || !f.scorer.event || t == noTime {
 		return entries, err
@@ -61,13 +78,16 @@ func (f *frontier) get(ctx context.Context, refs []online.Ref) ([]online.Entry, 
 	return f.scorer.stage.fetch.get(ctx, refs)
 }
 
-// probes is one of the refs for each partition whose newest event is older than t.
+// isAt reports whether all is there that a partition will have of the time before t, as far as its position tells.
+func isAt(e *online.Entry, t int64) bool { return !e.Rebuilding && e.Position.Newest >= t }
+
+// probes is one of the refs for each partition that has not reached t.
 func probes(refs []online.Ref, entries []online.Entry, t int64) []online.Ref {
 	seen := map[place]bool{}
 	var behind []online.Ref
 	for i := range entries {
 		p := place{refs[i].Group, entries[i].Partition}
-		if entries[i].Position.Newest < t && !seen[p] {
+		if !isAt(&entries[i], t) && !seen[p] {
 			seen[p] = true
 			behind = append(behind, refs[i])
 		}
@@ -91,7 +111,7 @@ func (f *frontier) await(ctx context.Context, behind []online.Ref, t int64) (rea
 		var left []online.Ref
 		for i, e := range entries {
 			end, drained := ends[behind[i].Group][e.Partition]
-			if e.Position.Newest < t && !(drained && e.Position.Next >= end) {
+			if !isAt(&e, t) && (e.Rebuilding || !drained || e.Position.Next < end) {
 				left = append(left, behind[i])
 			}
 		}

@@ -176,6 +176,10 @@ func (s *Stage) features(w http.ResponseWriter, r *http.Request) {
 		problemOf(err).Write(w)
 		return
 	}
+	if entries[0].Rebuilding {
+		rebuilding(g.Name).Write(w)
+		return
+	}
 	view, err := s.entityView(g, &entries[0], at)
 	if err != nil {
 		problemOf(err).Write(w)

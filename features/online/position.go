@@ -19,20 +19,40 @@ type Position struct {
 	Next   int64 // offset of the first record not yet applied
 	Newest int64 // newest event time applied, Unix milliseconds; 0 when there is none
 
+	// Until is the offset that the partition had come to before its states were lost, while it is computed again from its topic's start; 0
+	// when it is whole, or nothing is known to be missing.
+	Until int64
+
 	// Sources is, for every source partition that records were re-keyed from, the highest source offset applied. A re-keyed record at
 	// or below it is a duplicate. Nil for a group that reads its source directly.
 	Sources map[SourcePartition]int64
 }
 
-// positionLayout is the first byte of every encoded position.
-const positionLayout = 1
+// Filling is the Next of a partition that is being filled from its source's history, of which no offset of its topic says how far it is.
+const Filling = -1
 
-// AppendBinary appends the position's encoding to b: the layout byte, Next and Newest as varints, the number of sources, and these in
-// order of name and partition. Equal positions have equal encodings.
+// Rebuilding reports whether events that the partition once had are missing in its states: an entity without a state may well have had one.
+func (p *Position) Rebuilding() bool { return p.Next < p.Until || p.Next == Filling }
+
+// The first byte of an encoded position: whether there is an Until.
+const (
+	wholeLayout      = 1
+	rebuildingLayout = 2
+)
+
+// AppendBinary appends the position's encoding to b: the layout byte, Next, Newest and (where it is not 0) Until as varints, the number of
+// sources, and these in order of name and partition. Equal positions have equal encodings.
 func (p Position) AppendBinary(b []byte) []byte {
-	b = append(b, positionLayout)
+	layout := byte(wholeLayout)
+	if p.Until != 0 {
+		layout = rebuildingLayout
+	}
+	b = append(b, layout)
 	b = binary.AppendVarint(b, p.Next)
 	b = binary.AppendVarint(b, p.Newest)
+	if p.Until != 0 {
+		b = binary.AppendVarint(b, p.Until)
+	}
 	b = binary.AppendUvarint(b, uint64(len(p.Sources)))
 	sources := make([]SourcePartition, 0, len(p.Sources))
 	for s := range p.Sources {
@@ -56,10 +76,14 @@ func DecodePosition(b []byte) (Position, error) {
 		return Position{}, nil
 	}
 	r := positionBytes{rest: b[1:]}
-	if b[0] != positionLayout {
+	if b[0] != wholeLayout && b[0] != rebuildingLayout {
 		r.failed = true
 	}
 	p := Position{Next: r.varint(), Newest: r.varint()}
+	if b[0] == rebuildingLayout {
+		p.Until = r.varint()
+		r.failed = r.failed || p.Until == 0
+	}
 	n := r.uvarint()
 	if n > uint64(len(r.rest)) { // each source takes more than a byte
 		r.failed = true

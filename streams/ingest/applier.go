@@ -43,6 +43,7 @@ type applier struct {
 	taken      int64  // next of the last flush
 	done       int64  // first offset that Redis does not have
 	newest     int64  // event time
+	until      int64  // online.Position.Until; 0 from there on
 	seen       []seen // of each root; unused by a direct group
 	deadFrom   int64  // dead letters of records before it are written
 	strays     bool   // among the records at hand
@@ -93,7 +94,7 @@ func (a *applier) start(ctx context.Context, committed int64) error {
 		return err
 	}
 	a.raw, a.next, a.deadFrom = loaded.Raw, loaded.Position.Next, max(committed, 0)
-	a.newest = loaded.Position.Newest
+	a.newest, a.until = loaded.Position.Newest, loaded.Position.Until
 	a.seen = make([]seen, len(a.group.roots))
 	for i, root := range a.group.roots {
 		for from, offset := range loaded.Position.Sources {
@@ -115,7 +116,10 @@ func (a *applier) start(ctx context.Context, committed int64) error {
 
 // position is how far the applier has come.
 func (a *applier) position() online.Position {
-	p := online.Position{Next: a.next, Newest: a.newest}
+	if a.next >= a.until {
+		a.until = 0
+	}
+	p := online.Position{Next: a.next, Newest: a.newest, Until: a.until}
 	for i, seen := range a.seen {
 		for partition, offset := range seen {
 			if offset < 0 {
