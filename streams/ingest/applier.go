@@ -326,6 +326,7 @@ func (a *applier) dead(it *item, class string, err error) {
 	a.letters = append(a.letters, l)
 	a.tally.dead.Inc()
 	a.tally.letters.WithLabelValues(class).Inc()
+	a.deadLog.note(&l)
 	a.progress.dead.Add(1)
 }
 

@@ -37,6 +37,7 @@ type Stage struct {
 	registry *sr.Client
 	producer *kgo.Client // while running
 	letters  *streams.DeadLetters
+	deadLog  *deadLog
 
 	ctx        context.Context // while running: of what goes on beside the consumers
 	background sync.WaitGroup
@@ -98,6 +99,7 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 	}
 	s := &Stage{cfg: cfg, deps: deps, log: deps.Log.With("stage", "ingest"), running: map[*progress]struct{}{}, registry: registry,
 		versions: online.NewVersions(deps.Redis, deps.Project.Name)}
+	s.deadLog = newDeadLog(s.log, deps.Clock)
 	byName := map[string]*source{}
 	s.cached.bytes = cfg.CacheBytes
 	for _, declared := range deps.Project.Sources {
