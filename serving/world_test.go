@@ -59,8 +59,8 @@ type world struct {
 	redis    *miniredis.Miniredis
 	kafka    *kfake.Cluster
 	fetched  atomic.Int64 // requests for committed offsets
-	addr     string // of Redis, as the stage is told
-	heedless bool   // the Redis client does not heed its context
+	addr     string       // of Redis, as the stage is told
+	heedless bool         // the Redis client does not heed its context
 	now      time.Time
 	metrics  *prometheus.Registry
 	stage    *Stage
