@@ -22,15 +22,28 @@ type Position struct {
 	// Sources is, for every source partition that records were re-keyed from, the highest source offset applied. A re-keyed record at
 	// or below it is a duplicate. Nil for a group that reads its source directly.
 	Sources map[SourcePartition]int64
+
+	// SourceTimes is the newest event time (Unix milliseconds) among what was applied of source partitions. A partition of Sources that is
+	// not in it has applied nothing since they were first kept, which they are under clock: event.
+	SourceTimes map[SourcePartition]int64
 }
 
-// positionLayout is the first byte of every encoded position.
-const positionLayout = 1
+// The first byte of every encoded position.
+const (
+	positionLayout      = 1
+	positionLayoutTimed = 2 // with SourceTimes
+)
 
 // AppendBinary appends the position's encoding to b: the layout byte, Next and Newest as varints, the number of sources, and these in
-// order of name and partition. Equal positions have equal encodings.
+// order of name and partition. With SourceTimes, the layout is another, and each source has the time as its distance from Newest, and one, as an unsigned
+// varint; 0 is none. Equal positions have equal encodings.
 func (p Position) AppendBinary(b []byte) []byte {
-	b = append(b, positionLayout)
+	timed := len(p.SourceTimes) > 0
+	if timed {
+		b = append(b, positionLayoutTimed)
+	} else {
+		b = append(b, positionLayout)
+	}
 	b = binary.AppendVarint(b, p.Next)
 	b = binary.AppendVarint(b, p.Newest)
 	b = binary.AppendUvarint(b, uint64(len(p.Sources)))
@@ -46,6 +59,14 @@ func (p Position) AppendBinary(b []byte) []byte {
 		b = append(b, s.Source...)
 		b = binary.AppendUvarint(b, uint64(uint32(s.Partition)))
 		b = binary.AppendVarint(b, p.Sources[s])
+		if !timed {
+			continue
+		}
+		if at, known := p.SourceTimes[s]; known {
+			b = binary.AppendUvarint(b, uint64(p.Newest-at)+1)
+		} else {
+			b = append(b, 0)
+		}
 	}
 	return b
 }
@@ -56,7 +77,8 @@ func DecodePosition(b []byte) (Position, error) {
 		return Position{}, nil
 	}
 	r := positionBytes{rest: b[1:]}
-	if b[0] != positionLayout {
+	timed := b[0] == positionLayoutTimed
+	if b[0] != positionLayout && !timed {
 		r.failed = true
 	}
 	p := Position{Next: r.varint(), Newest: r.varint()}
@@ -71,8 +93,17 @@ func DecodePosition(b []byte) (Position, error) {
 		name := r.text()
 		partition := int32(r.uvarint())
 		p.Sources[SourcePartition{name, partition}] = r.varint()
+		if !timed {
+			continue
+		}
+		if behind := r.uvarint(); behind > 0 {
+			if p.SourceTimes == nil {
+				p.SourceTimes = make(map[SourcePartition]int64, n)
+			}
+			p.SourceTimes[SourcePartition{name, partition}] = p.Newest - int64(behind-1)
+		}
 	}
-	if r.failed || len(r.rest) != 0 || uint64(len(p.Sources)) != n {
+	if r.failed || len(r.rest) != 0 || uint64(len(p.Sources)) != n || timed && p.SourceTimes == nil {
 		return Position{}, failure.New(failure.Corrupt, "position", "%d bytes that are no position", len(b)).
 			WithHint("delete the group's keys in Redis: it is rebuilt from the log")
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -44,8 +45,9 @@ type applier struct {
 	done       int64  // first offset that Redis does not have
 	newest     int64  // event time
 	seen       []seen // of each root; unused by a direct group
-	deadFrom   int64  // dead letters of records before it are written
-	strays     bool   // among the records at hand
+	times      sourceTimes
+	deadFrom   int64 // dead letters of records before it are written
+	strays     bool  // among the records at hand
 	cache      *cache
 	found      []*cached // of each item of a chunk; nil: nothing more to do
 	missing    []*cached
@@ -102,6 +104,10 @@ func (a *applier) start(ctx context.Context, committed int64) error {
 			}
 		}
 	}
+	a.times = nil
+	if a.deps.Project.Clock == project.ClockEvent {
+		a.times = newSourceTimes(a.group.roots, loaded.Position)
+	}
 	a.cache = newCache(&a.Stage.cached)
 	a.dirty, a.missing, a.letters, a.unflushed = a.dirty[:0], a.missing[:0], nil, 0
 	a.flight, a.due = nil, false
@@ -127,6 +133,7 @@ func (a *applier) position() online.Position {
 			p.Sources[online.SourcePartition{Source: a.group.roots[i].Name, Partition: int32(partition)}] = offset
 		}
 	}
+	p.SourceTimes = a.times.of(a.group.roots, a.newest)
 	return p
 }
 
