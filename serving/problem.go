@@ -131,7 +131,7 @@ func rebuilding(group string) *problem {
 
 // unnamed is the problem of a value that cannot name an entity.
 func unnamed(err error) *problem {
-	p := badRequest(failure.BadRequest.String(), "", "the value cannot name an entity: it is empty, too long, or not of its column's type")
+	p := badRequest(failure.BadRequest.String(), "", "the value cannot name an entity: it is empty, longer than 1,024 bytes, has the character 0x1f where there are several, or is not of its column's type")
 	var e *failure.Error
 	if errors.As(err, &e) {
 		p.Field = e.Where

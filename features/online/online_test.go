@@ -64,7 +64,10 @@ func TestPartitionIsKafkas(t *testing.T) {
 func TestPositionCodec(t *testing.T) {
 	for _, p := range []online.Position{
 		{}, {Next: 5, Newest: -7}, {Next: 5, Until: 9}, {Next: online.Filling, Newest: 1, Until: 1 << 40},
+		{Next: 3, Newest: 9, Until: 8, Sources: map[online.SourcePartition]int64{{"a", 1}: 2}, SourceTimes: map[online.SourcePartition]int64{{"a", 1}: 7}},
 		{Next: 1 << 40, Newest: 990_000_000_000, Sources: map[online.SourcePartition]int64{{"arrivals", 3}: 9, {"arrivals", 0}: 1 << 50, {"", 7}: 0}},
+		{Next: 9, Newest: 990_000_000_000, Sources: map[online.SourcePartition]int64{{"arrivals", 3}: 9, {"arrivals", 0}: 1 << 50, {"landings", 0}: 4},
+			SourceTimes: map[online.SourcePartition]int64{{"arrivals", 3}: 990_000_000_000, {"landings", 0}: -5}},
 	} {
 		b := p.AppendBinary(nil)
 		got, err := online.DecodePosition(b)
@@ -85,8 +88,22 @@ func TestPositionCodec(t *testing.T) {
 	}
 }
 
+// Positions from before source partitions had times are read as they were, and written so where none are known.
+func TestPositionWithoutTimes(t *testing.T) {
+	stored := []byte{1, 10, 14, 1, 1, 'a', 2, 6}
+	want := online.Position{Next: 5, Newest: 7, Sources: map[online.SourcePartition]int64{{"a", 2}: 3}}
+	got, err := online.DecodePosition(stored)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v is read as %+v, %v, want %+v", stored, got, err, want)
+	}
+	if b := want.AppendBinary(nil); !bytes.Equal(b, stored) {
+		t.Errorf("%+v is written as %v, want %v", want, b, stored)
+	}
+}
+
 func FuzzDecodePosition(f *testing.F) {
 	f.Add(online.Position{Next: 7, Sources: map[online.SourcePartition]int64{{"a", 1}: 2}}.AppendBinary(nil))
+	f.Add(online.Position{Next: 7, Newest: 5, Sources: map[online.SourcePartition]int64{{"a", 1}: 2}, SourceTimes: map[online.SourcePartition]int64{{"a", 1}: 3}}.AppendBinary(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := online.DecodePosition(b)
 		if err != nil {

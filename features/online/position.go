@@ -26,6 +26,10 @@ type Position struct {
 	// Sources is, for every source partition that records were re-keyed from, the highest source offset applied. A re-keyed record at
 	// or below it is a duplicate. Nil for a group that reads its source directly.
 	Sources map[SourcePartition]int64
+
+	// SourceTimes is the newest event time (Unix milliseconds) among what was applied of source partitions. A partition of Sources that is
+	// not in it has applied nothing since they were first kept, which they are under clock: event.
+	SourceTimes map[SourcePartition]int64
 }
 
 // Filling is the Next of a partition that is being filled from its source's history, of which no offset of its topic says how far it is.
@@ -34,18 +38,24 @@ const Filling = -1
 // Rebuilding reports whether events that the partition once had are missing in its states: an entity without a state may well have had one.
 func (p *Position) Rebuilding() bool { return p.Next < p.Until || p.Next == Filling }
 
-// The first byte of an encoded position: whether there is an Until.
+// The first byte of every encoded position: one, and what else it has.
 const (
-	wholeLayout      = 1
-	rebuildingLayout = 2
+	positionLayout = 1
+	withTimes      = 1 // SourceTimes
+	withUntil      = 2
+	positionParts  = withTimes | withUntil
 )
 
-// AppendBinary appends the position's encoding to b: the layout byte, Next, Newest and (where it is not 0) Until as varints, the number of
-// sources, and these in order of name and partition. Equal positions have equal encodings.
+// AppendBinary appends the position's encoding to b: the layout byte, Next and Newest as varints, the number of sources, and these in
+// order of name and partition. With Until, it is a varint behind Newest. With SourceTimes, each source has the time as its distance from Newest, and
+// one, as an unsigned varint; 0 is none. Equal positions have equal encodings.
 func (p Position) AppendBinary(b []byte) []byte {
-	layout := byte(wholeLayout)
+	timed, layout := len(p.SourceTimes) > 0, byte(positionLayout)
+	if timed {
+		layout += withTimes
+	}
 	if p.Until != 0 {
-		layout = rebuildingLayout
+		layout += withUntil
 	}
 	b = append(b, layout)
 	b = binary.AppendVarint(b, p.Next)
@@ -66,6 +76,14 @@ func (p Position) AppendBinary(b []byte) []byte {
 		b = append(b, s.Source...)
 		b = binary.AppendUvarint(b, uint64(uint32(s.Partition)))
 		b = binary.AppendVarint(b, p.Sources[s])
+		if !timed {
+			continue
+		}
+		if at, known := p.SourceTimes[s]; known {
+			b = binary.AppendUvarint(b, uint64(p.Newest-at)+1)
+		} else {
+			b = append(b, 0)
+		}
 	}
 	return b
 }
@@ -76,11 +94,13 @@ func DecodePosition(b []byte) (Position, error) {
 		return Position{}, nil
 	}
 	r := positionBytes{rest: b[1:]}
-	if b[0] != wholeLayout && b[0] != rebuildingLayout {
+	parts := b[0] - positionLayout
+	timed := parts&withTimes != 0
+	if parts > positionParts {
 		r.failed = true
 	}
 	p := Position{Next: r.varint(), Newest: r.varint()}
-	if b[0] == rebuildingLayout {
+	if parts&withUntil != 0 {
 		p.Until = r.varint()
 		r.failed = r.failed || p.Until == 0
 	}
@@ -95,8 +115,17 @@ func DecodePosition(b []byte) (Position, error) {
 		name := r.text()
 		partition := int32(r.uvarint())
 		p.Sources[SourcePartition{name, partition}] = r.varint()
+		if !timed {
+			continue
+		}
+		if behind := r.uvarint(); behind > 0 {
+			if p.SourceTimes == nil {
+				p.SourceTimes = make(map[SourcePartition]int64, n)
+			}
+			p.SourceTimes[SourcePartition{name, partition}] = p.Newest - int64(behind-1)
+		}
 	}
-	if r.failed || len(r.rest) != 0 || uint64(len(p.Sources)) != n {
+	if r.failed || len(r.rest) != 0 || uint64(len(p.Sources)) != n || timed && p.SourceTimes == nil {
 		return Position{}, failure.New(failure.Corrupt, "position", "%d bytes that are no position", len(b)).
 			WithHint("delete the group's keys in Redis: it is rebuilt from the log")
 	}

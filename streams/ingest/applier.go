@@ -12,6 +12,7 @@ import (
 	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -45,8 +46,9 @@ type applier struct {
 	newest     int64  // event time
 	until      int64  // online.Position.Until; 0 from there on
 	seen       []seen // of each root; unused by a direct group
-	deadFrom   int64  // dead letters of records before it are written
-	strays     bool   // among the records at hand
+	times      sourceTimes
+	deadFrom   int64 // dead letters of records before it are written
+	strays     bool  // among the records at hand
 	cache      *cache
 	found      []*cached // of each item of a chunk; nil: nothing more to do
 	missing    []*cached
@@ -103,6 +105,10 @@ func (a *applier) start(ctx context.Context, committed int64) error {
 			}
 		}
 	}
+	a.times = nil
+	if a.deps.Project.Clock == project.ClockEvent {
+		a.times = newSourceTimes(a.group.roots, loaded.Position)
+	}
 	a.cache = newCache(&a.Stage.cached)
 	a.dirty, a.missing, a.letters, a.unflushed = a.dirty[:0], a.missing[:0], nil, 0
 	a.flight, a.due = nil, false
@@ -131,6 +137,7 @@ func (a *applier) position() online.Position {
 			p.Sources[online.SourcePartition{Source: a.group.roots[i].Name, Partition: int32(partition)}] = offset
 		}
 	}
+	p.SourceTimes = a.times.of(a.group.roots, a.newest)
 	return p
 }
 
@@ -330,6 +337,7 @@ func (a *applier) dead(it *item, class string, err error) {
 	a.letters = append(a.letters, l)
 	a.tally.dead.Inc()
 	a.tally.letters.WithLabelValues(class).Inc()
+	a.deadLog.note(&l)
 	a.progress.dead.Add(1)
 }
 
