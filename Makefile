@@ -35,12 +35,12 @@ bench-forest: ## the built-in forest beside LightGBM (pip install lightgbm numpy
 	python3 bench/forest/suite.py $(FLIGHTS)
 
 PYTHON ?= python3
-SERVERS ?= millrace mlserver feast
+SERVERS ?= millrace limit mlserver feast
 SERVING_VENV ?= bin/serving-peers
 comma := ,
 space := $() $()
-bench-serving: build ## a score and a fetch beside MLServer and Feast, each on one core: SERVERS; Kafka from MILLRACE_TEST_KAFKA, peers installed below SERVING_VENV, wrk and redis-server from the system
-	$(foreach peer,$(filter-out millrace,$(SERVERS)),test -x $(SERVING_VENV)/$(peer)/bin/$(peer) || { $(PYTHON) -m venv $(SERVING_VENV)/$(peer) && $(SERVING_VENV)/$(peer)/bin/pip install -q -r bench/serving/$(peer).txt; } &&) true
+bench-serving: build ## a score and a fetch beside MLServer, Feast and net/http alone, each on one core: SERVERS; Kafka from MILLRACE_TEST_KAFKA, peers installed below SERVING_VENV, wrk and redis-server from the system
+	$(foreach peer,$(filter-out millrace limit,$(SERVERS)),test -x $(SERVING_VENV)/$(peer)/bin/$(peer) || { $(PYTHON) -m venv $(SERVING_VENV)/$(peer) && $(SERVING_VENV)/$(peer)/bin/pip install -q -r bench/serving/$(peer).txt; } &&) true
 	$(GO) build -o bin/bench-serving ./bench/serving
 	bin/bench-serving -venv $(SERVING_VENV) -servers $(subst $(space),$(comma),$(strip $(SERVERS)))
 

@@ -35,8 +35,9 @@ type bench struct {
 	span                       time.Duration
 	events                     int
 
-	work  string
-	redis string // address
+	work   string
+	redis  string // address
+	answer []byte // of Millrace, to a score
 }
 
 func main() {
@@ -48,8 +49,16 @@ func main() {
 	flag.Float64Var(&b.rate, "rate", 2000, "requests per second of the paced run; a server that cannot do so many gets half of what it can")
 	flag.DurationVar(&b.span, "span", 10*time.Second, "length of each run")
 	flag.IntVar(&b.events, "events", 200_000, "records of each run of in-stream scoring; 0 for none")
-	servers := flag.String("servers", "millrace,mlserver,feast", "which of them")
+	servers := flag.String("servers", "millrace,limit,mlserver,feast", "which of them")
+	limit := flag.String("limit", "", "serve the standard input to every request on this address, and nothing else")
 	flag.Parse()
+	if *limit != "" {
+		if err := serveLimit(*limit, os.Stdin); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	b.servers = strings.Split(*servers, ",")
 	if err := b.run(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -91,6 +100,8 @@ func (b *bench) run(ctx context.Context) (err error) {
 		switch server {
 		case "millrace":
 			err = b.benchMillrace(ctx, p, asked, &scores)
+		case "limit":
+			err = b.benchLimit(ctx, asked)
 		case "mlserver":
 			err = b.benchMLServer(ctx, asked, &scores, forest)
 		case "feast":
@@ -154,6 +165,13 @@ func (b *bench) benchMillrace(ctx context.Context, p *project.Project, asked [][
 	if fetch.bodies, err = fetchBodies(); err != nil {
 		return err
 	}
+	tensor := &target{addr: addr, path: "/v2/models/score/infer"}
+	if tensor.bodies, err = v2Bodies(asked); err != nil {
+		return err
+	}
+	if b.answer, err = score.ask(ctx, 0); err != nil {
+		return err
+	}
 	var answer struct {
 		Predictions []struct {
 			Score    *float64
@@ -174,8 +192,19 @@ func (b *bench) benchMillrace(ctx context.Context, p *project.Project, asked [][
 	if p := answer.Predictions[0]; p.Rung != "primary" || len(p.Features) != inputs || p.Features[0].Status != "present" {
 		return fmt.Errorf("the features were not found: %s", body)
 	}
-	if err := errors.Join(b.measure(ctx, server, score, "millrace", "score"), b.measure(ctx, server, fetch, "millrace", "fetch+score")); err != nil || b.events == 0 {
+	if err := sameScores(ctx, tensor, scores, scoreOfTensor); err != nil {
 		return err
+	}
+	for _, c := range []struct {
+		target *target
+		kind   string
+	}{{score, "score"}, {tensor, "score v2"}, {fetch, "fetch+score"}} {
+		if err := b.measure(ctx, server, c.target, "millrace", c.kind); err != nil {
+			return err
+		}
+	}
+	if b.events == 0 {
+		return nil
 	}
 	return b.benchStream(ctx, p, server, asked)
 }
@@ -197,16 +226,26 @@ func (b *bench) benchMLServer(ctx context.Context, asked [][]float64, scores *[]
 	if err := server.ready(ctx, score); err != nil {
 		return err
 	}
-	if err := sameScores(ctx, score, scores, func(body []byte) (float64, error) {
-		var answer struct {
-			Outputs []struct{ Data []float64 }
-		}
-		err := json.Unmarshal(body, &answer)
-		return answer.Outputs[0].Data[0], err
-	}); err != nil {
+	if err := sameScores(ctx, score, scores, scoreOfTensor); err != nil {
 		return err
 	}
-	return b.measure(ctx, server, score, "mlserver", "score")
+	return b.measure(ctx, server, score, "mlserver", "score v2")
+}
+
+// scoreOfTensor reads the first tensor of an answer.
+func scoreOfTensor(body []byte) (float64, error) {
+	var answer struct {
+		Outputs []struct{ Data json.RawMessage }
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return 0, err
+	}
+	if len(answer.Outputs) == 0 {
+		return 0, fmt.Errorf("no tensor in %s", body)
+	}
+	var scores [1]float64
+	err := json.Unmarshal(answer.Outputs[0].Data, &scores)
+	return scores[0], err
 }
 
 func (b *bench) benchFeast(ctx context.Context) error {

@@ -28,13 +28,14 @@ type process struct {
 	log string // file
 }
 
-func start(work, name, core string, env []string, args ...string) (*process, error) {
+func start(work, name, core string, env []string, stdin []byte, args ...string) (*process, error) {
 	p := &process{cmd: exec.Command("taskset", append([]string{"-c", core}, args...)...), log: filepath.Join(work, name+".log")}
 	file, err := os.Create(p.log)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
+	p.cmd.Stdin = bytes.NewReader(stdin)
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = work, file, file, append(os.Environ(), env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	return p, p.cmd.Start()
@@ -126,7 +127,7 @@ func freeAddr() (addr, port string, err error) {
 }
 
 func (b *bench) startMillrace(addr string) (*process, error) {
-	return start(b.work, "millrace", serverCore, []string{"GOMAXPROCS=1"}, b.millrace, "serve", "--project", b.dir, "--data-dir", b.data(),
+	return start(b.work, "millrace", serverCore, []string{"GOMAXPROCS=1"}, nil, b.millrace, "serve", "--project", b.dir, "--data-dir", b.data(),
 		"--kafka", b.kafka, "--redis", b.redis, "--listen", addr)
 }
 
@@ -156,7 +157,7 @@ func (b *bench) startMLServer(addr, port string, forest []byte) (*process, error
 	if err := os.WriteFile(filepath.Join(dir, "model.bst"), forest, 0o600); err != nil {
 		return nil, err
 	}
-	return start(b.work, "mlserver-log", serverCore, []string{"OMP_NUM_THREADS=1"}, filepath.Join(b.venv, "mlserver", "bin", "mlserver"), "start", dir)
+	return start(b.work, "mlserver-log", serverCore, []string{"OMP_NUM_THREADS=1"}, nil, filepath.Join(b.venv, "mlserver", "bin", "mlserver"), "start", dir)
 }
 
 func number(port string) int {
@@ -174,7 +175,7 @@ func (b *bench) startFeast(ctx context.Context, port string) (*process, error) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("preparing Feast: %w\n%s", err, out)
 	}
-	return start(b.work, "feast-log", serverCore, []string{"FEAST_USAGE=False"}, filepath.Join(b.venv, "feast", "bin", "feast"), "--chdir", repo, "serve",
+	return start(b.work, "feast-log", serverCore, []string{"FEAST_USAGE=False"}, nil, filepath.Join(b.venv, "feast", "bin", "feast"), "--chdir", repo, "serve",
 		"--host", "127.0.0.1", "--port", port, "--workers", "1", "--max-requests", "0", "--no-access-log")
 }
 
@@ -183,7 +184,7 @@ func (b *bench) startRedis(ctx context.Context) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := start(b.work, "redis", clientCore, nil, "redis-server", "--port", port, "--save", "", "--appendonly", "no")
+	p, err := start(b.work, "redis", clientCore, nil, nil, "redis-server", "--port", port, "--save", "", "--appendonly", "no")
 	if err != nil {
 		return nil, err
 	}

@@ -166,11 +166,12 @@ func scoreBodies(rows [][]float64) (bodies, error) {
 	})
 }
 
-// v2Bodies are the same rows in the Open Inference Protocol's JSON.
+// v2Bodies are the same rows in the Open Inference Protocol's JSON, under the name that Millrace has for all of a model's inputs; to
+// MLServer a name is as good as another.
 func v2Bodies(rows [][]float64) (bodies, error) {
 	return encode(len(rows), func(i int) any {
 		return map[string]any{"inputs": []any{map[string]any{
-			"name": "x", "shape": []int{1, inputs}, "datatype": "FP64", "data": rows[i],
+			"name": "inputs", "shape": []int{1, inputs}, "datatype": "FP64", "data": rows[i],
 		}}}
 	})
 }

@@ -116,14 +116,14 @@ type scratch[T real] struct {
 
 func flatten[T real](spec *ForestSpec, base []float64) *flat[T] {
 	f := &flat[T]{columns: []column{{}}}
-	c, above := coverRows, -1.0
+	c, above, threshold := coverRows, -1.0, aroundZero
 	if spec.Float32 {
-		c, above = coverWeight, -math.SmallestNonzeroFloat64
+		c, above, threshold = coverWeight, -math.SmallestNonzeroFloat64, asItIs
 	}
 	columns := make(map[column]int32)
 	depths := make([]int, len(spec.Trees))
 	for i := range spec.Trees {
-		depths[i] = f.add(&spec.Trees[i], columns, c, above)
+		depths[i] = f.add(&spec.Trees[i], columns, c, above, threshold)
 		f.outputs = append(f.outputs, int32(spec.Trees[i].Output))
 	}
 	f.group(depths)
@@ -136,7 +136,7 @@ func flatten[T real](spec *ForestSpec, base []float64) *flat[T] {
 }
 
 // add lays out one tree, breadth first. It returns its depth, -1 when it is to be walked by itself.
-func (f *flat[T]) add(t *Tree, columns map[column]int32, c cover, above float64) int {
+func (f *flat[T]) add(t *Tree, columns map[column]int32, c cover, above float64, threshold func(float64) float64) int {
 	type placed struct {
 		child int // as in Split: ^leaf or split
 		at    int32
@@ -167,7 +167,7 @@ func (f *flat[T]) add(t *Tree, columns map[column]int32, c cover, above float64)
 		s := t.Splits[p.child]
 		next := int32(len(f.nodes))
 		f.grow(2)
-		n := node[T]{threshold: T(s.Threshold), next: next, column: f.column(s, columns)}
+		n := node[T]{threshold: T(threshold(s.Threshold)), next: next, column: f.column(s, columns)}
 		if s.Categories != nil {
 			depth = -1
 			f.sets = append(f.sets, set{categories: s.Categories, column: n.column, above: above, missingLeft: bit(s.DefaultLeft)})

@@ -23,6 +23,9 @@ func goesLeft(s Split, x float64) bool {
 	if s.Missing == MissingZero && math.Abs(x) <= float64(float32(1e-35)) || s.Missing == MissingNaN && math.IsNaN(x) {
 		return s.DefaultLeft
 	}
+	if math.Abs(x) <= float64(float32(1e-35)) {
+		x = 0 // LightGBM's predict drops it from the row, as in a sparse one
+	}
 	return x <= s.Threshold
 }
 

@@ -260,3 +260,19 @@ func FuzzLoadLightGBM(f *testing.F) {
 		}
 	})
 }
+
+// TestZeroBand has what LightGBM says of numbers about zero: its predict takes those up to 1e-35 for zero, so that one at the lower end is
+// above the threshold that is the same number.
+func TestZeroBand(t *testing.T) {
+	f := load(t, "testdata/good/binary.txt")
+	const end = 1.0000000180025095e-35
+	for _, c := range []struct{ x, margin float64 }{
+		{math.Nextafter(-end, -1), -1.0082199819262088}, {-end, 0.013726073463401045}, {-1e-40, 0.013726073463401045}, {0, 0.013726073463401045},
+		{end, 0.013726073463401045}, {math.Nextafter(end, 1), -0.6089468972936543},
+	} {
+		row := []float64{0.126, -0.132, c.x}
+		if got := f.Margin(row); got != c.margin {
+			t.Errorf("%v: margin %v, LightGBM says %v", c.x, got, c.margin)
+		}
+	}
+}

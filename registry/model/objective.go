@@ -74,8 +74,8 @@ var xgboostObjectives = map[Objective]meaning{
 	"multi:softprob": {TaskMulticlass, softmax}, "multi:softmax": {TaskMulticlass, softmax},
 	"reg:squarederror": {TaskRegression, identity}, "reg:squaredlogerror": {TaskRegression, identity},
 	"reg:absoluteerror": {TaskRegression, identity}, "reg:pseudohubererror": {TaskRegression, identity},
-	"reg:quantileerror": {TaskRegression, identity},
-	"count:poisson":     {TaskPoisson, exponential}, "reg:gamma": {TaskRegression, exponential}, "reg:tweedie": {TaskRegression, exponential},
+	"reg:quantileerror": {TaskRegression, identity}, "reg:expectileerror": {TaskRegression, identity},
+	"count:poisson": {TaskPoisson, exponential}, "reg:gamma": {TaskRegression, exponential}, "reg:tweedie": {TaskRegression, exponential},
 	"rank:pairwise": {TaskRanking, identity}, "rank:ndcg": {TaskRanking, identity}, "rank:map": {TaskRanking, identity},
 }
 

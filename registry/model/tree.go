@@ -18,6 +18,23 @@ const (
 // zeroBand is how near to zero counts as zero for MissingZero: LightGBM's kZeroThreshold, the float32 nearest 1e-35.
 const zeroBand = float64(float32(1e-35))
 
+// aroundZero is the threshold that splits rows as they are the way that this one splits those that LightGBM makes of them:
+// its predict takes a number within zeroBand of zero, the ends included, for zero (src/c_api.cpp, RowPairFunctionFromDenseMatric).
+// LightGBM writes both ends as thresholds wherever an input has zeros, so that numbers at the lower one do occur.
+func aroundZero(threshold float64) float64 {
+	switch {
+	case threshold < -zeroBand || threshold >= zeroBand:
+		return threshold
+	case threshold < 0:
+		return math.Nextafter(-zeroBand, math.Inf(-1))
+	default:
+		return zeroBand
+	}
+}
+
+// asItIs is the threshold of XGBoost's splits, to which zero is a number like others.
+func asItIs(threshold float64) float64 { return threshold }
+
 // Split is an inner node. A child c >= 0 is the split with that index, c < 0 is leaf ^c.
 //
 // Where Categories is nil, a row goes to Left when its input is at most Threshold, else to Right. Otherwise the input is

@@ -234,7 +234,7 @@ func (f *xgboostFile) readInputs(spec *ForestSpec) error {
 
 // xgboostLossParams are the parameters of objectives that a score does not depend on.
 var xgboostLossParams = fieldSet("name reg_loss_param softmax_multiclass_param poisson_regression_param tweedie_regression_param " +
-	"lambda_rank_param lambdarank_param ti+ tj- pseudo_huber_param quantile_loss_param")
+	"lambda_rank_param lambdarank_param ti+ tj- pseudo_huber_param quantile_loss_param expectile_loss_param")
 
 // readOutputs reads the objective, the classes and the base scores.
 func (f *xgboostFile) readOutputs(spec *ForestSpec) (int, error) {
@@ -287,11 +287,21 @@ func (f *xgboostFile) baseMargins(l link, outputs int) ([]float64, error) {
 		if err != nil {
 			return nil, corrupt("base_score", "%q is no number", clip(w))
 		}
-		if base[i] = float64(l.margin(float32(score))); !finite(base[i]) {
+		if base[i] = float64(l.margin(f.bounded(l, float32(score)))); !finite(base[i]) {
 			return nil, corrupt("base_score", "%v has no finite margin", score)
 		}
 	}
 	return base, nil
+}
+
+// bounded is a base score as XGBoost takes it: since 3.2 a probability is kept off 0 and 1 by 1e-6, which are what it writes when all labels are
+// the same (src/objective/regression_loss.h, LogisticRegression::ProbToMargin).
+func (f *xgboostFile) bounded(l link, score float32) float32 {
+	const edge = 1e-6
+	if l != logistic || !(score >= 0 && score <= 1) || slices.Compare(f.Version, []int{3, 2}) < 0 {
+		return score
+	}
+	return min(max(score, edge), 1-float32(edge))
 }
 
 // margin is the inverse of a link, in XGBoost's arithmetic (ProbToMargin in src/objective).
@@ -308,6 +318,9 @@ func (l link) margin(score float32) float32 {
 
 func (b *xgboostBooster) readTrees(spec *ForestSpec, outputs int) error {
 	m := &b.Model
+	if len(m.Trees) == 0 {
+		return refuse("trees", "there are none: the model was saved before it was trained")
+	}
 	if len(m.Trees) > MaxTrees {
 		return corrupt("trees", "are %d, above the limit of %d", len(m.Trees), MaxTrees)
 	}

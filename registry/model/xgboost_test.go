@@ -62,10 +62,11 @@ func TestXGBoostText(t *testing.T) {
 		{"vector leaves", set(tree+"tree_param.size_leaf_vector", "3"), failure.Refused, "vectors"},
 		{"targets", set(param+"num_target", "2"), failure.Refused, "num_target"},
 		{"base score of nothing", set(param+"base_score", "x"), failure.Corrupt, "base_score"},
-		{"base score of certainty", set(param+"base_score", "[1E0]"), failure.Corrupt, "base_score"},
+		{"base score of no probability", set(param+"base_score", "[2E0]"), failure.Corrupt, "base_score"},
 		{"base scores of two", set(param+"base_score", "[1E-1,2E-1]"), failure.Corrupt, "base_score"},
 		{"inputs", set(param+"num_feature", "9"), failure.Corrupt, "feature_names"},
 		{"many inputs", set(param+"num_feature", "2000000000"), failure.Corrupt, "num_feature"},
+		{"no trees", set(booster+"model.trees", []int{}), failure.Refused, "before it was trained"},
 		{"trees", set(booster+"model.gbtree_model_param.num_trees", "2"), failure.Corrupt, "num_trees"},
 		{"outputs", set(booster+"model.tree_info", []int{0, 0, 0, 1}), failure.Corrupt, "output 1"},
 		{"a short array", set(tree+"sum_hessian", []int{1}), failure.Corrupt, "arrays"},
@@ -123,6 +124,44 @@ func TestXGBoostCategoriesBelowZero(t *testing.T) {
 		row[5], row[6] = code, code
 		if got := m.Predict(row); math.Abs(got-want) > 1e-7 {
 			t.Errorf("category %v: score %v, XGBoost says %v", code, got, want)
+		}
+	}
+}
+
+// TestXGBoostCertainBase has what XGBoost 3.1 and 3.4 say of models whose labels were almost all, or all, the same.
+func TestXGBoostCertainBase(t *testing.T) {
+	whole := readFile(t, zooBinary)
+	row := split(numbers(t, "testdata/zoo/rows-60.f64"), 7)[5]
+	for _, c := range []struct {
+		version, base string
+		margin        float64 // NaN: XGBoost refuses it
+	}{
+		{"[3,4,1]", "[1E0]", 12.464248657226562},
+		{"[3,4,1]", "[0E0]", -15.096421241760254},
+		{"[3,4,1]", "[1E-7]", -15.096421241760254},
+		{"[3,2,0]", "[1E-7]", -15.096421241760254},
+		{"[3,1,3]", "[1E-7]", -17.399005889892578},
+		{"[3,1,3]", "[1E0]", math.NaN()},
+	} {
+		var file map[string]any
+		if err := json.Unmarshal(whole, &file); err != nil {
+			t.Fatal(err)
+		}
+		file["version"] = json.RawMessage(c.version)
+		file["learner"].(map[string]any)["learner_model_param"].(map[string]any)["base_score"] = c.base
+		text, err := json.Marshal(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := LoadXGBoostJSON(text)
+		if refused := c.margin != c.margin; refused || err != nil {
+			if !refused || failure.Of(err) != failure.Corrupt {
+				t.Errorf("%s of %s: %v", c.base, c.version, err)
+			}
+			continue
+		}
+		if got := m.Margin(row); got != c.margin {
+			t.Errorf("%s of %s: margin %v, XGBoost says %v", c.base, c.version, got, c.margin)
 		}
 	}
 }

@@ -42,7 +42,7 @@ def probes(n, train):
     """Rows to score: like those of training, with every kind of number that a walk gets wrong."""
     x, _ = make(n, 7)
     r = np.random.default_rng(8)
-    odd = np.array([np.nan, 0.0, -0.0, 1e-35, 2e-35, -2e-35, 1e30, -1e30, 0.1, 5.0])
+    odd = np.array([np.nan, 0.0, -0.0, 1e-35, 2e-35, -2e-35, np.float32(1e-35), -np.float32(1e-35), 1e30, -1e30, 0.1, 5.0])
     for column in range(5):
         at = r.random(n) < 0.1
         x[at, column] = r.choice(odd, at.sum())
@@ -161,6 +161,7 @@ def xgboost_cases(zoo):
     bad("hinge", '"binary:hinge" is not scored', objective="binary:hinge")
     good("weights", "late", objective="binary:logistic", weights=zoo.weights, scale_pos_weight=2)
     good("base", "late", objective="binary:logistic", base_score=0.2)
+    good("rare", "late", objective="binary:logistic", base_score=1e-7)
     good("share", "share", objective="reg:logistic")
     good("logitraw", "late", objective="binary:logitraw")
     good("pruned", "late", objective="binary:logistic", tree_method="exact", gamma=3)
@@ -178,6 +179,10 @@ def xgboost_cases(zoo):
     good("pairwise", "grade", objective="rank:pairwise", groups=zoo.groups)
     good("map", "late", objective="rank:map", groups=zoo.groups)
     good("constant", "late", objective="binary:logistic", min_child_weight=1e9)
+    if version == "xgboost-3.4":
+        zoo.label["certain"] = np.ones(len(zoo.x))
+        good("certain", "certain", objective="binary:logistic")
+        good("expectile", "value", objective="reg:expectileerror", expectile_alpha=0.9)
     if major > 1:
         good("quantile", "value", objective="reg:quantileerror", quantile_alpha=0.9)
         good("unbiased", "grade", objective="rank:ndcg", groups=zoo.groups, lambdarank_unbiased=True)
