@@ -9,21 +9,25 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/millrace/millrace/examples/flights"
 	"github.com/millrace/millrace/features/dataset"
 	"github.com/millrace/millrace/schemas"
+	"github.com/millrace/millrace/streams"
 )
 
 // TestSameScores scores real departures three times: on their topic, over HTTP at their times, and by millrace score from the offline log. The model
-// weighs its inputs, and the three scores are the same to the bit. What is asked within the sources' lateness is read from the same events, but tiles
-// that are older may have been rolled up meanwhile. Deviations are the one input here whose last digit tells in which order tiles were merged:
-// with them, scores are the same to 1e-12.
+// weighs its inputs, and the three scores are the same to the bit. Departures and the arrivals that they are judged by come at once, and one of the two
+// workers that have the arrivals' partitions stands still meanwhile: the topic's scores wait for it. What is asked within the sources' lateness is read
+// from the same events, but tiles that are older may have been rolled up meanwhile. Deviations are the one input here whose last digit tells in which
+// order tiles were merged: with them, scores are the same to 1e-12.
 func TestSameScores(t *testing.T) {
 	t.Parallel()
 	t.Run("to the bit", func(t *testing.T) {
@@ -51,19 +55,25 @@ func sameScores(t *testing.T, tolerance float64, weighs func(input string) bool)
 	events := sample(t, firstDay, history+span)
 	s.ensureTopics()
 	s.promoteWeighted("late", weights, from)
-	worker, serve := s.start("stream"), s.start("serve")
+	worker, late, serve := s.start("stream"), s.start("stream"), s.start("serve")
+	s.awaitShared(flights.Arrivals, 2)
 	s.produce(eventsWithin(events, firstDay, from))
 	s.awaitApplied()
 	over := map[string]scoredRow{}
 	for begin := from; begin.Before(from.Add(span)); begin = begin.Add(slice) {
 		now := eventsWithin(events, begin, begin.Add(slice))
-		arrivals := slices.DeleteFunc(slices.Clone(now), func(e flights.Event) bool { return e.Topic != flights.Arrivals })
-		s.produce(arrivals) // before they are asked about: partitions of one source do not wait for each other
-		s.awaitApplied()
-		s.produce(slices.DeleteFunc(slices.Clone(now), func(e flights.Event) bool { return e.Topic != flights.Departures }))
+		must(t, late.cmd.Process.Signal(syscall.SIGSTOP))
+		s.produce(now)
+		s.awaitPartlyHandedOn(flights.Arrivals)
+		must(t, late.cmd.Process.Signal(syscall.SIGCONT))
 		s.awaitTopicScored(serve, len(now))
+		s.awaitApplied()
 		s.askAtTheirTimes(serve, now, over)
 	}
+	if n := serve.metric("millrace_serving_stream_waits_given_up_total"); n != 0 {
+		t.Fatalf("%v batches were scored before the late worker had come to them", n)
+	}
+	late.stop()
 	worker.stop() // what is pending offline is written when a worker ends
 	serve.stop()
 
@@ -106,6 +116,54 @@ type scoredRow struct {
 	score  float64
 	rung   string
 	inputs string
+}
+
+// awaitShared waits until n workers have partitions of a source each.
+func (s *stand) awaitShared(source string, n int) {
+	s.t.Helper()
+	client, err := streams.NewClient(s.brokers())
+	must(s.t, err)
+	defer client.Close()
+	eventually(s.t, time.Minute, func() (bool, string) {
+		groups, err := kadm.NewClient(client).DescribeGroups(context.Background(), s.project.Name+".source."+source)
+		if err != nil || groups.Error() != nil {
+			return false, fmt.Sprint(err, groups.Error())
+		}
+		having := 0
+		for _, g := range groups {
+			for _, m := range g.Members {
+				if assigned, ok := m.Assigned.AsConsumer(); ok && len(assigned.Topics) > 0 && len(assigned.Topics[0].Partitions) > 0 {
+					having++
+				}
+			}
+		}
+		return having == n, fmt.Sprintf("%d workers have partitions of %s", having, source)
+	})
+}
+
+// awaitPartlyHandedOn waits until one partition of a source has been handed on to its end, and another has not.
+func (s *stand) awaitPartlyHandedOn(source string) {
+	s.t.Helper()
+	client, err := streams.NewClient(s.brokers())
+	must(s.t, err)
+	defer client.Close()
+	eventually(s.t, time.Minute, func() (bool, string) {
+		lags, err := kadm.NewClient(client).Lag(context.Background(), s.project.Name+".source."+source)
+		if err != nil || lags.Error() != nil {
+			return false, fmt.Sprint(err, lags.Error())
+		}
+		done, left := 0, 0
+		for _, g := range lags {
+			for _, p := range g.Lag.Sorted() {
+				if p.Lag == 0 {
+					done++
+				} else {
+					left++
+				}
+			}
+		}
+		return done > 0 && left > 0, fmt.Sprintf("%d partitions of %s have been handed on, %d have not", done, source, left)
+	})
 }
 
 // eventsWithin is the events of a span of event time.

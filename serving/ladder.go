@@ -19,6 +19,7 @@ const (
 	reasonNone        reason = ""
 	reasonNoChampion  reason = "no_champion"
 	reasonUnavailable reason = "features_unavailable"
+	reasonRebuilding  reason = "features_rebuilding" // their partition is being computed again: what is read lacks events
 	reasonDeadline    reason = "deadline"
 	reasonOverloaded  reason = "overloaded"
 	reasonCorrupt     reason = "state_corrupt"
@@ -32,7 +33,7 @@ const (
 // kind says what a refusal for the reason is to the outside.
 func (r reason) kind() failure.Kind {
 	switch r {
-	case reasonNoChampion, reasonUnavailable:
+	case reasonNoChampion, reasonUnavailable, reasonRebuilding:
 		return failure.Unavailable
 	case reasonDeadline:
 		return failure.Deadline

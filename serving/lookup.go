@@ -176,6 +176,10 @@ func (s *Stage) features(w http.ResponseWriter, r *http.Request) {
 		problemOf(err).Write(w)
 		return
 	}
+	if entries[0].Rebuilding {
+		rebuilding(g.Name).Write(w)
+		return
+	}
 	view, err := s.entityView(g, &entries[0], at)
 	if err != nil {
 		problemOf(err).Write(w)
@@ -188,7 +192,7 @@ func (s *Stage) features(w http.ResponseWriter, r *http.Request) {
 func (s *Stage) entity(r *http.Request) (*project.Group, int, map[string]string, *problem) {
 	path, ok := segments(r, "/v1/features/")
 	if !ok {
-		return nil, 0, nil, absent("path", "there is nothing at this path")
+		return nil, 0, nil, absent("path", "there is nothing at this path: behind the group there is a part for each column of its entity, URL-escaped and not empty")
 	}
 	if !access.AllowsAny(r.Context(), s.readers[path[0]]) {
 		return nil, 0, nil, ProblemOf(access.Refuse(r.Context()))
@@ -215,7 +219,8 @@ func (s *Stage) entityView(g *project.Group, e *online.Entry, at int64) (entityV
 		if err := g.Open(state, e.State); err != nil {
 			return v, err
 		}
-		v.Newest = known(state.Newest())
+		newest := formatTime(state.Newest())
+		v.Newest = &newest
 	}
 	if at == noTime {
 		at, _ = s.now(e.Position.Newest)

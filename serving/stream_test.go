@@ -318,13 +318,13 @@ func TestStreamWaitsForLateGroup(t *testing.T) {
 	w := newWorld(t, withKafka, byEvents)
 	w.cfg.FeatureWait = 10 * time.Second
 	w.apply(arrival{"ATL", noon.Add(-10 * time.Minute), 10})
-	w.pending("origin_delays.keyed", "ATL", 5) // it has records to apply yet
+	w.pending("origin_delays.keyed", "ATL", 3) // of which it has applied one
 	m := byDelay(0.1)
 	m.dataUntil = noon
 	w.promote(m)
 	w.depart(0, 1, noon, "ATL")
 	w.start()
-	eventually(t, "the scorer looks at the positions", func() bool { return w.metric("millrace_serving_feature_read_seconds") > 5 })
+	eventually(t, "the scorer looks at the positions", func() bool { return w.looks() > 5 })
 	if n := w.scored(); n != 0 {
 		t.Fatalf("%v scored too early", n)
 	}
@@ -380,7 +380,7 @@ func TestStreamWaitsForRekeying(t *testing.T) {
 	w.promote(m)
 	w.depart(0, 10, noon, "ATL")
 	w.start()
-	eventually(t, "the scorer looks at the positions", func() bool { return w.metric("millrace_serving_feature_read_seconds") > 5 })
+	eventually(t, "the scorer looks at the positions", func() bool { return w.looks() > 5 })
 	if n := w.scored(); n != 0 {
 		t.Fatalf("%v scored too early", n)
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/features/online"
@@ -56,8 +58,9 @@ type world struct {
 	registry *registry.Registry
 	redis    *miniredis.Miniredis
 	kafka    *kfake.Cluster
-	addr     string // of Redis, as the stage is told
-	heedless bool   // the Redis client does not heed its context
+	fetched  atomic.Int64 // requests for committed offsets
+	addr     string       // of Redis, as the stage is told
+	heedless bool         // the Redis client does not heed its context
 	now      time.Time
 	metrics  *prometheus.Registry
 	stage    *Stage
@@ -77,7 +80,19 @@ func newWorld(t *testing.T, change ...func(*world)) *world {
 	for _, c := range change {
 		c(w)
 	}
+	w.begin(w.group().Version)
 	return w
+}
+
+// begin gives the partitions of a version of the group their first position, as the stream role does before any event.
+func (w *world) begin(version string) {
+	w.t.Helper()
+	writer := online.NewWriter(w.writer(), w.project.Name, w.group().Name, version)
+	for p := range int32(partitions) {
+		if _, err := writer.Write(w.t.Context(), p, online.Batch{}); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 }
 
 func flightsProject(t testing.TB) *project.Project {
@@ -134,6 +149,11 @@ func withKafka(w *world) {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(w.kafka.Close)
+	w.kafka.ControlKey(int16(kmsg.OffsetFetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+		w.kafka.KeepControl()
+		w.fetched.Add(1)
+		return nil, nil, false
+	})
 }
 
 func byEvents(w *world) { w.project.Clock = project.ClockEvent }

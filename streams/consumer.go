@@ -62,7 +62,8 @@ type partition struct {
 	topicPartition
 	worker    Worker
 	in        *Input
-	committed int64 // of the group when the partition was assigned, then what we committed; guarded by Consumer.commitMu
+	committed int64  // of the group when the partition was assigned, then what we committed; guarded by Consumer.commitMu
+	told      string // metadata of what we committed; guarded likewise
 	ctx       context.Context
 	cancel    context.CancelFunc
 	done      chan struct{}
@@ -469,12 +470,17 @@ func (c *Consumer) commit(partitions []*partition) {
 	c.commitMu.Lock()
 	defer c.commitMu.Unlock()
 	offsets := map[string]map[int32]kgo.EpochOffset{}
+	told := map[topicPartition]string{}
 	var moved []*partition
 	for _, p := range partitions {
-		next := p.in.next.Load()
-		if next <= p.committed {
+		next, metadata := p.in.next.Load(), ""
+		if handed := p.in.handed.Load(); handed != nil {
+			metadata = handed.metadata()
+		}
+		if next < 0 || next < p.committed || next == p.committed && metadata == p.told {
 			continue
 		}
+		told[p.topicPartition] = metadata
 		if offsets[p.topic] == nil {
 			offsets[p.topic] = map[int32]kgo.EpochOffset{}
 		}
@@ -487,12 +493,12 @@ func (c *Consumer) commit(partitions []*partition) {
 	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.StopTimeout)
 	defer cancel()
 	var refused error
-	c.client.CommitOffsetsSync(ctx, offsets, committed(&refused))
+	c.client.CommitOffsetsSync(kgo.PreCommitFnContext(ctx, withProgress(told)), offsets, committed(&refused))
 	if refused != nil {
 		c.cfg.Log.Debug("committing offsets", "group", c.cfg.Group, "error", refused)
 		return
 	}
 	for _, p := range moved {
-		p.committed = offsets[p.topic][p.partition].Offset
+		p.committed, p.told = offsets[p.topic][p.partition].Offset, told[p.topicPartition]
 	}
 }

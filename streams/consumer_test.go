@@ -2,6 +2,7 @@ package streams_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/internal/failure"
@@ -195,6 +197,57 @@ func TestConsumerCommitsWhatIsDone(t *testing.T) {
 	for p, l := range lags[0].Partitions {
 		if l != (streams.PartitionLag{Topic: name, Partition: int32(p), Next: 500, End: 500}) {
 			t.Errorf("lag is %+v", l)
+		}
+	}
+}
+
+// telling is a worker that is never done with more than the first record, and tells how far it has handed on the others.
+type telling struct{ tell chan streams.Progress }
+
+func (w *telling) Start(context.Context, int64) (int64, error) { return 0, nil }
+
+func (w *telling) Run(ctx context.Context, in *streams.Input) error {
+	in.Done(1)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-in.Ended():
+			return nil
+		case p := <-w.tell:
+			in.HandedOn(p)
+		}
+	}
+}
+
+func TestConsumerCommitsProgress(t *testing.T) {
+	kafka, client := kafka(t)
+	name := topic(t, client, 1, 10)
+	tell := make(chan streams.Progress)
+	stop, _ := run(t, kafka, config(name, name, func(int32) streams.Worker { return &telling{tell} }))
+	committed := func() (int64, streams.Progress, bool) {
+		all, err := kadm.NewClient(client).FetchOffsets(t.Context(), name)
+		if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
+			t.Fatal(err)
+		}
+		c, _ := all.Lookup(name, 0)
+		p, told := streams.ParseProgress(c.Metadata)
+		return c.At, p, told
+	}
+	await(t, "the first commit", func() bool { at, _, told := committed(); return at == 1 && !told })
+	for _, p := range []streams.Progress{{Next: 5, Newest: 990_000_000_000}, {Next: 7, Newest: -3}} {
+		tell <- p
+		await(t, "the progress", func() bool { at, got, told := committed(); return at == 1 && told && got == p })
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestProgressIsTold(t *testing.T) {
+	for _, metadata := range []string{"", "someone else's", "millrace/1 next=5", "millrace/1 next=5 newest=7 and more", "millrace/2 next=5 newest=7"} {
+		if p, told := streams.ParseProgress(metadata); told {
+			t.Errorf("%q is read as %+v", metadata, p)
 		}
 	}
 }

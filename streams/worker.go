@@ -30,6 +30,7 @@ type Input struct {
 	ended chan struct{} // closed by end
 
 	next   atomic.Int64 // first offset not yet done; -1 before anything is
+	handed atomic.Pointer[Progress]
 	edge   atomic.Int64 // end of the partition when it was last fetched from
 	mu     sync.Mutex
 	queue  []*kgo.Record
@@ -86,6 +87,10 @@ func (in *Input) Ended() <-chan struct{} { return in.ended }
 
 // Done says that all records below next are where they belong, so that next may be committed to Kafka.
 func (in *Input) Done(next int64) { in.next.Store(next) }
+
+// HandedOn says how far the records are with whoever comes after the worker. It is committed with the offset of Done, and again when only it has
+// changed.
+func (in *Input) HandedOn(p Progress) { in.handed.Store(&p) }
 
 // End is the partition's end when it was last fetched from; 0 before that.
 func (in *Input) End() int64 { return in.edge.Load() }

@@ -12,6 +12,7 @@ import (
 	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -43,9 +44,11 @@ type applier struct {
 	taken      int64  // next of the last flush
 	done       int64  // first offset that Redis does not have
 	newest     int64  // event time
+	until      int64  // online.Position.Until; 0 from there on
 	seen       []seen // of each root; unused by a direct group
-	deadFrom   int64  // dead letters of records before it are written
-	strays     bool   // among the records at hand
+	times      sourceTimes
+	deadFrom   int64 // dead letters of records before it are written
+	strays     bool  // among the records at hand
 	cache      *cache
 	found      []*cached // of each item of a chunk; nil: nothing more to do
 	missing    []*cached
@@ -93,7 +96,7 @@ func (a *applier) start(ctx context.Context, committed int64) error {
 		return err
 	}
 	a.raw, a.next, a.deadFrom = loaded.Raw, loaded.Position.Next, max(committed, 0)
-	a.newest = loaded.Position.Newest
+	a.newest, a.until = loaded.Position.Newest, loaded.Position.Until
 	a.seen = make([]seen, len(a.group.roots))
 	for i, root := range a.group.roots {
 		for from, offset := range loaded.Position.Sources {
@@ -101,6 +104,10 @@ func (a *applier) start(ctx context.Context, committed int64) error {
 				a.seen[i].add(origin{partition: from.Partition, offset: offset})
 			}
 		}
+	}
+	a.times = nil
+	if a.deps.Project.Clock == project.ClockEvent {
+		a.times = newSourceTimes(a.group.roots, loaded.Position)
 	}
 	a.cache = newCache(&a.Stage.cached)
 	a.dirty, a.missing, a.letters, a.unflushed = a.dirty[:0], a.missing[:0], nil, 0
@@ -115,7 +122,10 @@ func (a *applier) start(ctx context.Context, committed int64) error {
 
 // position is how far the applier has come.
 func (a *applier) position() online.Position {
-	p := online.Position{Next: a.next, Newest: a.newest}
+	if a.next >= a.until {
+		a.until = 0
+	}
+	p := online.Position{Next: a.next, Newest: a.newest, Until: a.until}
 	for i, seen := range a.seen {
 		for partition, offset := range seen {
 			if offset < 0 {
@@ -127,6 +137,7 @@ func (a *applier) position() online.Position {
 			p.Sources[online.SourcePartition{Source: a.group.roots[i].Name, Partition: int32(partition)}] = offset
 		}
 	}
+	p.SourceTimes = a.times.of(a.group.roots, a.newest)
 	return p
 }
 
@@ -326,6 +337,7 @@ func (a *applier) dead(it *item, class string, err error) {
 	a.letters = append(a.letters, l)
 	a.tally.dead.Inc()
 	a.tally.letters.WithLabelValues(class).Inc()
+	a.deadLog.note(&l)
 	a.progress.dead.Add(1)
 }
 

@@ -33,6 +33,7 @@ type Config struct {
 	OfflineBytes    int           // the same, by the memory they take
 	OfflineWaiting  int           // rows that wait for a disk that does not take them, after which a partition waits with them
 	CommitEvery     time.Duration // between two commits of offsets to Kafka
+	HandedOnEvery   time.Duration // the same under clock: event, where who scores a topic waits for what they say was handed on
 	SessionTimeout  time.Duration // after which Kafka takes a worker that does not answer for dead
 	StopTimeout     time.Duration // to write what is pending when a partition is given up
 	BackoffMin      time.Duration // before a failed write is tried again, doubling up to
@@ -63,6 +64,7 @@ func Default() Config {
 		Grace:           10 * time.Minute,
 		VerifyEvery:     time.Second,
 		CommitEvery:     500 * time.Millisecond,
+		HandedOnEvery:   50 * time.Millisecond,
 		SessionTimeout:  10 * time.Second,
 		StopTimeout:     10 * time.Second,
 		BackoffMin:      50 * time.Millisecond,
@@ -99,6 +101,7 @@ func (c Config) Validate() error {
 	positive("OfflineBytes", int64(c.OfflineBytes))
 	positive("OfflineWaiting", int64(c.OfflineWaiting))
 	positive("CommitEvery", int64(c.CommitEvery))
+	positive("HandedOnEvery", int64(c.HandedOnEvery))
 	positive("SessionTimeout", int64(c.SessionTimeout))
 	positive("StopTimeout", int64(c.StopTimeout))
 	positive("BackoffMin", int64(c.BackoffMin))

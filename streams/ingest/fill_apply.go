@@ -105,7 +105,7 @@ func (a *fillWorker) run(ctx context.Context) error {
 				for p, next := range l.mark {
 					t.seen[p] = max(t.seen[p], min(next, t.limit[p])-1)
 				}
-				if err := a.write(ctx, t, online.Position{Next: rebuilding, Newest: t.newest, Sources: t.progress()}); err != nil {
+				if err := a.write(ctx, t, online.Position{Next: online.Filling, Newest: t.newest, Sources: t.progress()}); err != nil {
 					return err
 				}
 			}
@@ -180,7 +180,7 @@ func (a *fillWorker) apply(ctx context.Context, t *target, events []routed) erro
 		}
 	}
 	if len(t.dirty) >= a.cfg.RebuildEntities || t.bytes >= rebuildBytes {
-		if err := a.write(ctx, t, online.Position{Next: rebuilding, Newest: t.newest, Sources: t.progress()}); err != nil {
+		if err := a.write(ctx, t, online.Position{Next: online.Filling, Newest: t.newest, Sources: t.progress()}); err != nil {
 			return err
 		}
 	}

@@ -14,10 +14,10 @@ import (
 // groupWorker is the way of one partition of a keyed topic: tell duplicates, decode, apply.
 type groupWorker struct {
 	*applier
-	times  []eventTime // of each root
-	holes  []holes     // of each root
-	items  []item
-	events []schemas.Row // of the items, as their sources have them
+	eventTimes []eventTime // of each root
+	holes      []holes     // of each root
+	items      []item
+	events     []schemas.Row // of the items, as their sources have them
 }
 
 func newGroupWorker(s *Stage, g *group, partition int32) *groupWorker {
@@ -32,9 +32,9 @@ func (w *groupWorker) Start(ctx context.Context, committed int64) (int64, error)
 		return 0, failure.New(failure.Unavailable, w.group.Name, "version %s is not kept any more", w.group.version.ID)
 	}
 	w.landed = make(chan landing, 1) // what still flies belongs to the past
-	w.times = w.times[:0]
+	w.eventTimes = w.eventTimes[:0]
 	for _, root := range w.group.roots {
-		w.times = append(w.times, newEventTime(w.deps.Project, root.Source, w.deps.Clock))
+		w.eventTimes = append(w.eventTimes, newEventTime(w.deps.Project, root.Source, w.deps.Clock))
 	}
 	err := w.start(ctx, committed)
 	w.holes = make([]holes, len(w.group.roots))
@@ -178,9 +178,10 @@ func (w *groupWorker) read(ctx context.Context, r *kgo.Record, it *item, event *
 	if err := readJoined(r, root.Schema, *event); err != nil {
 		return w.reject(it, err)
 	}
-	if it.at, err = w.times[it.root].of(r, *event); err != nil {
+	if it.at, err = w.eventTimes[it.root].of(r, *event); err != nil {
 		return w.reject(it, err)
 	}
+	w.times.add(it.root, it.origin.partition, it.at)
 	if it.row, it.ok = w.group.Source.From(root.Source, *event, it.at, it.row); !it.ok {
 		w.passOver(it)
 	}

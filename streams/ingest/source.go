@@ -33,6 +33,8 @@ type sourceWorker struct {
 	items     []item
 	rekeyFrom int64
 	acked     int64           // up to here, what goes to Kafka is there
+	passed    int64           // newest event time of the records that were passed on
+	handed    int64           // the same of those below acked
 	events    *offline.Writer // nil: not kept
 	next      int64           // first offset not read
 	end       int64           // of the partition when the worker began
@@ -54,6 +56,7 @@ type sourceWorker struct {
 // shipment is what one batch of source records became on Kafka.
 type shipment struct {
 	next    int64 // the source offset after it
+	newest  int64 // event time of the source's records up to there
 	size    int
 	records []*kgo.Record // of the source, whose bytes it is made of
 	landed  chan<- struct{}
@@ -85,6 +88,7 @@ func (w *sourceWorker) Start(ctx context.Context, committed int64) (_ int64, err
 	w.time = newEventTime(w.deps.Project, w.src.Source, w.deps.Clock)
 	w.ships, w.unacked, w.landed, w.gaveUp = nil, 0, make(chan struct{}, 1), false
 	w.next, w.acked, w.written = w.rekeyFrom, w.rekeyFrom, newWritten(w.src.keyed)
+	w.passed, w.handed = 0, 0
 	if w.src.events != nil {
 		if w.events != nil {
 			_ = w.events.Close() // what it holds is read again
@@ -240,6 +244,9 @@ func (w *sourceWorker) did(in *streams.Input) {
 		done = min(done, w.keeping.upTo)
 	}
 	in.Done(done)
+	if w.handed > 0 || w.acked > w.rekeyFrom { // else what an earlier worker has told is as good
+		in.HandedOn(streams.Progress{Next: w.acked, Newest: w.handed})
+	}
 }
 
 // timers tell when an applier's time to flush has come.
@@ -374,7 +381,7 @@ func (w *sourceWorker) settle(in *streams.Input) error {
 		w.ships = w.ships[1:]
 		w.unacked -= s.size
 		w.progress.next.Store(s.next)
-		w.acked = s.next
+		w.acked, w.handed = s.next, s.newest
 		w.did(in)
 	}
 	return nil
@@ -426,6 +433,7 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 			if keyed, err = w.pass(ctx, it, s, keyed); err != nil {
 				return err
 			}
+			w.passed = max(w.passed, it.at)
 		case failure.Of(err).DeadLetter():
 			if err := w.dead(ctx, r, w.src.Name, err, s); err != nil {
 				return err
@@ -451,7 +459,7 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 			return err
 		}
 	}
-	s.next = w.next
+	s.next, s.newest = w.next, w.passed
 	w.ships = append(w.ships, s)
 	w.unacked += s.size
 	s.acknowledge(nil)
@@ -535,7 +543,7 @@ func (w *sourceWorker) dead(ctx context.Context, r *kgo.Record, by string, err e
 		return nil // written when the offset was committed
 	}
 	letter := w.letter(r, by, classOf(err), err)
-	w.counted(letter)
+	w.counted(&letter)
 	_, err = w.ship(ctx, s, r, w.letters.Record(letter))
 	return err
 }
@@ -547,9 +555,10 @@ func (w *sourceWorker) letter(r *kgo.Record, by, class string, err error) schema
 	}
 }
 
-func (w *sourceWorker) counted(l schemas.DeadLetter) {
+func (w *sourceWorker) counted(l *schemas.DeadLetter) {
 	w.tally.dead.Inc()
 	w.tally.letters.WithLabelValues(l.Class).Inc()
+	w.deadLog.note(l)
 	w.progress.dead.Add(1)
 }
 

@@ -37,6 +37,7 @@ type Stage struct {
 	registry *sr.Client
 	producer *kgo.Client // while running
 	letters  *streams.DeadLetters
+	deadLog  *deadLog
 
 	ctx        context.Context // while running: of what goes on beside the consumers
 	background sync.WaitGroup
@@ -98,6 +99,7 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 	}
 	s := &Stage{cfg: cfg, deps: deps, log: deps.Log.With("stage", "ingest"), running: map[*progress]struct{}{}, registry: registry,
 		versions: online.NewVersions(deps.Redis, deps.Project.Name)}
+	s.deadLog = newDeadLog(s.log, deps.Clock)
 	byName := map[string]*source{}
 	s.cached.bytes = cfg.CacheBytes
 	for _, declared := range deps.Project.Sources {
@@ -335,11 +337,15 @@ func GroupGroup(p *project.Project, group, version string) string {
 }
 
 func (s *Stage) consumerConfig(kind, name, membership, topic string, worker func(int32) streams.Worker) streams.ConsumerConfig {
+	commitEvery := s.cfg.CommitEvery
+	if kind == kindSource && s.deps.Project.Clock == project.ClockEvent {
+		commitEvery = min(commitEvery, s.cfg.HandedOnEvery)
+	}
 	return streams.ConsumerConfig{
 		Group: membership + s.suffix, Topics: []string{topic}, Log: s.log,
 		NewWorker:    func(_ string, partition int32) streams.Worker { return worker(partition) },
 		QueueRecords: s.cfg.QueueRecords, PollRecords: s.cfg.PollRecords,
-		CommitEvery: s.cfg.CommitEvery, SessionTimeout: s.cfg.SessionTimeout, StopTimeout: s.cfg.StopTimeout,
+		CommitEvery: commitEvery, SessionTimeout: s.cfg.SessionTimeout, StopTimeout: s.cfg.StopTimeout,
 		BackoffMin: s.cfg.BackoffMin, BackoffMax: s.cfg.BackoffMax,
 		FetchMaxWait: s.cfg.FetchMaxWait, FetchPartitionBytes: s.cfg.FetchPartBytes,
 		Restarted: func(_ string, partition int32, err error) {
