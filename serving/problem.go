@@ -51,6 +51,7 @@ const (
 	codeTooManyRows  = "too_many_rows"
 	codeBodyTooLarge = "body_too_large"
 	codeBodyTimeout  = "body_timeout"
+	codeEncoding     = "content_encoding"
 	codeClientGone   = "client_gone"
 	codeMethod       = "method_not_allowed"
 	codeNotFound     = "not_found"

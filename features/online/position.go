@@ -32,6 +32,11 @@ type Position struct {
 	SourceTimes map[SourcePartition]int64
 }
 
+// Untouched reports whether no record was ever applied, so that there are no states either.
+func (p *Position) Untouched() bool {
+	return p.Next == 0 && p.Newest == 0 && p.Until == 0 && len(p.Sources) == 0
+}
+
 // Filling is the Next of a partition that is being filled from its source's history, of which no offset of its topic says how far it is.
 const Filling = -1
 

@@ -61,9 +61,9 @@ type operation struct {
 // Failures that a path can have, by what it does.
 var (
 	wrong    = map[string]string{"400": "The request is not as this document says: code and field tell what is wrong.", "401": unauthenticated, "403": forbidden}
-	reading  = with(wrong, map[string]string{"404": "There is no such thing.", "408": "The body did not come in time.", "413": "The body, or the number of rows, is beyond the limit.", "429": "As many requests as are allowed are under way; Retry-After says when to come back.", "500": "A fault of the server's, or a stored state that cannot be read.", "503": "Features or champion are not available.", "504": "The deadline passed."})
+	reading  = with(wrong, map[string]string{"404": "There is no such thing.", "408": "The body did not come in time.", "413": "The body, or the number of rows, is beyond the limit.", "415": "The body is compressed.", "429": "As many requests as are allowed are under way; Retry-After says when to come back.", "500": "A fault of the server's, or a stored state that cannot be read.", "503": "Features or champion are not available.", "504": "The deadline passed."})
 	scoring  = with(reading, map[string]string{"422": "No row was scored: the model must not answer without the inputs that are missing."})
-	infering = with(scoring, map[string]string{"409": "Another version than the one asked for answered.", "415": "The body is compressed."})
+	infering = with(scoring, map[string]string{"409": "Another version than the one asked for answered."})
 	looking  = map[string]string{"401": unauthenticated, "403": forbidden, "404": "There is no such thing.", "503": "Not ready."}
 )
 

@@ -172,7 +172,7 @@ func (a *fillWorker) apply(ctx context.Context, t *target, events []routed) erro
 		if err != nil || outcome == features.TooLate {
 			continue // a dead letter, when it was first applied
 		}
-		t.newest = max(t.newest, events[i].at)
+		t.newest = max(t.newest, events[i].at, 1) // 0 says that there was no event (online.Position.Untouched)
 		if outcome == features.Applied && !c.dirty {
 			c.dirty = true
 			t.dirty = append(t.dirty, c)
