@@ -51,6 +51,7 @@ const (
 	codeTooManyRows  = "too_many_rows"
 	codeBodyTooLarge = "body_too_large"
 	codeBodyTimeout  = "body_timeout"
+	codeEncoding     = "content_encoding"
 	codeClientGone   = "client_gone"
 	codeMethod       = "method_not_allowed"
 	codeNotFound     = "not_found"
@@ -119,6 +120,14 @@ func FaultOf(s *schemas.Schema, path string, fault *schemas.RecordError) *proble
 		detail = "the value is none of the symbols that the schema lists"
 	}
 	return badRequest(code, within(path, fault.Path), "%s", detail)
+}
+
+// rebuilding is the answer to who asks for features that lack events: their partition is being computed again, or was never begun with.
+func rebuilding(group string) *problem {
+	return &problem{
+		Status: reasonRebuilding.kind().Status(), Code: string(reasonRebuilding), Field: group,
+		Detail: "the features of this entity are being computed from their history", Hint: "try again; the stream role must be running",
+	}
 }
 
 // unnamed is the problem of a value that cannot name an entity.
