@@ -103,7 +103,7 @@ const module = "github.com/millrace/millrace/"
 // layers are the packages from the bottom up; a package imports only what is below it. Packages of one layer do not
 // import each other.
 var layers = []map[string]bool{
-	set("internal/failure", "internal/clock", "internal/duration"),
+	set("internal/failure", "internal/clock", "internal/duration", "internal/idle"),
 	set("schemas"),
 	set("features", "streams", "registry", "registry/model/onnx"),
 	set("registry/model", "registry/oci", "features/profile", "features/script"),

@@ -48,6 +48,9 @@ func parseCalls(src string, s *schemas.Schema) ([]call, error) {
 func splitCall(src string) (name string, args []string, err error) {
 	text := strings.TrimSpace(src)
 	open := strings.IndexByte(text, '(')
+	if open > 0 && !strings.Contains(text, ")") {
+		return "", nil, fmt.Errorf("%q has no closing parenthesis: within {} or [] of YAML a comma ends the value, put all of it in quotes", src)
+	}
 	if open <= 0 || !strings.HasSuffix(text, ")") {
 		return "", nil, fmt.Errorf("%q is no aggregate, write one like mean(column)", src)
 	}

@@ -68,6 +68,7 @@ func TestEveryFaultOfADefinitionIsNamed(t *testing.T) {
 		{with(FeatureDefinition{Name: "a", Aggregate: "quantile(delay, x)"}), []string{`q is "x", a number is needed`}},
 		{with(FeatureDefinition{Name: "a", Aggregate: "mean(dely)"}), []string{`no column "dely" (did you mean "delay"?)`}},
 		{with(FeatureDefinition{Name: "a", Aggregate: "mean((delay)"}), []string{"is not closed"}},
+		{with(FeatureDefinition{Name: "a", Aggregate: "quantile(delay"}), []string{`"quantile(delay" has no closing parenthesis: within {} or [] of YAML a comma ends the value`}},
 		{with(FeatureDefinition{Name: "a", Aggregate: "count()", Default: ptr(0)}), []string{"count of an empty window is 0"}},
 		{with(FeatureDefinition{Name: "a", Aggregate: "last(origin)", Default: ptr(0)}), []string{"the feature is string"}},
 		{with(FeatureDefinition{Name: "a", Aggregate: "max(seats)", Default: ptr(0.5)}), []string{"0.5 is none"}},

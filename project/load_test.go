@@ -281,3 +281,9 @@ func TestTrainSettings(t *testing.T) {
 		t.Errorf("the applied settings tell values of the environment: %q", line)
 	}
 }
+
+func TestByteOrderMark(t *testing.T) {
+	if _, faults := load([]byte("\ufeffproject: x\n"), readTestdata, ""); len(faults) != 1 || !strings.Contains(faults[0].String(), "needs sources") {
+		t.Errorf("a file that begins with a byte order mark: %v", faults)
+	}
+}

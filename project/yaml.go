@@ -1,8 +1,10 @@
 package project
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -43,6 +45,9 @@ type entry struct {
 	value     value
 }
 
+// byteOrderMark is what some editors begin a UTF-8 file with.
+var byteOrderMark = []byte("\ufeff")
+
 // Bounds on a project file.
 const (
 	MaxFileBytes = 1 << 20
@@ -61,6 +66,7 @@ func (l *loader) parseYAML(src []byte) (v value) {
 			v = value{}
 		}
 	}()
+	src = bytes.TrimPrefix(src, byteOrderMark)
 	file, err := parser.ParseBytes(src, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		l.syntaxFault(err)
@@ -89,7 +95,11 @@ func (l *loader) syntaxFault(err error) {
 		return
 	}
 	at := syntax.GetToken().Position
-	l.fault(at.Line, at.Column, "", "it is not YAML: %s", syntax.GetMessage())
+	hint := ""
+	if strings.Contains(syntax.GetMessage(), "'\t'") {
+		hint = "indent with spaces: YAML allows no tabs there"
+	}
+	l.fault(at.Line, at.Column, hint, "it is not YAML: %s", syntax.GetMessage())
 }
 
 func (l *loader) convert(n ast.Node, depth int) value {

@@ -95,7 +95,7 @@ func (s *Stage) MayPush(ctx context.Context, source string) *Problem {
 	return nil
 }
 
-// ReadEntities reads entities in one round trip, as of now. The groups are those that Group lets who asks read.
+// ReadEntities reads entities in one round trip, as of now; it refuses when one is of a partition that is being rebuilt. The groups are those that Group lets who asks read.
 func (s *Stage) ReadEntities(ctx context.Context, c Call, reads []EntityRead) ([]EntityFeatures, *Problem) {
 	if len(reads) > s.cfg.MaxRows*len(s.groups) {
 		p := badRequest(codeTooManyRows, "entities", "%d entities, at most %d", len(reads), s.cfg.MaxRows*len(s.groups))
@@ -140,6 +140,9 @@ func (s *Stage) ReadEntities(ctx context.Context, c Call, reads []EntityRead) ([
 	scratch := map[*project.Group]*features.Scratch{}
 	for i := range reads {
 		var view *features.View
+		if at[i] != noEntity && entries[at[i]].Rebuilding {
+			return nil, rebuilding(groups[i].Name)
+		}
 		if at[i] != noEntity && entries[at[i]].State != nil {
 			view = &features.View{}
 			if err := groups[i].Open(view, entries[at[i]].State); err != nil {

@@ -2,6 +2,7 @@ package serving
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -21,9 +22,13 @@ func explanation(r *http.Request) (string, *problem) {
 	if r.URL.RawQuery == "" {
 		return "", nil
 	}
-	method := r.URL.Query().Get(parameterExplain)
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return "", badRequest(codeMalformed, "query", "the query cannot be read")
+	}
+	method := query.Get(parameterExplain)
 	if method != "" && !slices.Contains(explanations, method) {
-		return "", badRequest(codeUnknown, parameterExplain, "%q is no method of explanation; there are %s", method, strings.Join(explanations, ", "))
+		return "", badRequest(codeUnknown, parameterExplain, "is no method of explanation; there are %s", strings.Join(explanations, ", "))
 	}
 	return method, nil
 }

@@ -91,9 +91,14 @@ func TestScoreOfClasses(t *testing.T) {
 	resp := must[*http.Response](t)(w.server.Client().Post(w.server.URL+"/v1/models/late:score?explain=lime", "application/json", strings.NewReader(flight)))
 	var a answerBody
 	w.decode(resp, &a)
-	if a.Status != 400 || a.Field != "explain" || !strings.Contains(a.Detail, "tree_shap") {
+	if a.Status != 400 || a.Field != "explain" || !strings.Contains(a.Detail, "tree_shap") || strings.Contains(a.Detail, "lime") {
 		t.Errorf("%+v", a)
 	}
+	resp = must[*http.Response](t)(w.server.Client().Post(w.server.URL+"/v1/models/late:score?explain=%zz", "application/json", strings.NewReader(flight)))
+	if resp.StatusCode != 400 {
+		t.Errorf("a query that cannot be read: status %d", resp.StatusCode)
+	}
+	_ = resp.Body.Close()
 }
 
 func checkReasons(t *testing.T, p schemas.Prediction, method string, delay, distance float64) {

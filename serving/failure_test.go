@@ -6,8 +6,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -357,6 +359,50 @@ func TestPredictionLogDropsWhenFull(t *testing.T) {
 	}
 	if n := w.metric("millrace_serving_log_queue"); n != 2 {
 		t.Errorf("%v queued, want 2", n)
+	}
+}
+
+// TestBodyRefusedUnread announces what is refused, and sends nothing more: the answer does not wait for it.
+func TestBodyRefusedUnread(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	for header, want := range map[string]string{
+		"Content-Length: 99999999999":                        "413",
+		"Content-Encoding: gzip\r\nContent-Length: 100":      "415",
+		"Content-Encoding: br\r\nTransfer-Encoding: chunked": "415",
+	} {
+		conn, err := net.Dial("tcp", w.server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(bodyTimeout / 2))
+		if _, err := io.WriteString(conn, "POST /v1/models/late:score HTTP/1.1\r\nHost: x\r\n"+header+"\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		line := make([]byte, len("HTTP/1.1 413"))
+		if _, err := io.ReadFull(conn, line); err != nil || string(line) != "HTTP/1.1 "+want {
+			t.Errorf("%s: %q (%v), want %s", header, line, err, want)
+		}
+		_ = conn.Close()
+	}
+}
+
+// TestAnnouncedBodyTakesNoMemory has a client that announces the largest body there may be and sends a byte.
+func TestAnnouncedBodyTakesNoMemory(t *testing.T) {
+	s := &Stage{cfg: Default()}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	const clients = 50
+	for range clients {
+		r := httptest.NewRequest(http.MethodPost, "/v1/models/late:score", strings.NewReader("{"))
+		r.ContentLength = s.cfg.MaxBody
+		if body, p := s.readBody(httptest.NewRecorder(), r); p != nil || len(body) != 1 {
+			t.Fatalf("%q, %v", body, p)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if took := (after.TotalAlloc - before.TotalAlloc) / clients; took > 64<<10 {
+		t.Errorf("%d bytes for a client that sent one", took)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 // inputStatus is what is known of one input of one row.
 type inputStatus uint8
 
-// The first are features.Status; unavailable is an input whose group could not be read; overridden and withheld are those that the request
+// The first are features.Status; unavailable is an input whose group could not be read, or is being rebuilt; overridden and withheld are those that the request
 // gave a value for, or null.
 const (
 	present inputStatus = iota
@@ -239,6 +239,11 @@ func (f *filler) fillGroup(g, ref int, q question, out *filled) {
 		return
 	}
 	e := &f.entries[ref]
+	if e.Rebuilding {
+		out.mark(planned.inputs, unavailable)
+		out.unread = reasonRebuilding
+		return
+	}
 	out.positions = append(out.positions, f.position(g, e))
 	d := &f.entities[ref]
 	if d.state == unopened {

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/millrace/millrace/features/online"
+	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/streams"
 )
@@ -50,8 +51,23 @@ const (
 	lastPause  = 50 * time.Millisecond
 )
 
-// read gives the entries of refs, having waited, under clock: event, for event time t.
+// read gives the entries of refs, having waited, under clock: event, for event time t. While one of them is being rebuilt it is
+// Unavailable, as when Redis does not answer: a prediction is made once, and what it would be made of is on its way.
 func (f *frontier) read(ctx context.Context, refs []online.Ref, t int64) ([]online.Entry, error) {
+	entries, err := f.readAt(ctx, refs, t)
+	if err != nil {
+		return nil, err
+	}
+	for i := range entries {
+		if e := &entries[i]; e.Rebuilding {
+			return nil, failure.New(failure.Unavailable, f.group(refs[i].Group).Name, "partition %d is being computed from its history", e.Partition).
+				WithHint("it is as soon as the stream role has done so")
+		}
+	}
+	return entries, nil
+}
+
+func (f *frontier) readAt(ctx context.Context, refs []online.Ref, t int64) ([]online.Entry, error) {
 	entries, err := f.get(ctx, refs)
 	if err != nil || !f.scorer.event || t == noTime {
 		return entries, err
@@ -102,7 +118,7 @@ func (f *frontier) behind(refs []online.Ref, entries []online.Entry, t int64) ma
 
 // reached reports whether a position alone tells that its partition has come to t.
 func (f *frontier) reached(p place, at *online.Position, t int64) bool {
-	if at.Next < 0 { // it is being filled
+	if at.Rebuilding() {
 		return false
 	}
 	if m, ok := f.marks[p.group]; ok && m.until >= t && int(p.partition) < len(m.ends) && at.Next >= m.ends[p.partition] {

@@ -141,14 +141,28 @@ func (w *statusWriter) WriteHeader(status int) {
 // Unwrap lets http.ResponseController reach the connection.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// readBody reads at most MaxBody bytes, for at most bodyTimeout.
+// trustedLength is how much memory a body gets because its header announces so much; the rest when it has come. (Clients that announce MaxBody
+// and send nothing would else have it of every connection.)
+const trustedLength = 16 << 10
+
+// readBody reads at most MaxBody bytes, for at most bodyTimeout. A body that announces more, or is compressed, is refused unread.
 func (s *Stage) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *problem) {
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		w.Header().Set("Connection", "close") // else net/http reads the body before it sends the answer
+		p := badRequest(codeEncoding, "Content-Encoding", "the body must not be compressed")
+		p.Status = http.StatusUnsupportedMediaType
+		return nil, p
+	}
+	if r.ContentLength > s.cfg.MaxBody {
+		w.Header().Set("Connection", "close")
+		return nil, s.bodyTooLarge()
+	}
 	control := http.NewResponseController(w)
 	// A deadline in the past breaks the read off. (Writers of tests have no connection to break.)
 	late := time.AfterFunc(bodyTimeout, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })
 	var body bytes.Buffer
-	if n := r.ContentLength; n > 0 && n <= s.cfg.MaxBody {
-		body.Grow(int(n) + bytes.MinRead)
+	if n := r.ContentLength; n > 0 {
+		body.Grow(int(min(n, trustedLength)) + bytes.MinRead)
 	}
 	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, s.cfg.MaxBody))
 	if !late.Stop() {
@@ -159,9 +173,7 @@ func (s *Stage) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *probl
 	case err == nil:
 		return body.Bytes(), nil
 	case errors.As(err, &large):
-		p := badRequest(codeBodyTooLarge, "", "the body has more than %d bytes", s.cfg.MaxBody)
-		p.Status = statusTooLarge
-		return nil, p
+		return nil, s.bodyTooLarge()
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		p := badRequest(codeBodyTimeout, "", "the body did not come within %s", bodyTimeout)
 		p.Status = http.StatusRequestTimeout
@@ -169,6 +181,12 @@ func (s *Stage) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *probl
 	default:
 		return nil, badRequest(codeMalformed, "", "the body broke off")
 	}
+}
+
+func (s *Stage) bodyTooLarge() *problem {
+	p := badRequest(codeBodyTooLarge, "", "the body has more than %d bytes", s.cfg.MaxBody)
+	p.Status = statusTooLarge
+	return p
 }
 
 func writeJSON(w http.ResponseWriter, v any) {
@@ -199,5 +217,11 @@ func (s *Stage) ready(w http.ResponseWriter, _ *http.Request) {
 		p.Write(w)
 		return
 	}
-	writeJSON(w, map[string]string{"status": "ready"})
+	status := "ready"
+	for _, d := range s.models {
+		if d.degraded() {
+			status = "degraded"
+		}
+	}
+	writeJSON(w, map[string]string{"status": status})
 }

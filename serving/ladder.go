@@ -19,6 +19,7 @@ const (
 	reasonNone        reason = ""
 	reasonNoChampion  reason = "no_champion"
 	reasonUnavailable reason = "features_unavailable"
+	reasonRebuilding  reason = "features_rebuilding" // their partition is being computed again: what is read lacks events
 	reasonDeadline    reason = "deadline"
 	reasonOverloaded  reason = "overloaded"
 	reasonCorrupt     reason = "state_corrupt"
@@ -32,7 +33,7 @@ const (
 // kind says what a refusal for the reason is to the outside.
 func (r reason) kind() failure.Kind {
 	switch r {
-	case reasonNoChampion, reasonUnavailable:
+	case reasonNoChampion, reasonUnavailable, reasonRebuilding:
 		return failure.Unavailable
 	case reasonDeadline:
 		return failure.Deadline
@@ -73,7 +74,10 @@ func (v *verdict) text() string {
 // that it uses were read, those required are present, and no more are missing than the project allows. The reason is the first one met:
 // why it is not the champion that answers.
 func (l *lineUp) decide(p *plan, in *filled, row schemas.Row, w *scoring) verdict {
-	first, ok := try(l.champion, p, in, w)
+	first, ok := verdict{reason: reasonNoChampion, detail: l.standsIn}, false
+	if l.standsIn == "" {
+		first, ok = try(l.champion, p, in, w)
+	}
 	if ok {
 		first.rung = schemas.RungPrimary
 		return first

@@ -12,7 +12,8 @@ import (
 	"github.com/millrace/millrace/serving/access"
 )
 
-// modelView is a model as GET /v1/models shows it. Version and Digest are the champion's; State is "live", or "waiting" without one.
+// modelView is a model as GET /v1/models shows it. Version and Digest are the champion's; State is "live", "degraded" while who
+// answers is not the registry's champion, as that cannot be served, or "waiting" without anybody.
 type modelView struct {
 	Name        string       `json:"name"`
 	On          string       `json:"on"`
@@ -85,6 +86,9 @@ func (s *Stage) view(d *deployment) modelView {
 		if c.dataUntil != noTime {
 			v.DataUntil = formatTime(c.dataUntil)
 		}
+	}
+	if d.degraded() {
+		v.State = "degraded"
 	}
 	v.Previous, v.Simpler = line.previous.view(), line.simpler.view()
 	return v
@@ -176,6 +180,10 @@ func (s *Stage) features(w http.ResponseWriter, r *http.Request) {
 		problemOf(err).Write(w)
 		return
 	}
+	if entries[0].Rebuilding {
+		rebuilding(g.Name).Write(w)
+		return
+	}
 	view, err := s.entityView(g, &entries[0], at)
 	if err != nil {
 		problemOf(err).Write(w)
@@ -188,7 +196,7 @@ func (s *Stage) features(w http.ResponseWriter, r *http.Request) {
 func (s *Stage) entity(r *http.Request) (*project.Group, int, map[string]string, *problem) {
 	path, ok := segments(r, "/v1/features/")
 	if !ok {
-		return nil, 0, nil, absent("path", "there is nothing at this path")
+		return nil, 0, nil, absent("path", "there is nothing at this path: behind the group there is a part for each column of its entity, URL-escaped and not empty")
 	}
 	if !access.AllowsAny(r.Context(), s.readers[path[0]]) {
 		return nil, 0, nil, ProblemOf(access.Refuse(r.Context()))
@@ -215,7 +223,8 @@ func (s *Stage) entityView(g *project.Group, e *online.Entry, at int64) (entityV
 		if err := g.Open(state, e.State); err != nil {
 			return v, err
 		}
-		v.Newest = known(state.Newest())
+		newest := formatTime(state.Newest())
+		v.Newest = &newest
 	}
 	if at == noTime {
 		at, _ = s.now(e.Position.Newest)

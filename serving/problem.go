@@ -51,6 +51,7 @@ const (
 	codeTooManyRows  = "too_many_rows"
 	codeBodyTooLarge = "body_too_large"
 	codeBodyTimeout  = "body_timeout"
+	codeEncoding     = "content_encoding"
 	codeClientGone   = "client_gone"
 	codeMethod       = "method_not_allowed"
 	codeNotFound     = "not_found"
@@ -121,9 +122,17 @@ func FaultOf(s *schemas.Schema, path string, fault *schemas.RecordError) *proble
 	return badRequest(code, within(path, fault.Path), "%s", detail)
 }
 
+// rebuilding is the answer to who asks for features that lack events: their partition is being computed again, or was never begun with.
+func rebuilding(group string) *problem {
+	return &problem{
+		Status: reasonRebuilding.kind().Status(), Code: string(reasonRebuilding), Field: group,
+		Detail: "the features of this entity are being computed from their history", Hint: "try again; the stream role must be running",
+	}
+}
+
 // unnamed is the problem of a value that cannot name an entity.
 func unnamed(err error) *problem {
-	p := badRequest(failure.BadRequest.String(), "", "the value cannot name an entity: it is empty, too long, or not of its column's type")
+	p := badRequest(failure.BadRequest.String(), "", "the value cannot name an entity: it is empty, longer than 1,024 bytes, has the character 0x1f where there are several, or is not of its column's type")
 	var e *failure.Error
 	if errors.As(err, &e) {
 		p.Field = e.Where

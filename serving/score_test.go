@@ -226,7 +226,7 @@ func TestPaths(t *testing.T) {
 	for path, want := range map[string]int{
 		"/healthz": 200, "/readyz": 200, "/v1/models": 200, "/v1/models/late": 200, "/v1/models/late/predictions/f1": 200,
 		"/v1/models/early": 404, "/v1/models/late/predictions/f2": 404, "/v1/models/late/x": 404, "/v1/models/": 404, "/v1": 404, "/v1/models/late:score": 405,
-		"/v1/features/origin_delays/ATL": 200, "/v1/features/origin_delays": 400, "/v1/features/origin_delays/A/B": 400, "/v1/features/nothing/ATL": 404,
+		"/v1/features/origin_delays/ATL": 200, "/v1/features/origin_delays": 400, "/v1/features/origin_delays/A/B": 400, "/v1/features/nothing/ATL": 404, "/v1/features/origin_delays/": 404,
 		"/v1/features/origin_delays/ATL?at=x": 400, "/v1/models/late%3Ascore": 405,
 	} {
 		if got := w.get(path, nil); got != want {
@@ -289,6 +289,17 @@ func TestFeatures(t *testing.T) {
 	w.get("/v1/features/origin_delays/A%2FB%20C", &v)
 	if v.Entity["origin"] != "A/B C" || v.Newest == nil || !v.Newest.Equal(noon.Add(-20*time.Minute)) || v.Position.Next != 2 || v.Features[0].Window != "1h" || v.Features[0].TailErrorMs != 60_000 {
 		t.Errorf("%+v", v)
+	}
+}
+
+// The first instant of Unix time is a time like others.
+func TestFeaturesOfTheEpoch(t *testing.T) {
+	w := newWorld(t)
+	w.apply(arrival{"ATL", time.UnixMilli(0), 10})
+	w.start()
+	var view struct{ Newest *time.Time }
+	if w.get("/v1/features/origin_delays/ATL", &view); view.Newest == nil || !view.Newest.Equal(time.UnixMilli(0)) {
+		t.Errorf("the newest event is told to be of %v", view.Newest)
 	}
 }
 

@@ -80,7 +80,19 @@ func newWorld(t *testing.T, change ...func(*world)) *world {
 	for _, c := range change {
 		c(w)
 	}
+	w.begin(w.group().Version)
 	return w
+}
+
+// begin gives the partitions of a version of the group their first position, as the stream role does before any event.
+func (w *world) begin(version string) {
+	w.t.Helper()
+	writer := online.NewWriter(w.writer(), w.project.Name, w.group().Name, version)
+	for p := range int32(partitions) {
+		if _, err := writer.Write(w.t.Context(), p, online.Batch{}); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 }
 
 func flightsProject(t testing.TB) *project.Project {

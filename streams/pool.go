@@ -42,7 +42,7 @@ func (p *pool) PutRecords(r []kgo.Record) {
 // How much longer than compressed a batch is taken to be, and, in powers of two, how much longer still is what it may get instead.
 const (
 	inflation = 4
-	slack     = 3
+	slack     = 1
 )
 
 // GetDecompressBytes is in kgo.PoolDecompressBytes. What is too short is grown by the client, and comes back grown.

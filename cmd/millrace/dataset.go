@@ -56,7 +56,7 @@ func (c *datasetCommand) Run(ctx context.Context, env *environment) error {
 		m.Output.Digest, time.Since(started).Round(time.Millisecond))
 	for _, g := range m.Groups {
 		if g.Without > 0 {
-			fmt.Fprintf(env.err, "%d rows name no entity of %s (%s is null or empty): its features are null there\n", g.Without, g.Name, strings.Join(g.Columns, ", "))
+			fmt.Fprintf(env.err, "%d rows name no entity of %s (%s is null, empty, or cannot name one): its features are null there\n", g.Without, g.Name, strings.Join(g.Columns, ", "))
 		}
 	}
 	return nil

@@ -59,6 +59,10 @@ func (c *inspectCommand) Run(ctx context.Context, env *environment) error {
 		err = v.print(env.out, c.Tiles)
 	}
 	if err == nil && i.Entity == nil {
+		if i.Rebuilding {
+			return failure.New(failure.Unavailable, g.Name, "partition %d, which events of %s would be in, is being computed from its history", i.Partition, strings.Join(c.Entity, ", ")).
+				WithHint("the stream role must be running; look again when it has come to where it was")
+		}
 		return failure.New(failure.NotFound, g.Name, "nothing is known of %s", strings.Join(c.Entity, ", ")).
 			WithHint("its events would be in partition %d, which has applied all before offset %d", i.Partition, i.Position.Next)
 	}
@@ -134,7 +138,8 @@ type positionView struct {
 	Partition  int32                      `json:"partition"`
 	Partitions int32                      `json:"partitions"`
 	Topic      string                     `json:"topic"`
-	Next       int64                      `json:"next"` // offset of the next record to apply
+	Next       int64                      `json:"next"`                 // offset of the next record to apply
+	Rebuilding bool                       `json:"rebuilding,omitempty"` // events before that are missing, as the partition is computed again
 	Newest     *string                    `json:"newest_event"`
 	Sources    map[string]map[int32]int64 `json:"sources,omitempty"` // by source and partition, the highest offset applied
 }
@@ -162,6 +167,7 @@ func inspect(g *project.Group, entity []string, i *online.Inspection, at int64) 
 		Redis: redisView{Key: i.Key, Bytes: len(i.State)},
 		Position: positionView{
 			Partition: i.Partition, Partitions: i.Version.Partitions, Topic: i.Version.Topic, Next: i.Position.Next, Newest: knownTime(i.Position.Newest),
+			Rebuilding: i.Rebuilding,
 		},
 		Tiles: []tileView{},
 	}
@@ -252,6 +258,9 @@ func (v *inspection) print(out io.Writer, every bool) error {
 	fmt.Fprintf(w, "state\t%d bytes, %d tiles, %s\n", v.Redis.Bytes, len(v.Tiles), expires)
 	fmt.Fprintf(w, "position\tpartition %d of %d of %s: all before offset %d, newest event %s\n",
 		v.Position.Partition, v.Position.Partitions, v.Position.Topic, v.Position.Next, orDash(v.Position.Newest))
+	if v.Position.Rebuilding {
+		fmt.Fprintln(w, "\tbeing computed from its history: events are missing, and nobody is served this state")
+	}
 	for _, source := range slices.Sorted(maps.Keys(v.Position.Sources)) {
 		fmt.Fprintf(w, "\tof %s up to", source)
 		for _, partition := range slices.Sorted(maps.Keys(v.Position.Sources[source])) {

@@ -56,8 +56,12 @@ func landed(t *testing.T, origin string, n int) (addr string, newest time.Time) 
 	if err := online.NewVersions(client, p.Name).Declare(t.Context(), g.Name, version); err != nil {
 		t.Fatal(err)
 	}
+	writer := online.NewWriter(client, p.Name, g.Name, g.Version)
+	if _, err := writer.Write(t.Context(), online.Partition(online.Murmur2, "LGA", 8), online.Batch{}); err != nil { // begun with, no events
+		t.Fatal(err)
+	}
 	position := online.Position{Next: 500, Newest: newest.UnixMilli(), Sources: map[online.SourcePartition]int64{{Source: "arrivals", Partition: 2}: 41}}
-	_, err = online.NewWriter(client, p.Name, g.Name, g.Version).Commit(t.Context(), online.Partition(online.Murmur2, origin, 8), nil, position, []string{origin}, [][]byte{e.AppendBinary(nil)}, time.Hour)
+	_, err = writer.Commit(t.Context(), online.Partition(online.Murmur2, origin, 8), nil, position, []string{origin}, [][]byte{e.AppendBinary(nil)}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

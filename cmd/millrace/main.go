@@ -60,21 +60,6 @@ type commands struct {
 	Profile string           `help:"Write a CPU profile of the whole run to this file, for go tool pprof." type:"path" placeholder:"FILE"`
 }
 
-// gcPercent is the garbage collector's, unless GOGC says otherwise: of what lives, most is entities and batches without pointers, cheap to
-// visit. Measured on a stream of payments, a fifth less memory for no more CPU (docs/bench/peers.md).
-const gcPercent = 60
-
-// serveGCPercent is that of a process that only serves: what lives is small, what each request leaves behind is not, and a collection takes
-// the time of requests that are under way. It is some 50 MiB more (docs/bench/serving.md).
-const serveGCPercent = 200
-
-// collectAt sets the garbage collector's percentage, unless GOGC does.
-func collectAt(percent int) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(percent)
-	}
-}
-
 func main() {
 	collectAt(gcPercent)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

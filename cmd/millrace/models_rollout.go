@@ -16,7 +16,7 @@ import (
 type trial struct {
 	stored  `embed:""`
 	Version string `arg:"" help:"MODEL@N, or MODEL@ALIAS."`
-	Percent string `arg:"" optional:"" default:"100%" help:"Percentage of the entities, like 5%. An entity stays in a percentage that grows."`
+	Percent string `arg:"" optional:"" help:"Percentage of the entities, like 5%; a shadow's is 100% where none is said. An entity stays in a percentage that grows."`
 	Reason  string `help:"Why; the history keeps it." placeholder:"TEXT"`
 }
 
@@ -73,7 +73,7 @@ type modelsCanary struct {
 }
 
 func (c *modelsCanary) Run(ctx context.Context, env *environment) error {
-	if c.Percent == "100%" {
+	if c.Percent == "" {
 		return failure.New(failure.BadRequest, "percent", "say for how many of the entities the challenger is to answer").WithHint("like millrace models canary %s 5%%", c.Version)
 	}
 	return c.set(ctx, env, registry.Challenger)
@@ -85,6 +85,9 @@ type modelsShadow struct {
 }
 
 func (c *modelsShadow) Run(ctx context.Context, env *environment) error {
+	if c.Percent == "" {
+		c.Percent = "100%"
+	}
 	return c.set(ctx, env, registry.Shadow)
 }
 

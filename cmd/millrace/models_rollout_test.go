@@ -18,6 +18,7 @@ func TestModelsRollout(t *testing.T) {
 		}
 	}
 	says("challenger is late@2 now, for 5% of the entities", "canary", "late@2", "5%")
+	says("for 100% of the entities", "canary", "late@2", "100%")
 	says("for 25% of the entities", "canary", "late@2", "25")
 	says("shadow is late@3 now, for 100% of the entities", "shadow", "late@3")
 	says("25%", "list", "late")

@@ -55,6 +55,7 @@ type streamCommand struct {
 }
 
 func (c *streamCommand) Run(ctx context.Context, env *environment) error {
+	go boundMemory(ctx)
 	return c.runRoles(ctx, env, opening{kafka: true, redis: true, edge: c.edgeFlags}, "stream", []role{roleStream})
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/features/pit"
 	"github.com/millrace/millrace/internal/failure"
@@ -370,5 +371,19 @@ func TestQuery(t *testing.T) {
 	f.q.Spine.Postgres = "postgres://127.0.0.1:1/none"
 	if _, err := Make(t.Context(), f.q, func(string, int64, int64) {}); failure.Of(err) != failure.Unavailable {
 		t.Errorf("error is %v", err)
+	}
+}
+
+// What would make an event a dead letter names no entity, and so has no events: the row is there, without values.
+func TestRowsThatCannotNameAnEntity(t *testing.T) {
+	f := newFixture(t)
+	long := strings.Repeat("x", features.MaxKey+1)
+	f.q.Spine.File = f.write(t, "odd.csv", "id,card,when,place\na,7,2026-01-01 10:50:00,\nb,7,2026-01-01 10:50:00,"+long+"\nc,7,2026-01-01 10:50:00,ulm\n")
+	m := f.make(t)
+	if got, want := strings.Join(rows(t, f.q.Out, "id", "cards.n_1h", "places.n_1h"), "\n"), "a 3 (null)\nb 3 (null)\nc 3 3"; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if m.Groups[1].Without != 2 {
+		t.Errorf("%d rows name no place, want 2", m.Groups[1].Without)
 	}
 }

@@ -185,7 +185,7 @@ func (r *spineReader) add(record arrow.Record) error {
 	return nil
 }
 
-// key is the key of the row's entity, empty where a column of it is null or empty.
+// key is the key of the row's entity, empty where its columns cannot name one: null, empty, or what would make the event a dead letter.
 func (l *lookupReader) key(b *offline.Batch, row int) (string, error) {
 	for i, at := range l.at {
 		v := b.Value(row, at)
@@ -195,6 +195,9 @@ func (l *lookupReader) key(b *offline.Batch, row int) (string, error) {
 		l.row[l.to[i]] = v
 	}
 	key, err := l.group.Key(l.row)
+	if failure.Of(err) == failure.BadRecord {
+		return "", nil
+	}
 	if err != nil {
 		return "", failure.Wrap(failure.BadRequest, strings.Join(l.columns, ", "), "naming the entity of "+l.name, err)
 	}

@@ -13,17 +13,25 @@ import (
 	"github.com/apache/arrow/go/v17/arrow"
 	flatbuffers "github.com/google/flatbuffers/go"
 	"github.com/pierrec/lz4/v4"
+
+	"github.com/millrace/millrace/internal/idle"
 )
 
 // arrowFiles is what the writing of Arrow files needs, for any number of goroutines and files: compressors, and memory that is used again.
 //
 // Writing events is part of what a stream costs: LZ4 takes about a third of the time of zstd's fastest level, files are larger by a quarter
 // (docs/bench/peers.md).
-type arrowFiles struct{ lz4, bodies sync.Pool }
+type arrowFiles struct {
+	lz4    sync.Pool
+	bodies idle.Memory[[]byte]
+}
+
+// idleBodies is the most memory of bodies that wait to be filled again.
+const idleBodies = 4 << 20
 
 func newArrowFiles() *arrowFiles {
 	return &arrowFiles{
-		bodies: sync.Pool{New: func() any { return new([]byte) }},
+		bodies: idle.Memory[[]byte]{Most: idleBodies},
 		lz4: sync.Pool{New: func() any {
 			w := lz4.NewWriter(nil)
 			if err := w.Apply(lz4.BlockSizeOption(lz4.Block256Kb), lz4.ChecksumOption(false), lz4.ConcurrencyOption(1)); err != nil {
@@ -63,7 +71,7 @@ type arrowWriter struct {
 	files  *arrowFiles
 	schema *arrow.Schema
 	fb     *flatbuffers.Builder
-	body   *[]byte
+	body   []byte
 	blocks []block // one per record batch
 }
 
@@ -96,7 +104,8 @@ const (
 // newArrowWriter begins a file. Close, or else drop, the writer.
 func newArrowWriter(w io.Writer, schema *arrow.Schema, files *arrowFiles) (*arrowWriter, error) {
 	a := &arrowWriter{w: bufio.NewWriterSize(w, 1<<13), table: crc32.MakeTable(crc32.Castagnoli), files: files, schema: schema,
-		fb: flatbuffers.NewBuilder(1024), body: files.bodies.Get().(*[]byte)}
+		fb: flatbuffers.NewBuilder(1024)}
+	a.body, _ = files.bodies.Get()
 	if err := a.write([]byte("ARROW1\x00\x00")); err != nil {
 		return nil, err
 	}
@@ -118,7 +127,7 @@ func (a *arrowWriter) write(p []byte) error {
 // Write adds a record batch. Its arrays must start at the first element of their buffers, as those do that this package makes.
 func (a *arrowWriter) Write(record arrow.Record) error {
 	var nodes, buffers []span
-	body := (*a.body)[:0]
+	body := a.body[:0]
 	for i := range int(record.NumCols()) {
 		data := record.Column(i).Data()
 		if data.Offset() != 0 {
@@ -138,7 +147,7 @@ func (a *arrowWriter) Write(record arrow.Record) error {
 			buffers = append(buffers, s)
 		}
 	}
-	*a.body = body
+	a.body = body
 	a.fb.Reset()
 	nodesAt, buffersAt := a.spans(nodes), a.spans(buffers)
 	a.fb.StartObject(2) // BodyCompression: codec, method (0: by buffer)
@@ -249,7 +258,7 @@ func (a *arrowWriter) Close() error {
 	if err := a.write(append(end, "ARROW1"...)); err != nil {
 		return err
 	}
-	a.files.bodies.Put(a.body)
+	a.files.bodies.Put(a.body, cap(a.body))
 	a.body = nil
 	return a.w.Flush()
 }

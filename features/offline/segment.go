@@ -27,13 +27,13 @@ type segment struct {
 }
 
 // values is one column of a segment. Which slice is used depends on the kind: words for Bool, Int and Time, floats for Float, text
-// and ends for String and Bytes.
+// and starts for String and Bytes.
 type values struct {
 	kind   schemas.Kind
 	words  []int64
 	floats []float64
 	text   []byte
-	ends   []int32 // end of each row's text
+	starts []int32 // where each row's text starts, and behind the last where it ends; empty without rows
 	nulls  []bool  // shorter than the column where the rest holds no nulls
 }
 
@@ -47,16 +47,19 @@ func newSegment(columns []Column) *segment {
 
 // segment is an empty one, with the memory of rows that are in a file, of whatever partition.
 func (t *Table) segment() *segment {
-	if s, _ := t.segments.Get().(*segment); s != nil {
+	if s, ok := t.segments.Get(); ok {
 		return s
 	}
 	return newSegment(t.columns)
 }
 
+// idleSegments is the most memory of segments that wait to be filled again, of a table.
+const idleSegments = 8 << 20
+
 // release gives a segment up whose rows are in a file.
 func (t *Table) release(s *segment) {
 	s.reset()
-	t.segments.Put(s)
+	t.segments.Put(s, s.held())
 }
 
 // reset empties the segment and keeps its memory.
@@ -64,8 +67,21 @@ func (s *segment) reset() {
 	s.times, s.offsets, s.bytes = s.times[:0], s.offsets[:0], 0
 	for i := range s.columns {
 		c := &s.columns[i]
-		c.words, c.floats, c.text, c.ends, c.nulls = c.words[:0], c.floats[:0], c.text[:0], c.ends[:0], c.nulls[:0]
+		c.words, c.floats, c.text, c.starts, c.nulls = c.words[:0], c.floats[:0], c.text[:0], c.starts[:0], c.nulls[:0]
 	}
+}
+
+// held is the memory that the segment has, filled or not.
+func (s *segment) held() int {
+	n := 8*cap(s.times) + 8*cap(s.offsets) + s.spare.held()
+	for i := range s.columns {
+		n += s.columns[i].held()
+	}
+	return n
+}
+
+func (c *values) held() int {
+	return 8*cap(c.words) + 8*cap(c.floats) + cap(c.text) + 4*cap(c.starts) + cap(c.nulls)
 }
 
 func (s *segment) rows() int { return len(s.times) }
@@ -113,8 +129,11 @@ func (c *values) add(n int, v schemas.Value) {
 		f, _ := v.Float()
 		c.floats = append(c.floats, f)
 	case schemas.String, schemas.Bytes:
+		if n == 0 {
+			c.starts = append(c.starts, 0)
+		}
 		c.text = append(c.text, v.Str()...)
-		c.ends = append(c.ends, int32(len(c.text)))
+		c.starts = append(c.starts, int32(len(c.text)))
 	default:
 		c.words = append(c.words, v.Int())
 	}
@@ -144,16 +163,12 @@ func (c *values) sort(order []uint64, spare *values) {
 		spare.floats = pick(spare.floats, c.floats, order)
 		c.floats, spare.floats = spare.floats, c.floats
 	case schemas.String, schemas.Bytes:
-		spare.text, spare.ends = spare.text[:0], spare.ends[:0]
+		spare.text, spare.starts = spare.text[:0], append(spare.starts[:0], 0)
 		for _, row := range order {
-			from := int32(0)
-			if row > 0 {
-				from = c.ends[row-1]
-			}
-			spare.text = append(spare.text, c.text[from:c.ends[row]]...)
-			spare.ends = append(spare.ends, int32(len(spare.text)))
+			spare.text = append(spare.text, c.text[c.starts[row]:c.starts[row+1]]...)
+			spare.starts = append(spare.starts, int32(len(spare.text)))
 		}
-		c.text, c.ends, spare.text, spare.ends = spare.text, spare.ends, c.text, c.ends
+		c.text, c.starts, spare.text, spare.starts = spare.text, spare.starts, c.text, c.starts
 	default:
 		spare.words = pick(spare.words, c.words, order)
 		c.words, spare.words = spare.words, c.words
@@ -286,20 +301,19 @@ func (c *values) validity(from, to int) (*memory.Buffer, int) {
 	return memory.NewBufferBytes(bits), nulls
 }
 
-// texts is where the rows' texts start, with one more that is the end, and their bytes.
+// texts is where the rows' texts start, with one more that is the end, and their bytes. It refers to the column's memory where it can.
 func (c *values) texts(from, to int) ([]int32, []byte) {
-	starts := make([]int32, to-from+1)
 	if from == to {
-		return starts, nil
+		return make([]int32, 1), nil
 	}
-	base := int32(0)
-	if from > 0 {
-		base = c.ends[from-1]
+	starts, base := c.starts[from:to+1], c.starts[from]
+	if base > 0 {
+		starts = slices.Clone(starts)
+		for i := range starts {
+			starts[i] -= base
+		}
 	}
-	for i, end := range c.ends[from:to] {
-		starts[i+1] = end - base
-	}
-	return starts, c.text[base:c.ends[to-1]]
+	return starts, c.text[base:c.starts[to]]
 }
 
 // fixed is an array over bytes that are already in Arrow's layout.

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow/go/v17/arrow"
 
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/internal/idle"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -28,7 +29,7 @@ type Table struct {
 	mu     sync.Mutex
 	chains map[int32]chain // what has been read of each partition's log
 
-	segments sync.Pool // of *segment
+	segments idle.Memory[*segment]
 }
 
 // OpenTable opens the table in dir, which need not exist yet. Files written with other columns stay readable: a column that a file does
@@ -38,7 +39,8 @@ func OpenTable(dir string, columns []Column) (*Table, error) {
 		return nil, err
 	}
 	columns = slices.Clone(columns)
-	return &Table{dir: dir, columns: columns, schema: arrowSchema(columns), files: newArrowFiles(), disk: osDisk{}, chains: map[int32]chain{}}, nil
+	return &Table{dir: dir, columns: columns, schema: arrowSchema(columns), files: newArrowFiles(), disk: osDisk{}, chains: map[int32]chain{},
+		segments: idle.Memory[*segment]{Most: idleSegments}}, nil
 }
 
 // EventsTable is the table of a source's accepted events, <root>/events/<source>, with the schema's columns. Those that the schema computes

@@ -20,6 +20,7 @@ type Inspection struct {
 	PositionKey string
 	Partition   int32
 	Position    Position         // of the partition when the state was read
+	Rebuilding  bool             // State may lack events, as Entry.Rebuilding
 	Newest      int64            // newest event time of all the version's partitions, Unix milliseconds; 0 when there is none
 	State       []byte           // nil when there is none
 	Entity      *features.Entity // of State; nil without
@@ -43,6 +44,7 @@ func Inspect(ctx context.Context, client redis.UniversalClient, project string, 
 	s := slot(Owner(project, g.Name, v.ID), partition)
 	i := &Inspection{
 		Version: v, Key: entityKey(s, key), HashKey: hashKey(s, key), PositionKey: positionKey(s), Partition: partition, Position: entries[0].Position, State: entries[0].State,
+		Rebuilding: entries[0].Rebuilding,
 	}
 	positions, err := reader.Positions(ctx, 0)
 	if err != nil {

@@ -10,10 +10,16 @@ func slot(owner string, partition int32) string {
 	return "mr:{" + owner + "/" + strconv.Itoa(int(partition)) + "}:"
 }
 
+// What an entity's keys have between the slot and the entity.
+const (
+	kindState = "e:"
+	kindHash  = "h:"
+)
+
 func positionKey(slot string) string       { return slot + "p" }
 func rowsKey(slot string) string           { return slot + "o" }
-func entityKey(slot, entity string) string { return slot + "e:" + entity }
-func hashKey(slot, entity string) string   { return slot + "h:" + entity }
+func entityKey(slot, entity string) string { return slot + kindState + entity }
+func hashKey(slot, entity string) string   { return slot + kindHash + entity }
 
 // KeyPatterns are the keys of a group's states and positions with <partition> and <entity> for what differs.
 func KeyPatterns(project, group, version string) (state, position string) {

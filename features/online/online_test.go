@@ -63,7 +63,8 @@ func TestPartitionIsKafkas(t *testing.T) {
 
 func TestPositionCodec(t *testing.T) {
 	for _, p := range []online.Position{
-		{}, {Next: 5, Newest: -7},
+		{}, {Next: 5, Newest: -7}, {Next: 5, Until: 9}, {Next: online.Filling, Newest: 1, Until: 1 << 40},
+		{Next: 3, Newest: 9, Until: 8, Sources: map[online.SourcePartition]int64{{"a", 1}: 2}, SourceTimes: map[online.SourcePartition]int64{{"a", 1}: 7}},
 		{Next: 1 << 40, Newest: 990_000_000_000, Sources: map[online.SourcePartition]int64{{"arrivals", 3}: 9, {"arrivals", 0}: 1 << 50, {"", 7}: 0}},
 		{Next: 9, Newest: 990_000_000_000, Sources: map[online.SourcePartition]int64{{"arrivals", 3}: 9, {"arrivals", 0}: 1 << 50, {"landings", 0}: 4},
 			SourceTimes: map[online.SourcePartition]int64{{"arrivals", 3}: 990_000_000_000, {"landings", 0}: -5}},
@@ -459,5 +460,32 @@ func TestUnavailable(t *testing.T) {
 	}
 	if _, err := online.Open(t.Context(), online.Config{Addrs: []string{"nowhere"}}); failure.Of(err) != failure.BadProject {
 		t.Errorf("opening without a port: %v, want BadProject", err)
+	}
+}
+
+// A reader tells a partition that is being computed again from one that has all its events, and one that was never begun with from one that
+// has none.
+func TestReaderTellsRebuilding(t *testing.T) {
+	client, name := connect(t), group(t)
+	w := online.NewWriter(client, "shop", name, "v")
+	r := online.NewReader(client, "shop", online.GroupRef{Group: &features.Group{Definition: features.Definition{Name: name}, Version: "v"}, Partitions: 1})
+	var raw []byte
+	for i, step := range []struct {
+		position   *online.Position
+		rebuilding bool
+	}{
+		{nil, true}, {&online.Position{}, false}, {&online.Position{Next: online.Filling}, true}, {&online.Position{Next: 4}, false},
+		{&online.Position{Next: 0, Until: 5}, true}, {&online.Position{Next: 4, Until: 5}, true}, {&online.Position{Next: 5, Until: 5}, false},
+	} {
+		if step.position != nil {
+			var err error
+			if raw, err = w.Write(t.Context(), 0, online.Batch{Expected: raw, Next: *step.position}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		entries, err := r.Get(t.Context(), []online.Ref{{Key: "a"}})
+		if err != nil || entries[0].Rebuilding != step.rebuilding {
+			t.Errorf("step %d, %+v: %+v, %v", i, step.position, entries, err)
+		}
 	}
 }

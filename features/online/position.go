@@ -19,6 +19,10 @@ type Position struct {
 	Next   int64 // offset of the first record not yet applied
 	Newest int64 // newest event time applied, Unix milliseconds; 0 when there is none
 
+	// Until is the offset that the partition had come to before its states were lost, while it is computed again from its topic's start; 0
+	// when it is whole, or nothing is known to be missing.
+	Until int64
+
 	// Sources is, for every source partition that records were re-keyed from, the highest source offset applied. A re-keyed record at
 	// or below it is a duplicate. Nil for a group that reads its source directly.
 	Sources map[SourcePartition]int64
@@ -28,24 +32,42 @@ type Position struct {
 	SourceTimes map[SourcePartition]int64
 }
 
-// The first byte of every encoded position.
+// Untouched reports whether no record was ever applied, so that there are no states either.
+func (p *Position) Untouched() bool {
+	return p.Next == 0 && p.Newest == 0 && p.Until == 0 && len(p.Sources) == 0
+}
+
+// Filling is the Next of a partition that is being filled from its source's history, of which no offset of its topic says how far it is.
+const Filling = -1
+
+// Rebuilding reports whether events that the partition once had are missing in its states: an entity without a state may well have had one.
+func (p *Position) Rebuilding() bool { return p.Next < p.Until || p.Next == Filling }
+
+// The first byte of every encoded position: one, and what else it has.
 const (
-	positionLayout      = 1
-	positionLayoutTimed = 2 // with SourceTimes
+	positionLayout = 1
+	withTimes      = 1 // SourceTimes
+	withUntil      = 2
+	positionParts  = withTimes | withUntil
 )
 
 // AppendBinary appends the position's encoding to b: the layout byte, Next and Newest as varints, the number of sources, and these in
-// order of name and partition. With SourceTimes, the layout is another, and each source has the time as its distance from Newest, and one, as an unsigned
-// varint; 0 is none. Equal positions have equal encodings.
+// order of name and partition. With Until, it is a varint behind Newest. With SourceTimes, each source has the time as its distance from Newest, and
+// one, as an unsigned varint; 0 is none. Equal positions have equal encodings.
 func (p Position) AppendBinary(b []byte) []byte {
-	timed := len(p.SourceTimes) > 0
+	timed, layout := len(p.SourceTimes) > 0, byte(positionLayout)
 	if timed {
-		b = append(b, positionLayoutTimed)
-	} else {
-		b = append(b, positionLayout)
+		layout += withTimes
 	}
+	if p.Until != 0 {
+		layout += withUntil
+	}
+	b = append(b, layout)
 	b = binary.AppendVarint(b, p.Next)
 	b = binary.AppendVarint(b, p.Newest)
+	if p.Until != 0 {
+		b = binary.AppendVarint(b, p.Until)
+	}
 	b = binary.AppendUvarint(b, uint64(len(p.Sources)))
 	sources := make([]SourcePartition, 0, len(p.Sources))
 	for s := range p.Sources {
@@ -77,11 +99,16 @@ func DecodePosition(b []byte) (Position, error) {
 		return Position{}, nil
 	}
 	r := positionBytes{rest: b[1:]}
-	timed := b[0] == positionLayoutTimed
-	if b[0] != positionLayout && !timed {
+	parts := b[0] - positionLayout
+	timed := parts&withTimes != 0
+	if parts > positionParts {
 		r.failed = true
 	}
 	p := Position{Next: r.varint(), Newest: r.varint()}
+	if parts&withUntil != 0 {
+		p.Until = r.varint()
+		r.failed = r.failed || p.Until == 0
+	}
 	n := r.uvarint()
 	if n > uint64(len(r.rest)) { // each source takes more than a byte
 		r.failed = true

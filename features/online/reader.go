@@ -29,6 +29,10 @@ type Entry struct {
 	State     []byte // nil when there is none; features.Group.Decode reads it
 	Partition int32
 	Position  Position // of the partition when State was read
+
+	// Rebuilding says that State may lack events, or be missing, though the entity had some: the partition is being computed again
+	// (Position.Rebuilding), or it has no position at all. It gets one when the stream role begins with it, before the first event.
+	Rebuilding bool
 }
 
 // MaxRefs is the most entities one Get reads.
@@ -77,13 +81,15 @@ func (r *Reader) Get(ctx context.Context, refs []Ref) ([]Entry, error) {
 	}
 	for _, l := range lots {
 		values := l.reply.Val()
-		position, err := DecodePosition(bytesOf(values[0]))
+		raw := bytesOf(values[0])
+		position, err := DecodePosition(raw)
 		if err != nil {
 			return nil, err
 		}
+		rebuilding := raw == nil || position.Rebuilding()
 		for i, ref := range l.refs {
 			entries[ref].State = bytesOf(values[i+1])
-			entries[ref].Position = position
+			entries[ref].Position, entries[ref].Rebuilding = position, rebuilding
 		}
 	}
 	return entries, nil

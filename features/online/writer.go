@@ -186,25 +186,8 @@ func (w *Writer) Write(ctx context.Context, partition int32, b Batch) (newRaw []
 	if n := len(b.Keys); n != len(b.States) || len(b.Fields) > 0 && n != len(b.Values) {
 		return nil, failure.New(failure.Internal, w.owner, "%d keys with %d states and %d hashes", n, len(b.States), len(b.Values))
 	}
-	s := slot(w.owner, partition)
 	newRaw = b.Next.AppendBinary(nil)
-	keys := make([]string, 2, 2+len(b.Keys)+len(b.Values))
-	keys[0], keys[1] = positionKey(s), rowsKey(s)
-	for _, k := range b.Keys {
-		keys = append(keys, entityKey(s, k))
-	}
-	args := make([]any, 7, 7+len(b.States)+len(b.Values))
-	args[0], args[1], args[2] = b.Expected, newRaw, b.TTL.Milliseconds()
-	args[3], args[4], args[5], args[6] = rowsModes[b.RowsMode], b.Rows, len(b.Keys), b.Fields
-	for _, state := range b.States {
-		args = append(args, state)
-	}
-	if len(b.Fields) > 0 {
-		for i, k := range b.Keys {
-			keys, args = append(keys, hashKey(s, k)), append(args, b.Values[i])
-		}
-	}
-	wrote, err := w.script.Run(ctx, w.client, keys, args...).Int()
+	wrote, err := w.run(ctx, w.command(partition, newRaw, b))
 	if err != nil {
 		return nil, answering("writing states", err)
 	}

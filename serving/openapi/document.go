@@ -61,9 +61,9 @@ type operation struct {
 // Failures that a path can have, by what it does.
 var (
 	wrong    = map[string]string{"400": "The request is not as this document says: code and field tell what is wrong.", "401": unauthenticated, "403": forbidden}
-	reading  = with(wrong, map[string]string{"404": "There is no such thing.", "408": "The body did not come in time.", "413": "The body, or the number of rows, is beyond the limit.", "429": "As many requests as are allowed are under way; Retry-After says when to come back.", "500": "A fault of the server's, or a stored state that cannot be read.", "503": "Features or champion are not available.", "504": "The deadline passed."})
+	reading  = with(wrong, map[string]string{"404": "There is no such thing.", "408": "The body did not come in time.", "413": "The body, or the number of rows, is beyond the limit.", "415": "The body is compressed.", "429": "As many requests as are allowed are under way; Retry-After says when to come back.", "500": "A fault of the server's, or a stored state that cannot be read.", "503": "Features or champion are not available.", "504": "The deadline passed."})
 	scoring  = with(reading, map[string]string{"422": "No row was scored: the model must not answer without the inputs that are missing."})
-	infering = with(scoring, map[string]string{"409": "Another version than the one asked for answered.", "415": "The body is compressed."})
+	infering = with(scoring, map[string]string{"409": "Another version than the one asked for answered."})
 	looking  = map[string]string{"401": unauthenticated, "403": forbidden, "404": "There is no such thing.", "503": "Not ready."}
 )
 
@@ -137,7 +137,7 @@ func (d *document) server() {
 		return s
 	}
 	d.add("GET", "/healthz", operation{id: "healthz", summary: "Whether the process answers.", tag: "health", answer: &huma.Schema{Type: huma.TypeObject}})
-	d.add("GET", "/readyz", operation{id: "readyz", summary: "Whether every model has a champion that answers.", tag: "health", answer: &huma.Schema{Type: huma.TypeObject}, failures: map[string]string{"503": "A model has none."}})
+	d.add("GET", "/readyz", operation{id: "readyz", summary: "Whether every model has a champion that answers: status ready; or another version in its place: degraded.", tag: "health", answer: &huma.Schema{Type: huma.TypeObject}, failures: map[string]string{"503": "A model has none."}})
 	d.add("GET", "/v1/models", operation{id: "models", summary: "The models.", tag: "v1", answer: &huma.Schema{
 		Type: huma.TypeObject, Required: []string{"models"}, Properties: map[string]*huma.Schema{"models": {Type: huma.TypeArray, Items: ref("Model")}},
 	}, failures: looking})

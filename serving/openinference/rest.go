@@ -166,9 +166,6 @@ func (f *rest) read(w http.ResponseWriter, r *http.Request) (*jsonRequest, *serv
 	if p != nil {
 		return nil, p
 	}
-	if r.Header.Get("Content-Encoding") != "" {
-		return nil, &serving.Problem{Status: http.StatusUnsupportedMediaType, Code: "content_encoding", Field: "Content-Encoding", Detail: "the body must not be compressed"}
-	}
 	text, p := f.stage.ReadBody(w, r)
 	if p != nil {
 		return nil, p

@@ -44,6 +44,7 @@ type applier struct {
 	taken      int64  // next of the last flush
 	done       int64  // first offset that Redis does not have
 	newest     int64  // event time
+	until      int64  // online.Position.Until; 0 from there on
 	seen       []seen // of each root; unused by a direct group
 	times      sourceTimes
 	deadFrom   int64 // dead letters of records before it are written
@@ -51,6 +52,7 @@ type applier struct {
 	cache      *cache
 	found      []*cached // of each item of a chunk; nil: nothing more to do
 	missing    []*cached
+	created    int // entities of a chunk that Redis was not asked for, as it has none
 	dirty      []*cached
 	unflushed  int       // events applied that Redis does not have, those on their way included
 	polled     time.Time // when the first of those that no flush has taken came
@@ -58,6 +60,7 @@ type applier struct {
 	due        bool      // the time to flush has come
 	letters    []schemas.DeadLetter
 	flight     *flight // the write on its way; nil when there is none
+	encoded    int     // bytes of the last flush's states
 	landed     chan landing
 	rows       *offline.Writer // nil: not kept
 	dueRows    []byte          // rows that no flush has taken, encoded
@@ -95,7 +98,7 @@ func (a *applier) start(ctx context.Context, committed int64) error {
 		return err
 	}
 	a.raw, a.next, a.deadFrom = loaded.Raw, loaded.Position.Next, max(committed, 0)
-	a.newest = loaded.Position.Newest
+	a.newest, a.until = loaded.Position.Newest, loaded.Position.Until
 	a.seen = make([]seen, len(a.group.roots))
 	for i, root := range a.group.roots {
 		for from, offset := range loaded.Position.Sources {
@@ -109,6 +112,9 @@ func (a *applier) start(ctx context.Context, committed int64) error {
 		a.times = newSourceTimes(a.group.roots, loaded.Position)
 	}
 	a.cache = newCache(&a.Stage.cached)
+	if loaded.Position.Untouched() {
+		a.cache.evicted = &evicted{}
+	}
 	a.dirty, a.missing, a.letters, a.unflushed = a.dirty[:0], a.missing[:0], nil, 0
 	a.flight, a.due = nil, false
 	a.outbox.start(len(a.group.gives))
@@ -121,7 +127,10 @@ func (a *applier) start(ctx context.Context, committed int64) error {
 
 // position is how far the applier has come.
 func (a *applier) position() online.Position {
-	p := online.Position{Next: a.next, Newest: a.newest}
+	if a.next >= a.until {
+		a.until = 0
+	}
+	p := online.Position{Next: a.next, Newest: a.newest, Until: a.until}
 	for i, seen := range a.seen {
 		for partition, offset := range seen {
 			if offset < 0 {
@@ -149,6 +158,7 @@ func (a *applier) apply(ctx context.Context, items []item, next int64) error {
 		a.polled, a.written = a.deps.Clock(), items[0].record.Timestamp
 	}
 	fresh, looked := 0, 0
+	a.created = 0
 	for i := range items {
 		it := &items[i]
 		a.found[i] = nil
@@ -166,8 +176,9 @@ func (a *applier) apply(ctx context.Context, items []item, next int64) error {
 			looked++
 		}
 	}
-	a.timing.hits.Add(float64(looked - len(a.missing)))
+	a.timing.hits.Add(float64(looked - len(a.missing) - a.created))
 	a.timing.misses.Add(float64(len(a.missing)))
+	a.timing.created.Add(float64(a.created))
 	a.next = max(a.next, next)
 	if err := a.checkStrays(ctx); err != nil {
 		return err
@@ -202,7 +213,7 @@ func (a *applier) apply(ctx context.Context, items []item, next int64) error {
 	return a.at("group: after apply")
 }
 
-// find looks up the entity of an item; one that is not cached is noted as missing.
+// find looks up the entity of an item; one that is not cached is noted as missing, unless it can be nowhere else.
 func (a *applier) find(it *item, i int) error {
 	key, err := a.group.Key(it.row)
 	if err != nil && a.group.Direct && !a.group.Source.Accepts(it.row) {
@@ -222,7 +233,13 @@ func (a *applier) find(it *item, i int) error {
 			return nil
 		}
 		e = a.cache.add(strings.Clone(key))
-		a.missing = append(a.missing, e)
+		if !a.cache.isNew(e) {
+			a.missing = append(a.missing, e)
+		} else if err := a.cache.decode(e, a.group, nil); err != nil {
+			return err
+		} else {
+			a.created++
+		}
 	}
 	a.found[i] = e
 	return nil
@@ -329,6 +346,7 @@ func (a *applier) dead(it *item, class string, err error) {
 	a.letters = append(a.letters, l)
 	a.tally.dead.Inc()
 	a.tally.letters.WithLabelValues(class).Inc()
+	a.deadLog.note(&l)
 	a.progress.dead.Add(1)
 }
 

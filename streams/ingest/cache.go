@@ -27,6 +27,7 @@ type cache struct {
 	spare    []*cached // let go of; their memory is used again
 	bytes    int64
 	share    *cacheShare
+	evicted  *evicted // nil: Redis may have a state of any entity that is not held
 }
 
 // Of entities let go of, so many are kept for those that come next: as many as one chunk may bring. Larger ones are left to the garbage
@@ -77,6 +78,9 @@ func (c *cache) add(key string) *cached {
 	return e
 }
 
+// isNew reports whether Redis has no state of an entity that was just added.
+func (c *cache) isNew(e *cached) bool { return c.evicted != nil && !c.evicted.has(e.hash) }
+
 // decode makes the entity of its state; of none, nil, it is without events.
 func (c *cache) decode(e *cached, g *group, state []byte) error {
 	g.Reset(&e.entity)
@@ -122,6 +126,9 @@ func (c *cache) trim() {
 		}
 		c.entities.remove(e)
 		c.bytes -= e.bytes
+		if c.evicted != nil {
+			c.evicted.add(e.hash)
+		}
 		if len(c.spare) < spareEntities && e.bytes <= spareBytes {
 			e.key = ""
 			c.spare = append(c.spare, e)

@@ -21,7 +21,7 @@ import (
 // in event time, so that an event is not late which was not. An entity whose events are all in one source partition gets the very bits
 // that it had.
 //
-// The position of a partition that is being filled has Next = rebuilding, and in Sources what was applied; each write carries the states and
+// The position of a partition that is being filled has Next = online.Filling, and in Sources what was applied; each write carries the states and
 // that position, on condition of the last one. So a filler that dies is taken up where it was, and of two at once one loses.
 //
 // What is filled ends where the version's own worker had come, by the offset that it committed to Kafka, so that this does what is left: rows
@@ -32,11 +32,13 @@ type filler struct {
 	*Stage
 	group   *group
 	writer  *online.Writer
-	sources []past     // of all roots, one after the other, by partition
-	rootAt  []int      // of each root, the index of its partition 0 in sources
-	targets []*target  // that are to be filled, by partition; nil for others
-	cached  cacheShare // of the targets: as much as what runs beside the filling has
-	begins  []int64    // of the topic that the group reads, by partition: first offset that it has
+	sources []past          // of all roots, one after the other, by partition
+	rootAt  []int           // of each root, the index of its partition 0 in sources
+	targets []*target       // that are to be filled, by partition; nil for others
+	cached  cacheShare      // of the targets: as much as what runs beside the filling has
+	begins  []int64         // of the topic that the group reads, by partition: first offset that it has
+	ends    []int64         // the same: first offset that it has not
+	own     map[int32]int64 // the same: offset that the version's own worker has committed
 	total   int64
 }
 
@@ -104,6 +106,12 @@ func (f *filler) begin(ctx context.Context) (err error) {
 	if err := f.clear(ctx); err != nil {
 		return err
 	}
+	if f.own, err = streams.Committed(ctx, f.producer, GroupGroup(f.deps.Project, f.group.Name, f.group.version.ID)+f.suffix, f.group.KeyedTopic); err != nil {
+		return err
+	}
+	if f.ends, err = streams.EndOffsets(ctx, f.producer, f.group.KeyedTopic); err != nil {
+		return err
+	}
 	f.targets = make([]*target, f.group.version.Partitions)
 	f.cached.bytes = f.cfg.CacheBytes
 	f.cached.caches.Store(int64(len(f.targets)))
@@ -115,7 +123,8 @@ func (f *filler) begin(ctx context.Context) (err error) {
 		switch {
 		case filled(l):
 		case whole && f.begins[k] == 0 && len(l.Raw) == 0:
-			if _, err := f.writer.Write(ctx, int32(k), online.Batch{}); err != nil { // to be read from its start
+			begin := online.Position{Until: f.reached(int32(k))}
+			if _, err := f.writer.Write(ctx, int32(k), online.Batch{Next: begin}); err != nil { // to be read from its start
 				return err
 			}
 		default:
@@ -156,24 +165,26 @@ func (f *filler) clear(ctx context.Context) error {
 	return f.writer.Clear(ctx, without...)
 }
 
+// reached is the offset of a partition up to which its states were once computed, as far as Kafka knows: what was committed to it by the
+// version's own worker, and by that of the source where the group is computed there. Nothing was of a new project.
+func (f *filler) reached(k int32) int64 {
+	until := f.own[k]
+	if f.group.Direct {
+		until = max(until, f.sources[k].end)
+	}
+	return max(0, min(until, f.ends[k]))
+}
+
 // limit finds for each partition where its worker goes on, and up to where the history of each source partition is its: what lies on the
 // topic from there on is the worker's.
 func (f *filler) limit(ctx context.Context) error {
-	own, err := streams.Committed(ctx, f.producer, GroupGroup(f.deps.Project, f.group.Name, f.group.version.ID)+f.suffix, f.group.KeyedTopic)
-	if err != nil {
-		return err
-	}
-	ends, err := streams.EndOffsets(ctx, f.producer, f.group.KeyedTopic)
-	if err != nil {
-		return err
-	}
 	for _, t := range f.unfilled() {
 		k := t.partition
 		for p := range f.sources {
 			t.limit[p] = f.sources[p].end
 		}
-		applied, known := own[k]
-		t.next = max(f.begins[k], min(applied, ends[k]))
+		applied, known := f.own[k]
+		t.next = max(f.begins[k], min(applied, f.ends[k]))
 		if f.group.Direct {
 			if known && !f.anew() {
 				t.limit[k] = t.next
@@ -183,7 +194,7 @@ func (f *filler) limit(ctx context.Context) error {
 		if f.group.Direct || !known {
 			continue
 		}
-		err := f.records(ctx, f.group.KeyedTopic, k, t.next, ends[k], func(r *kgo.Record) error {
+		err := f.records(ctx, f.group.KeyedTopic, k, t.next, f.ends[k], func(r *kgo.Record) error {
 			root, o, err := originOf(r, f.group.roots)
 			if p, ok := f.index(root, o.partition); err == nil && ok {
 				t.limit[p] = min(t.limit[p], o.offset)

@@ -105,7 +105,7 @@ func (a *fillWorker) run(ctx context.Context) error {
 				for p, next := range l.mark {
 					t.seen[p] = max(t.seen[p], min(next, t.limit[p])-1)
 				}
-				if err := a.write(ctx, t, online.Position{Next: rebuilding, Newest: t.newest, Sources: t.progress()}); err != nil {
+				if err := a.write(ctx, t, online.Position{Next: online.Filling, Newest: t.newest, Sources: t.progress()}); err != nil {
 					return err
 				}
 			}
@@ -172,7 +172,7 @@ func (a *fillWorker) apply(ctx context.Context, t *target, events []routed) erro
 		if err != nil || outcome == features.TooLate {
 			continue // a dead letter, when it was first applied
 		}
-		t.newest = max(t.newest, events[i].at)
+		t.newest = max(t.newest, events[i].at, 1) // 0 says that there was no event (online.Position.Untouched)
 		if outcome == features.Applied && !c.dirty {
 			c.dirty = true
 			t.dirty = append(t.dirty, c)
@@ -180,7 +180,7 @@ func (a *fillWorker) apply(ctx context.Context, t *target, events []routed) erro
 		}
 	}
 	if len(t.dirty) >= a.cfg.RebuildEntities || t.bytes >= rebuildBytes {
-		if err := a.write(ctx, t, online.Position{Next: rebuilding, Newest: t.newest, Sources: t.progress()}); err != nil {
+		if err := a.write(ctx, t, online.Position{Next: online.Filling, Newest: t.newest, Sources: t.progress()}); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,14 +20,14 @@ type flight struct {
 	next     int64
 	events   int // the worker's unflushed when it left, all of which it carries
 	entities []*cached
-	states   *[]byte // of all of them
+	states   []byte // of all of them
 	polled   time.Time
 	written  time.Time
 	began    time.Time
 }
 
-// maxSpare is the most memory for encoded states that is kept for another flush.
-const maxSpare = 4 << 20
+// idleStates is the most memory for encoded states that waits for another flush.
+const idleStates = 8 << 20
 
 // landing is how a flight ended.
 type landing struct {
@@ -87,11 +88,8 @@ func (a *applier) flush(ctx context.Context) error {
 		raw: b.Next.AppendBinary(nil), next: a.next, events: a.unflushed,
 		entities: append([]*cached(nil), a.dirty...), polled: a.polled, written: a.written, began: a.deps.Clock(),
 	}
-	f.states, _ = a.Stage.spare.Get().(*[]byte)
-	if f.states == nil {
-		f.states = new([]byte)
-	}
-	states := (*f.states)[:0]
+	states, _ := a.Stage.spare.Get()
+	states = slices.Grow(states[:0], a.encoded)
 	for i, e := range a.dirty {
 		from := len(states)
 		states = e.entity.AppendBinary(states)
@@ -99,7 +97,7 @@ func (a *applier) flush(ctx context.Context) error {
 		a.cache.sized(e, int64(e.entity.Bytes()))
 		e.dirty, e.flying = false, true
 	}
-	*f.states = states
+	f.states, a.encoded = states, len(states)
 	a.materializer.batch(&b, a.group, f.entities, a.now())
 	letters := a.letters
 	a.dirty, a.letters, a.taken, a.polled, a.flight = a.dirty[:0], nil, a.next, time.Time{}, f
@@ -143,9 +141,7 @@ func (a *applier) settle(l landing) error {
 	}
 	f := a.flight
 	a.flight, a.raw = nil, l.raw
-	if cap(*f.states) <= maxSpare {
-		a.Stage.spare.Put(f.states)
-	}
+	a.Stage.spare.Put(f.states, cap(f.states))
 	a.unflushed -= f.events
 	for _, e := range f.entities {
 		e.flying = false
@@ -159,7 +155,8 @@ func (a *applier) settle(l landing) error {
 // groupTiming is the metrics of one group, looked up once.
 type groupTiming struct {
 	flush, entities, readable, eventReadable prometheus.Observer
-	records, bytes, hits, misses, late       prometheus.Counter
+	records, bytes, late                     prometheus.Counter
+	hits, misses, created                    prometheus.Counter
 }
 
 func (m *metrics) timing(group string) groupTiming {
@@ -168,6 +165,7 @@ func (m *metrics) timing(group string) groupTiming {
 		readable: m.readable.WithLabelValues(group), eventReadable: m.eventReadable.WithLabelValues(group),
 		records: m.flushRecords.WithLabelValues(group), bytes: m.flushBytes.WithLabelValues(group), late: m.late.WithLabelValues(group),
 		hits: m.cacheLookups.WithLabelValues(group, "hit"), misses: m.cacheLookups.WithLabelValues(group, "miss"),
+		created: m.cacheLookups.WithLabelValues(group, "new"),
 	}
 }
 

@@ -444,7 +444,7 @@ func TestKeyedByAnotherEntity(t *testing.T) {
 	r.await("what was produced to be filled from history", func() bool { // where the topic's keys do not matter
 		for _, group := range changed.Groups {
 			for p := range int32(sourcePartitions) {
-				if at, raw, err := r.position(group, p); err != nil || len(raw) == 0 || at.Next == rebuilding {
+				if at, raw, err := r.position(group, p); err != nil || len(raw) == 0 || at.Next == online.Filling {
 					return false
 				}
 			}

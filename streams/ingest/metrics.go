@@ -53,7 +53,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		flushBytes:    counter("flush_bytes_total", "Bytes of states written to Redis.", "group"),
 		readable:      histogram("poll_to_readable_seconds", "From the fetch of the first event of a write until it can be read in Redis.", seconds, "group"),
 		eventReadable: histogram("event_to_readable_seconds", "From the timestamp of the first record of a write (the producer's, or the broker's where the topic says so) until its event can be read in Redis; not under clock: event.", prometheus.ExponentialBuckets(0.005, 2, 18), "group"),
-		cacheLookups:  counter("cache_lookups_total", "Entities looked for in the cache: hit or miss.", "group", "result"),
+		cacheLookups:  counter("cache_lookups_total", "Entities looked for in the cache: hit, miss, or new where there can be none in Redis either.", "group", "result"),
 		offlineRows:   counter("offline_rows_total", "Rows appended for the offline files.", "kind", "name"),
 		offlineWrites: histogram("offline_commit_seconds", "Time of one commit of offline rows.", seconds, "kind", "name"),
 	}

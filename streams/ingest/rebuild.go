@@ -9,11 +9,11 @@ import (
 )
 
 // A partition without a position in Redis (lost, or of a new version of its group) is filled from its source's history (fill.go), once for
-// all partitions of the version. Until a partition is filled its position says so.
-const rebuilding = -1
+// all partitions of the version. Until a partition is filled its position says so (online.Filling), and until one that is read again from
+// its topic's start has come to where it was (online.Position.Until), so that nobody is served what is not whole.
 
-// filled reports whether a partition's state is whole up to its position.
-func filled(l online.Loaded) bool { return len(l.Raw) > 0 && l.Position.Next != rebuilding }
+// filled reports whether a worker can go on from a partition's position.
+func filled(l online.Loaded) bool { return len(l.Raw) > 0 && l.Position.Next != online.Filling }
 
 // fillWait is how long a worker that starts waits for its partition to be filled, before it lets others of its consumer start; fillLook is
 // between two looks.

@@ -43,7 +43,7 @@ func (w *sourceWorker) shipAlone(ctx context.Context, original, r *kgo.Record) (
 		return false, failure.Wrap(failure.Unavailable, w.src.Topic, "re-keying", err)
 	}
 	letter := w.letter(original, w.src.Name, classRefused, err)
-	w.counted(letter)
+	w.counted(&letter)
 	if err := w.letters.Write(ctx, letter); err != nil {
 		if permanent(err) {
 			return false, failure.Wrap(failure.Internal, w.src.Topic, "writing a dead letter that Kafka will not take", err).

@@ -543,7 +543,7 @@ func (w *sourceWorker) dead(ctx context.Context, r *kgo.Record, by string, err e
 		return nil // written when the offset was committed
 	}
 	letter := w.letter(r, by, classOf(err), err)
-	w.counted(letter)
+	w.counted(&letter)
 	_, err = w.ship(ctx, s, r, w.letters.Record(letter))
 	return err
 }
@@ -555,9 +555,10 @@ func (w *sourceWorker) letter(r *kgo.Record, by, class string, err error) schema
 	}
 }
 
-func (w *sourceWorker) counted(l schemas.DeadLetter) {
+func (w *sourceWorker) counted(l *schemas.DeadLetter) {
 	w.tally.dead.Inc()
 	w.tally.letters.WithLabelValues(l.Class).Inc()
+	w.deadLog.note(l)
 	w.progress.dead.Add(1)
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/millrace/millrace/features/offline"
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/internal/idle"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/streams"
@@ -31,12 +32,13 @@ type Stage struct {
 	beside  []*group // earlier versions that are computed from the start
 
 	cached cacheShare
-	spare  sync.Pool // of *[]byte: memory for the states of a flush, of flights that have landed
+	spare  idle.Memory[[]byte] // for the states of a flush, of flights that have landed
 
 	versions *online.Versions
 	registry *sr.Client
 	producer *kgo.Client // while running
 	letters  *streams.DeadLetters
+	deadLog  *deadLog
 
 	ctx        context.Context // while running: of what goes on beside the consumers
 	background sync.WaitGroup
@@ -97,7 +99,8 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 		return nil, err
 	}
 	s := &Stage{cfg: cfg, deps: deps, log: deps.Log.With("stage", "ingest"), running: map[*progress]struct{}{}, registry: registry,
-		versions: online.NewVersions(deps.Redis, deps.Project.Name)}
+		versions: online.NewVersions(deps.Redis, deps.Project.Name), spare: idle.Memory[[]byte]{Most: idleStates}}
+	s.deadLog = newDeadLog(s.log, deps.Clock)
 	byName := map[string]*source{}
 	s.cached.bytes = cfg.CacheBytes
 	for _, declared := range deps.Project.Sources {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -261,7 +262,8 @@ func TestAnotherPartitioner(t *testing.T) {
 			wrong++
 		}
 	}
-	g := r.run(r.stage())
+	var told bytes.Buffer
+	g := r.run(r.stage(func(_ *Config, d *Deps) { d.Log = slog.New(slog.NewTextHandler(&told, nil)) }))
 	r.await("dead letters", func() bool { letters, _ := r.letters(); return len(letters) == wrong })
 	for _, o := range all {
 		lost := online.Partition(online.CRC32, o.Customer, 6) != online.Partition(online.Murmur2, o.Customer, 6)
@@ -275,6 +277,9 @@ func TestAnotherPartitioner(t *testing.T) {
 		t.Errorf("the dead letters say %v", r.reasons()[0])
 	}
 	g.stop(t)
+	if n := strings.Count(told.String(), "class=misrouted"); n != 1 {
+		t.Errorf("the log tells of them %d times:\n%s", n, told.String())
+	}
 }
 
 // reasons is what the dead letters say.
