@@ -119,7 +119,7 @@ func TestCorruptChampions(t *testing.T) {
 			return strings.Contains(m.Fault, refused) && serve.metric("millrace_serving_swaps_total", `result="refused"`) == float64(i+1), fmt.Sprintf("%s: %+v", c.name, m)
 		})
 		m := serve.late()
-		if m.Version != 1 || m.Digest != good || m.State != "live" || !strings.Contains(m.Fault, version+" ") || !strings.Contains(m.Fault, c.says) {
+		if m.Version != 1 || m.Digest != good || m.State != "degraded" || !strings.Contains(m.Fault, version+" ") || !strings.Contains(m.Fault, c.says) {
 			t.Errorf("%s: the model is shown as %+v", c.name, m)
 		}
 		if text := serve.text(); !strings.Contains(text, "the champion cannot be served") || !strings.Contains(text, version+" "+refused) {

@@ -298,6 +298,9 @@ func (c *compiler) checkNames(declared []declaredFeature) {
 				c.fault(f.Line, f.Name, "gives an output %q, which %s gives too", name, other)
 			}
 			taken[name] = f.Name
+			if slices.Contains(c.group.Entity, name) { // beside which it is kept offline
+				c.fault(f.Line, f.Name, "gives an output %q, as a column of the entity is called", name)
+			}
 		}
 	}
 }

@@ -2,9 +2,9 @@ package monitor
 
 // earlyLabel is a label that came before the prediction it belongs to: the two are read from different topics.
 type earlyLabel struct {
-	positive bool
-	at       int64
-	from     origin
+	truth float64 // as project.Label.Truth has it
+	at    int64
+	from  origin
 }
 
 // earlyLabels keeps labels until event time has passed them, because no prediction is about what was known before it.

@@ -66,13 +66,16 @@ type LabelledWindow struct {
 	Start, End int64
 	Rows       int64 // predictions that a label was waited for
 	Outcomes   *profile.Outcomes
+	Loss       profile.Loss // of a model that foretells no yes or no, which has Losses instead of Outcomes
+	Losses     *profile.Losses
 }
 
 // Verdict is what a window led to: events to publish, in order, and a request for a new model, or why there was none.
 type Verdict struct {
 	Events     []schemas.Drift
 	Retrain    *schemas.Retrain
-	Suppressed string // why a confirmed drift asked for no new model; empty otherwise
+	Suppressed string       // why a confirmed drift asked for no new model; empty otherwise
+	Loss       *LossVerdict // of a window whose labels have come, of a model that is judged by its loss
 	// Full is the window's own event with the bins of every column, for showing.
 	Full schemas.Drift
 }
@@ -86,7 +89,9 @@ type Judge struct {
 
 	columns     []signal
 	quality     []bool // columns whose nulls are over their threshold
-	score, auc  signal
+	score       signal
+	performance signal // loss of AUC, or rise of the mean loss
+	measured    string // what performance is of, as it came last
 	state       string
 	lastRetrain int64 // window end of the last request; 0 for none
 }
@@ -137,6 +142,9 @@ func (j *Judge) Close(w ClosedWindow) Verdict {
 
 // Perform judges how well a closed window was foretold.
 func (j *Judge) Perform(w LabelledWindow) Verdict {
+	if w.Loss != "" {
+		return j.performLoss(w)
+	}
 	full := j.event(DriftPerformance, w.Start, w.End)
 	full.Rows, full.Labels = w.Rows, w.Outcomes.Labels()
 	if w.Rows > 0 {
@@ -159,8 +167,9 @@ func (j *Judge) Perform(w LabelledWindow) Verdict {
 	}
 	bar := base.AUCThreshold(w.Outcomes.Positives, w.Outcomes.Negatives, j.policy.Sensitivity)
 	loss := schemas.ColumnVerdict{Column: aucSignal, Statistic: "auc_loss", Value: base.AUC - auc, Threshold: base.AUC - bar}
-	j.auc.push(loss.Value, loss.Threshold, j.policy)
-	loss.State = j.auc.state()
+	j.measured = aucSignal
+	j.performance.push(loss.Value, loss.Threshold, j.policy)
+	loss.State = j.performance.state()
 	full.Columns, full.State = []schemas.ColumnVerdict{loss}, loss.State
 	full.Reason = fmt.Sprintf("auc %.3f, held out %.3f, a loss of %.3f is allowed", auc, base.AUC, loss.Threshold)
 	return j.conclude(full, j.move(), nil)
@@ -186,7 +195,8 @@ func (j *Judge) Restore(events []schemas.Drift, requests []schemas.Retrain) {
 			j.state = j.judged()
 		case DriftPerformance:
 			for _, c := range e.Columns {
-				j.auc.push(c.Value, c.Threshold, j.policy)
+				j.measured = c.Column
+				j.performance.push(c.Value, c.Threshold, j.policy)
 			}
 			j.state = j.judged()
 		}
@@ -298,7 +308,7 @@ func (j *Judge) columnOf(expected int, name string) int {
 
 // judged is the model's state by its signals.
 func (j *Judge) judged() string {
-	confirmed, suspected := 0, j.score.state() == StateSuspected || j.auc.state() == StateSuspected
+	confirmed, suspected := 0, j.score.state() == StateSuspected || j.performance.state() == StateSuspected
 	for i := range j.columns {
 		switch j.columns[i].state() {
 		case StateConfirmed:
@@ -308,7 +318,7 @@ func (j *Judge) judged() string {
 		}
 	}
 	switch {
-	case confirmed >= j.policy.MinColumns && confirmed > 0, j.score.confirmed, j.auc.confirmed:
+	case confirmed >= j.policy.MinColumns && confirmed > 0, j.score.confirmed, j.performance.confirmed:
 		return StateConfirmed
 	case confirmed > 0, suspected:
 		return StateSuspected
@@ -371,7 +381,11 @@ func (j *Judge) reason() string {
 		add(&j.columns[i], j.baseline.Columns[i].Name, "psi")
 	}
 	add(&j.score, scoreSignal, "psi")
-	add(&j.auc, aucSignal, "loss")
+	worse := "rise"
+	if j.measured == aucSignal {
+		worse = "loss"
+	}
+	add(&j.performance, j.measured, worse)
 	if len(causes) == 0 {
 		return "everything within its threshold"
 	}

@@ -13,6 +13,7 @@ type metrics struct {
 	statistic, threshold, distance, missing               *prometheus.GaugeVec // by model and column
 	predictionStatistic, predictionThreshold, state       *prometheus.GaugeVec // by model
 	auc, baselineAUC, calibrationError, coverage          *prometheus.GaugeVec
+	loss, baselineLoss                                    *prometheus.GaugeVec // by model and metric
 	windowRows, windowClosed, watermark, pending, tracked *prometheus.GaugeVec
 	windows, events, retrains, suppressed                 *prometheus.CounterVec
 	predictions, labels                                   *prometheus.CounterVec
@@ -42,6 +43,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		auc:                 gauge("model_auc", "AUC of the last window whose labels came.", "model"),
 		baselineAUC:         gauge("model_baseline_auc", "AUC on the rows held out when the live model was trained.", "model"),
 		calibrationError:    gauge("model_calibration_error", "Expected calibration error of the last window whose labels came.", "model"),
+		loss:                gauge("model_loss", "RMSE, Poisson deviance or log loss of the last window whose labels came, of a model that foretells no yes or no.", "model", "metric"),
+		baselineLoss:        gauge("model_baseline_loss", "The same on the rows held out when the live model was trained.", "model", "metric"),
 		coverage:            gauge("model_label_coverage_ratio", "Share of that window's predictions that got a label.", "model"),
 		windowRows:          gauge("monitor_window_rows", "Predictions in the last window.", "model"),
 		windowClosed:        gauge("monitor_window_closed_timestamp_seconds", "Event time of the end of the last window.", "model"),
@@ -69,6 +72,7 @@ func (m *metrics) judged(v Verdict, fresh bool) {
 	}
 	if e.Kind == DriftPerformance {
 		m.performance(e)
+		m.charged(e.Model, v.Loss)
 		return
 	}
 	for _, vec := range []*prometheus.GaugeVec{m.statistic, m.threshold, m.distance, m.missing} {
@@ -116,6 +120,20 @@ func (m *metrics) performance(e *schemas.Drift) {
 	set(m.coverage, &e.LabelCoverage)
 }
 
+// charged shows a model's loss.
+func (m *metrics) charged(model string, v *LossVerdict) {
+	for _, vec := range []*prometheus.GaugeVec{m.loss, m.baselineLoss} {
+		vec.DeletePartialMatch(prometheus.Labels{"model": model})
+	}
+	if v == nil {
+		return
+	}
+	m.loss.WithLabelValues(model, v.Metric).Set(v.Live)
+	if v.HeldOut != nil {
+		m.baselineLoss.WithLabelValues(model, v.Metric).Set(*v.HeldOut)
+	}
+}
+
 // watched shows how far a model's watch has come.
 func (m *metrics) watched(w *watch, s *ModelStatus) {
 	m.state.WithLabelValues(s.Model).Set(stateNumbers[s.State])
@@ -129,7 +147,7 @@ func (m *metrics) resign() {
 	m.leader.Set(0)
 	for _, vec := range []*prometheus.GaugeVec{
 		m.statistic, m.threshold, m.distance, m.missing, m.predictionStatistic, m.predictionThreshold, m.state, m.auc, m.baselineAUC,
-		m.calibrationError, m.coverage, m.windowRows, m.windowClosed, m.watermark, m.pending, m.tracked,
+		m.calibrationError, m.loss, m.baselineLoss, m.coverage, m.windowRows, m.windowClosed, m.watermark, m.pending, m.tracked,
 	} {
 		vec.Reset()
 	}

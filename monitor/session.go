@@ -261,16 +261,13 @@ func (s *session) label(ctx context.Context, r *kgo.Record, from origin, at *pos
 	at.newest = max(at.newest, when.Int())
 	l.read.observe(r.Partition, when.Int(), now)
 	for i, w := range l.watches {
-		if !w.model.Binary() { // it is not judged by labels
-			continue
-		}
 		key := l.row[l.joins[i]]
 		truth, ok, _, err := w.model.Label.Truth(l.row)
 		if key.IsNull() || err != nil || !ok {
 			count.WithLabelValues(outcomeNull).Inc()
 			continue
 		}
-		count.WithLabelValues(w.label(key.Text(), truth > 0.5, when.Int(), from)).Inc()
+		count.WithLabelValues(w.label(key.Text(), truth, when.Int(), from)).Inc()
 	}
 	return nil
 }

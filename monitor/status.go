@@ -72,7 +72,7 @@ func (s *Stage) show(work *session) {
 		}
 		m.Problem, m.Open = "", nil
 		for _, o := range w.windows {
-			m.Open = append(m.Open, WindowOpen{Start: o.start, End: o.end, Digest: o.version.digest, Rows: o.rows, Labels: o.outcomes.Labels(), Closed: o.closed})
+			m.Open = append(m.Open, WindowOpen{Start: o.start, End: o.end, Digest: o.version.digest, Rows: o.rows, Labels: o.labels(), Closed: o.closed})
 			m.Problem = o.version.problem
 		}
 		m.restore(work.known)

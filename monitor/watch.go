@@ -98,19 +98,20 @@ func (w *watch) passed(predictions *progress, now time.Time) int64 {
 }
 
 func (w *watch) await(window *openWindow, p *schemas.Prediction) {
-	if !answered(p) || p.JoinKey == "" || p.Class != "" { // a label is yes or no: it does not judge the score of one class among several
+	if !answered(p) || p.JoinKey == "" {
 		return
 	}
 	window.awaited++
+	answer := pendingAnswer{p.Score, p.Classes, p.At}
 	if early, ok := w.early.find(p.JoinKey); ok && early.at >= p.At && early.at-p.At <= w.within {
-		window.outcomes.Add(p.Score, early.positive)
+		window.judge(answer, early.truth)
 		window.low.note(early.from)
 		return
 	}
 	if w.pending >= w.config.MaxPending {
 		return
 	}
-	window.pending[p.JoinKey] = append(window.pending[p.JoinKey], pendingScore{p.Score, p.At})
+	window.pending[p.JoinKey] = append(window.pending[p.JoinKey], answer)
 	w.pending++
 }
 
@@ -134,7 +135,7 @@ func (w *watch) windowOf(p *schemas.Prediction) (*openWindow, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	window := newOpenWindow(v, start, end)
+	window := newOpenWindow(v, w.model, start, end)
 	window.closed = closed
 	at, _ := slices.BinarySearchFunc(w.windows, start+1, func(o *openWindow, s int64) int { return int(min(max(o.start-s, -1), 1)) })
 	w.windows = slices.Insert(w.windows, at, window)
@@ -166,10 +167,10 @@ func (w *watch) version(digest string) (*version, error) {
 }
 
 // label gives a label to the answers that wait for it, or keeps it for those to come.
-func (w *watch) label(key string, positive bool, at int64, from origin) (outcome string) {
+func (w *watch) label(key string, truth float64, at int64, from origin) (outcome string) {
 	labelled := 0
 	for _, window := range w.windows {
-		labelled += window.label(key, positive, at, w.within, from)
+		labelled += window.label(key, truth, at, w.within, from)
 	}
 	w.pending -= labelled
 	if labelled > 0 {
@@ -178,7 +179,7 @@ func (w *watch) label(key string, positive bool, at int64, from origin) (outcome
 	if w.read.watermark != never && at < w.read.watermark-w.lateness {
 		return outcomeLate
 	}
-	w.early.keep(key, earlyLabel{positive, at, from}, w.config.MaxEarly)
+	w.early.keep(key, earlyLabel{truth, at, from}, w.config.MaxEarly)
 	return outcomeEarly
 }
 
@@ -273,7 +274,7 @@ func (w *watch) perform(window *openWindow) (Verdict, bool) {
 	if window.version.judge == nil {
 		return Verdict{}, false
 	}
-	v := window.version.judge.Perform(LabelledWindow{Start: window.start, End: window.end, Rows: window.awaited, Outcomes: &window.outcomes})
+	v := window.version.judge.Perform(LabelledWindow{Start: window.start, End: window.end, Rows: window.awaited, Outcomes: &window.outcomes, Loss: window.loss, Losses: &window.losses})
 	if w.current != "" && window.version.digest != w.current {
 		v.Retrain, v.Suppressed, v.Events = nil, "", v.Events[len(v.Events)-1:]
 	}

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -61,7 +62,7 @@ func TestALabelCountsWithinItsHorizonOnly(t *testing.T) {
 		{"twice", 100*day + 3*hour, outcomeJoined, 3},
 		{"nobody", 100*day + 3*hour, outcomeEarly, 3},
 	} {
-		if got := w.label(c.key, true, c.at, origin{"arrivals", 0, 1}); got != c.outcome {
+		if got := w.label(c.key, 1, c.at, origin{"arrivals", 0, 1}); got != c.outcome {
 			t.Errorf("%s: %s, want %s", c.key, got, c.outcome)
 		}
 		if got := w.windows[0].outcomes.Labels(); got != c.labels {
@@ -76,7 +77,7 @@ func TestALabelCountsWithinItsHorizonOnly(t *testing.T) {
 func TestALabelThatComesFirstWaits(t *testing.T) {
 	w := testWatch(func(c *Config) { c.MaxEarly = 2 })
 	for i, key := range []string{"a", "b", "c"} { // there is room for two
-		w.label(key, true, 100*day+2*hour, origin{"arrivals", 0, int64(i)})
+		w.label(key, 1, 100*day+2*hour, origin{"arrivals", 0, int64(i)})
 	}
 	for _, key := range []string{"a", "b", "c"} {
 		w.answer(t, key, 100*day+hour, "departures/0/1")
@@ -162,5 +163,49 @@ func TestEventTimeWaitsForPartitionsThatAreBehind(t *testing.T) {
 	}
 	if got := newReading().advance(read(&position{newest: never}), now); got != never {
 		t.Errorf("nothing read: %d", got)
+	}
+}
+
+// What an answer is charged with is a matter of the task: the distance of a value, or the score that the class got which came true, whichever of answer
+// and label comes first.
+func TestLabelsOfOtherTasks(t *testing.T) {
+	classes := []schemas.ClassScore{{Class: "early", Score: 0.2}, {Class: "on_time", Score: 0.7}, {Class: "late", Score: 0.1}}
+	for _, c := range []struct {
+		task  model.Task
+		truth float64
+		want  float64
+	}{
+		{model.TaskRegression, 7, 9}, {model.TaskPoisson, 0, 20}, {model.TaskMulticlass, 2, -math.Log(0.1)},
+	} {
+		w := testWatch(nil)
+		w.model.Task = c.task
+		if c.task == model.TaskMulticlass {
+			w.model.Label.Classes = []string{"early", "on_time", "late"}
+		}
+		answer := func(id string, classes []schemas.ClassScore) {
+			p := schemas.Prediction{ID: id, Digest: "d", At: 100 * day, JoinKey: id, Score: 10, Classes: classes, Rung: schemas.RungPrimary, Source: "departures/0/1"}
+			if c.task == model.TaskMulticlass {
+				p.Score, p.Class = 0.7, "on_time"
+			}
+			if _, err := w.prediction(&p, origin{"predictions", 0, 1}, time.UnixMilli(0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.label("second", c.truth, 100*day+hour, origin{"arrivals", 0, 1})
+		answer("first", classes)
+		answer("second", classes)
+		w.label("first", c.truth, 100*day+hour, origin{"arrivals", 0, 2})
+		window := w.windows[0]
+		if mean, _ := window.losses.Mean(); window.labels() != 2 || window.awaited != 2 || math.Abs(mean-c.want) > 1e-12 {
+			t.Errorf("%s: %d labels of %d answers with a mean loss of %v, want 2 with %v", c.task, window.labels(), window.awaited, mean, c.want)
+		}
+		if c.task != model.TaskMulticlass {
+			continue
+		}
+		answer("third", classes[:2]) // of a version that knows two of the classes
+		w.label("third", c.truth, 100*day+hour, origin{"arrivals", 0, 3})
+		if window.labels() != 2 || window.awaited != 3 {
+			t.Errorf("a class that the model does not know was judged: %d labels of %d answers", window.labels(), window.awaited)
+		}
 	}
 }

@@ -2,10 +2,12 @@ package monitor
 
 import (
 	"math"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/millrace/millrace/features/profile"
+	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -38,10 +40,11 @@ func (l lowWater) merge(other lowWater) {
 	}
 }
 
-// pendingScore is an answer that waits for its label.
-type pendingScore struct {
-	score float64
-	at    int64
+// pendingAnswer is an answer that waits for its label.
+type pendingAnswer struct {
+	score   float64
+	classes []schemas.ClassScore // of a model with several
+	at      int64
 }
 
 // openWindow is what one model version scored between two event times, until its verdict and its performance are published.
@@ -57,16 +60,19 @@ type openWindow struct {
 	last     int64
 	closed   bool
 
-	pending  map[string][]pendingScore // by join key
+	pending  map[string][]pendingAnswer // by join key
 	awaited  int64
-	outcomes profile.Outcomes
+	outcomes profile.Outcomes // of a model that foretells a yes or no
+	loss     profile.Loss     // of any other
+	losses   profile.Losses
+	classes  []string // that a label can be, of a model with several
 	low      lowWater
 }
 
-func newOpenWindow(v *version, start, end int64) *openWindow {
+func newOpenWindow(v *version, m *project.Model, start, end int64) *openWindow {
 	w := &openWindow{
 		version: v, start: start, end: end, first: math.MaxInt64, last: never,
-		seen: map[uint64]struct{}{}, pending: map[string][]pendingScore{}, low: lowWater{},
+		seen: map[uint64]struct{}{}, pending: map[string][]pendingAnswer{}, low: lowWater{}, loss: m.Loss(), classes: m.Label.Classes,
 	}
 	if v.baseline != nil {
 		w.profile, w.notFound = v.baseline.NewWindow(), make([]int64, len(v.baseline.Columns))
@@ -109,7 +115,7 @@ func answered(p *schemas.Prediction) bool {
 }
 
 // label gives the answers that wait for it their label, and reports how many there were.
-func (w *openWindow) label(key string, positive bool, at, within int64, from origin) (labelled int) {
+func (w *openWindow) label(key string, truth float64, at, within int64, from origin) (labelled int) {
 	waiting, ok := w.pending[key]
 	if !ok {
 		return 0
@@ -120,7 +126,7 @@ func (w *openWindow) label(key string, positive bool, at, within int64, from ori
 			rest = append(rest, p)
 			continue
 		}
-		w.outcomes.Add(p.score, positive)
+		w.judge(p, truth)
 		w.low.note(from)
 		labelled++
 	}
@@ -131,6 +137,24 @@ func (w *openWindow) label(key string, positive bool, at, within int64, from ori
 	}
 	return labelled
 }
+
+// judge adds what came of an answer. An answer that has no score for the class that it was, since its model knows others, is not judged.
+func (w *openWindow) judge(p pendingAnswer, truth float64) {
+	switch w.loss {
+	case "":
+		w.outcomes.Add(p.score, truth > 0.5)
+	case profile.LogLoss:
+		class := w.classes[int(truth)]
+		if i := slices.IndexFunc(p.classes, func(c schemas.ClassScore) bool { return c.Class == class }); i >= 0 {
+			w.losses.Add(w.loss.Of(p.classes[i].Score, truth))
+		}
+	default:
+		w.losses.Add(w.loss.Of(p.score, truth))
+	}
+}
+
+// labels is how many answers were judged.
+func (w *openWindow) labels() int64 { return w.outcomes.Labels() + w.losses.Rows }
 
 // version is one version of a model with its baseline.
 type version struct {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"slices"
 
 	"github.com/millrace/millrace/schemas"
 )
@@ -40,6 +41,7 @@ func (l *loader) source(e entry) *Source {
 	s.Time = l.column(o, "time", s.Schema)
 	l.checkSourceColumns(o, s)
 	if s.Schema != nil {
+		l.checkKept(o, s.Schema)
 		l.ownColumns(o, s)
 	}
 	return s
@@ -48,6 +50,19 @@ func (l *loader) source(e entry) *Source {
 // offlineBy is how the files of a source's events are laid out.
 func (l *loader) offlineBy(source object) string {
 	return l.object(source.get("offline"), source.what+": offline", "by").choice("by", OfflineByDay, OfflineByMonth)
+}
+
+// keptColumns are those that files of events have beside the source's own (features/offline).
+var keptColumns = []string{"_time", "_partition", "_offset"}
+
+// checkKept refuses columns that could not be kept offline.
+func (l *loader) checkKept(o object, s *schemas.Schema) {
+	for _, c := range s.Columns {
+		if slices.Contains(keptColumns, c.Name) {
+			l.faultAt(o.get("schema"), "rename the field; its old name can be an alias where the schema is in a registry",
+				"%s: a column cannot be called %q: offline files of events have one of that name", o.what, c.Name)
+		}
+	}
 }
 
 // schema reads and parses an Avro schema. Its own faults are in its own file.

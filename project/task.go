@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/millrace/millrace/features/profile"
 	"github.com/millrace/millrace/registry/model"
 	"github.com/millrace/millrace/schemas"
 )
@@ -13,6 +14,20 @@ var tasks = []string{string(model.TaskBinary), string(model.TaskRegression), str
 
 // Binary reports whether the model foretells a yes or no.
 func (m *Model) Binary() bool { return m.Task == model.TaskBinary }
+
+// Loss is what the model's answers are charged with by what came of them; "" of a yes or no, which is judged by how well it ranks.
+func (m *Model) Loss() profile.Loss {
+	switch m.Task {
+	case model.TaskRegression:
+		return profile.SquaredError
+	case model.TaskPoisson:
+		return profile.PoissonDeviance
+	case model.TaskMulticlass:
+		return profile.LogLoss
+	default:
+		return ""
+	}
+}
 
 // MaxClasses is how many classes a label may have.
 const MaxClasses = 100

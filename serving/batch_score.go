@@ -25,6 +25,7 @@ type batchLayout struct {
 	columns []int // of the model's source: place in used, or -1
 	inputs  []int // of the plan: place in used of one that is given, or -1
 	keep    []int // positions in a record of the columns that go to the output
+	whole   []int // columns of the model's source that are integers, and numbers in the file
 	compute bool  // computed columns are to be computed
 	kept    int
 	schema  *arrow.Schema // of the output
@@ -104,8 +105,9 @@ func (b *batch) needed(file *arrow.Schema, l *batchLayout, use func(int) int) ([
 		in := &b.plan.inputs[i]
 		if b.Given {
 			if at := file.FieldIndices(in.name); len(at) == 1 {
-				if k := offline.KindOf(file.Field(at[0]).Type); !k.Numeric() {
-					return nil, failure.New(failure.BadRequest, in.name, "the column is %s, and an input of a model is a number", k)
+				t := file.Field(at[0]).Type
+				if k := offline.KindOf(t); !k.Numeric() {
+					return nil, failure.New(failure.BadRequest, in.name, "the column is %s, and an input of a model is a number", t).WithHint("cast it where the file is made")
 				}
 				l.inputs[i] = use(at[0])
 				continue
@@ -159,9 +161,15 @@ func (b *batch) useColumn(file *arrow.Schema, column int, l *batchLayout, use fu
 	case len(at) > 1:
 		return failure.New(failure.BadRequest, c.Name, "the rows have %d columns of this name", len(at))
 	case len(at) == 1:
-		have := offline.KindOf(file.Field(at[0]).Type)
-		if have != c.Kind && !(have == schemas.Int && c.Kind == schemas.Float) {
-			return failure.New(failure.BadRequest, c.Name, "the column is %s, in %s it is %s", have, b.Model.On.Name, c.Kind)
+		t := file.Field(at[0]).Type
+		have := offline.KindOf(t)
+		switch {
+		case t.ID() == arrow.NULL: // a column without a value, as pandas writes it
+			return nil
+		case have == schemas.Float && c.Kind == schemas.Int:
+			l.whole = append(l.whole, column)
+		case have != c.Kind && !(have == schemas.Int && c.Kind == schemas.Float):
+			return failure.New(failure.BadRequest, c.Name, "the column is %s, in %s it is %s", t, b.Model.On.Name, c.Kind).WithHint("cast it where the file is made")
 		}
 		l.columns[column] = use(at[0])
 		return nil
@@ -215,6 +223,37 @@ func (l *batchLayout) read(record arrow.Record) (*offline.Batch, error) {
 	return offline.NewBatch(record, l.used)
 }
 
+// maxWhole is the largest of the whole numbers that float64 has all of.
+const maxWhole = 1 << 53
+
+// wholeNumber is a number as an integer: pandas has columns of integers with gaps as floats, the gaps as NaN. False is a fraction, or too large to tell.
+func wholeNumber(v schemas.Value) (schemas.Value, bool) {
+	if v.Kind() != schemas.Float {
+		return v, true
+	}
+	f, _ := v.Float()
+	switch {
+	case f != f:
+		return schemas.NullValue(), true
+	case f != math.Trunc(f) || math.Abs(f) > maxWhole:
+		return schemas.NullValue(), false
+	default:
+		return schemas.IntValue(int64(f)), true
+	}
+}
+
+// checkWhole refuses numbers that stand where integers must and are none. done is how many rows came before.
+func (l *batchLayout) checkWhole(rows *offline.Batch, s *schemas.Schema, done int64) error {
+	for _, c := range l.whole {
+		for i := range rows.Len() {
+			if _, ok := wholeNumber(rows.Value(i, l.columns[c])); !ok {
+				return failure.New(failure.BadRequest, s.Columns[c].Name, "row %d has a number that is no integer, which the column is of", done+int64(i))
+			}
+		}
+	}
+	return nil
+}
+
 // batchWorker is the memory of one goroutine.
 type batchWorker struct {
 	scoring scoring
@@ -239,8 +278,13 @@ func (l *batchLayout) fill(row schemas.Row, rows *offline.Batch, i int, s *schem
 			continue
 		}
 		v := rows.Value(i, at)
-		if f, ok := v.Float(); ok && s.Columns[c].Kind == schemas.Float {
-			v = schemas.FloatValue(f)
+		if f, ok := v.Float(); ok {
+			switch s.Columns[c].Kind {
+			case schemas.Float:
+				v = schemas.FloatValue(f)
+			case schemas.Int:
+				v, _ = wholeNumber(v) // checkWhole has seen to the rest
+			}
 		}
 		row[c] = v
 	}
@@ -260,6 +304,9 @@ type answers struct {
 func (b *batch) score(p *batchPart, record arrow.Record, block *pit.Block, base int) error {
 	rows, err := p.layout.read(record)
 	if err != nil {
+		return err
+	}
+	if err := p.layout.checkWhole(rows, b.Model.On.Schema, p.scored); err != nil {
 		return err
 	}
 	n := rows.Len()

@@ -50,6 +50,10 @@ type lineUp struct {
 	simpler  *scorer // trained beside the champion on the request's own columns; nil likewise
 	since    int64   // wall time of the swap
 
+	// standsIn names the champion that could not be served when the process began, and nobody had answered before; empty otherwise. champion and
+	// previous are then the one before it, which answers on the rung "previous".
+	standsIn string
+
 	challenger, shadow *arm    // nil without one
 	beside             []*plan // of the arms, where they read other versions of the features
 }
@@ -90,6 +94,7 @@ func (d *deployment) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer d.showDegraded()
 	line, err := d.succession(history)
 	now := d.live.Load()
 	switch {
@@ -112,7 +117,7 @@ func (d *deployment) look(ctx context.Context) error {
 func (d *deployment) succession(history []registry.Entry) (*lineUp, error) {
 	digest, before := champions(history)
 	now := d.live.Load()
-	if digest == "" || now.champion != nil && now.champion.digest == digest {
+	if digest == "" || now.champion != nil && now.champion.digest == digest && now.standsIn == "" {
 		d.fault.Store(nil)
 		return nil, nil
 	}
@@ -130,10 +135,11 @@ func (d *deployment) succession(history []registry.Entry) (*lineUp, error) {
 			d.metrics.swaps.WithLabelValues(d.model.Name, "refused").Inc() // before it is shown, so that who sees it finds it counted
 		}
 		d.fault.Store(&fault{digest, err, d.catalog.now.Load()})
+		line := d.standIn(now, history, digest, before)
 		if known {
-			return nil, nil
+			return line, nil
 		}
-		return nil, err
+		return line, err
 	}
 	return &lineUp{
 		plan: champion.plan, champion: champion, previous: d.predecessor(history, champion, before), simpler: d.simpler(champion), since: d.clock().UnixMilli(),
@@ -142,16 +148,47 @@ func (d *deployment) succession(history []registry.Entry) (*lineUp, error) {
 
 func (d *deployment) swap(line *lineUp) {
 	champion := line.champion
-	d.metrics.swaps.WithLabelValues(d.model.Name, "swapped").Inc() // before it answers, likewise
 	d.metrics.version.WithLabelValues(d.model.Name).Set(float64(champion.version))
-	d.live.Store(line)
-	d.fault.Store(nil)
-	d.log.Info("champion is live", "model", d.model.Name, "version", champion.version, "digest", champion.digest)
+	if line.standsIn != "" {
+		d.live.Store(line)
+		d.log.Warn("the previous champion stands in", "model", d.model.Name, "version", champion.version, "digest", champion.digest, "for", line.standsIn)
+	} else {
+		d.metrics.swaps.WithLabelValues(d.model.Name, "swapped").Inc() // before it answers, likewise
+		d.live.Store(line)
+		d.fault.Store(nil)
+		d.log.Info("champion is live", "model", d.model.Name, "version", champion.version, "digest", champion.digest)
+	}
 	select {
 	case <-d.first:
 	default:
 		close(d.first)
 	}
+}
+
+// standIn is the line-up of a process that begins with a champion that it cannot serve: the one before it answers, where the project has that
+// rung. nil when somebody answers already, or there is nobody.
+func (d *deployment) standIn(now *lineUp, history []registry.Entry, refused, before string) *lineUp {
+	if now.champion != nil || before == "" || !d.fallsTo(project.RungPrevious) {
+		return nil
+	}
+	s, err := d.scorer(history, before)
+	if err != nil {
+		d.log.Warn("the previous champion cannot stand in", "model", d.model.Name, "digest", before, "error", err)
+		return nil
+	}
+	name := fmt.Sprintf("%s@%d", d.model.Name, numberOf(history, refused))
+	return &lineUp{plan: s.plan, champion: s, previous: s, simpler: d.simpler(s), since: d.clock().UnixMilli(), standsIn: name}
+}
+
+// degraded reports whether somebody answers who is not the registry's champion.
+func (d *deployment) degraded() bool { return d.fault.Load() != nil && d.live.Load().champion != nil }
+
+func (d *deployment) showDegraded() {
+	value := 0.0
+	if d.degraded() {
+		value = 1
+	}
+	d.metrics.degraded.WithLabelValues(d.model.Name).Set(value)
 }
 
 // predecessor is the champion before, nil when it cannot be served: then there is one rung less, which is no reason not to swap.

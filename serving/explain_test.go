@@ -95,7 +95,7 @@ func TestScoreOfClasses(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	resp = must[*http.Response](t)(w.server.Client().Post(w.server.URL+"/v1/models/late:score?explain=%zz", "application/json", strings.NewReader(flight)))
-	if resp.StatusCode != 400 {
+	if resp.StatusCode != http.StatusBadRequest {
 		t.Errorf("a query that cannot be read: status %d", resp.StatusCode)
 	}
 	_ = resp.Body.Close()

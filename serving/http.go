@@ -217,5 +217,11 @@ func (s *Stage) ready(w http.ResponseWriter, _ *http.Request) {
 		p.Write(w)
 		return
 	}
-	writeJSON(w, map[string]string{"status": "ready"})
+	status := "ready"
+	for _, d := range s.models {
+		if d.degraded() {
+			status = "degraded"
+		}
+	}
+	writeJSON(w, map[string]string{"status": status})
 }

@@ -74,7 +74,10 @@ func (v *verdict) text() string {
 // that it uses were read, those required are present, and no more are missing than the project allows. The reason is the first one met:
 // why it is not the champion that answers.
 func (l *lineUp) decide(p *plan, in *filled, row schemas.Row, w *scoring) verdict {
-	first, ok := try(l.champion, p, in, w)
+	first, ok := verdict{reason: reasonNoChampion, detail: l.standsIn}, false
+	if l.standsIn == "" {
+		first, ok = try(l.champion, p, in, w)
+	}
 	if ok {
 		first.rung = schemas.RungPrimary
 		return first

@@ -12,7 +12,8 @@ import (
 	"github.com/millrace/millrace/serving/access"
 )
 
-// modelView is a model as GET /v1/models shows it. Version and Digest are the champion's; State is "live", or "waiting" without one.
+// modelView is a model as GET /v1/models shows it. Version and Digest are the champion's; State is "live", "degraded" while who
+// answers is not the registry's champion, as that cannot be served, or "waiting" without anybody.
 type modelView struct {
 	Name        string       `json:"name"`
 	On          string       `json:"on"`
@@ -85,6 +86,9 @@ func (s *Stage) view(d *deployment) modelView {
 		if c.dataUntil != noTime {
 			v.DataUntil = formatTime(c.dataUntil)
 		}
+	}
+	if d.degraded() {
+		v.State = "degraded"
 	}
 	v.Previous, v.Simpler = line.previous.view(), line.simpler.view()
 	return v

@@ -29,6 +29,7 @@ type metrics struct {
 	shadowDropped  *prometheus.CounterVec   // model
 	swaps          *prometheus.CounterVec   // model, result
 	version        *prometheus.GaugeVec     // model
+	degraded       *prometheus.GaugeVec     // model
 
 	sampledOut *prometheus.CounterVec // model
 	logDropped *prometheus.CounterVec // reason
@@ -86,6 +87,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		withdrawn:      counter("challengers_withdrawn_total", "Challengers that this process has withdrawn for their failures or their scores.", "model"),
 		shadowDropped:  counter("shadow_dropped_total", "Rows that the shadow was not asked about, because its queue was full.", "model"),
 		swaps:          counter("swaps_total", "Champions that went live (swapped) or did not pass their checks (refused).", "model", "result"),
+		degraded:       gauge("degraded", "1 while who answers is not the registry's champion, as that cannot be served; else 0.", "model"),
 		version:        gauge("champion_version", "Version of the champion that answers; 0 without one.", "model"),
 		sampledOut:     counter("log_sampled_out_total", "HTTP answers that are not for the predictions topic, because the entity is not of the model's sample.", "model"),
 		logDropped:     counter("log_dropped_total", "HTTP answers that were not written to the predictions topic, by reason.", "reason"),

@@ -1,9 +1,16 @@
 package streams
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/millrace/millrace/internal/failure"
 )
 
 // Progress is how far a worker has handed its partition's records on to whoever comes after it. Kafka keeps it with the committed offset, as
@@ -37,4 +44,18 @@ func withProgress(told map[topicPartition]string) func(*kmsg.OffsetCommitRequest
 		}
 		return nil
 	}
+}
+
+// ToldProgress is what the workers of a consumer group have told of a partition; nothing where none has.
+func ToldProgress(ctx context.Context, client *kgo.Client, group, topic string, partition int32) (Progress, error) {
+	committed, err := kadm.NewClient(client).FetchOffsets(ctx, group)
+	if errors.Is(err, kerr.GroupIDNotFound) {
+		return Progress{}, nil
+	}
+	if err != nil {
+		return Progress{}, failure.Wrap(failure.Unavailable, group, "reading committed offsets", err)
+	}
+	c, _ := committed.Lookup(topic, partition)
+	p, _ := ParseProgress(c.Metadata)
+	return p, nil
 }

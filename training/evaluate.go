@@ -124,7 +124,7 @@ func match(m model.Model, names []string) ([]int, error) {
 }
 
 // judge scores the rows of a part with a model of the dataset's task and measures it.
-func judge(ctx context.Context, m model.Model, d *Dataset, p Part) (answers []float64, metrics Metrics, err error) {
+func judge(ctx context.Context, m model.Model, d *Dataset, p Part) (outputs []float64, metrics Metrics, err error) {
 	if why := otherTask(m, d); why != "" {
 		return nil, Metrics{}, failure.New(failure.Refused, "task", "the model %s", why)
 	}
@@ -132,11 +132,11 @@ func judge(ctx context.Context, m model.Model, d *Dataset, p Part) (answers []fl
 	if err != nil {
 		return nil, Metrics{}, err
 	}
-	outputs, err := scoreRows(ctx, m, p, columns)
+	outputs, err = scoreRows(ctx, m, p, columns)
 	if err != nil {
 		return nil, Metrics{}, err
 	}
-	return scores(outputs, len(m.Outputs())), Measure(m.Task(), len(d.Classes), outputs, p.Labels, p.Weights), nil
+	return outputs, Measure(m.Task(), len(d.Classes), outputs, p.Labels, p.Weights), nil
 }
 
 // otherTask says why a model's scores cannot be measured by the dataset's labels; empty when they can.

@@ -49,6 +49,19 @@ func deviance(expected, count float64) float64 {
 	return 2 * (count*math.Log(count/expected) - count + expected)
 }
 
+// losses are what the model is charged with for each row's outputs; outputs and labels are as Measure has them.
+func losses(kind profile.Loss, classes int, outputs, labels []float64) []float64 {
+	of := make([]float64, len(labels))
+	for i, label := range labels {
+		answer := outputs[i]
+		if kind == profile.LogLoss {
+			answer = outputs[i*classes+int(label)]
+		}
+		of[i] = kind.Of(answer, label)
+	}
+	return of
+}
+
 // macroAUC is the mean over the classes that have rows, and do not have all, of the area under the curve of one against the rest.
 func macroAUC(classes int, outputs, labels, weights []float64) float64 {
 	scores, is := make([]float64, len(labels)), make([]float64, len(labels))

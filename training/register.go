@@ -26,7 +26,6 @@ const (
 	roleBaseline = "baseline"
 	roleMetrics  = "metrics"
 	roleModel    = "model"
-	roleChampion = "champion"
 	roleParent   = "parent" // a champion that a program went on from
 )
 
@@ -163,11 +162,14 @@ func (d *Dataset) annotations(m *project.Model) map[string]string {
 // registerBaseline keeps the profile of the training rows, with the chosen model's scores of the held-out rows.
 func (s *Stage) registerBaseline(ctx context.Context, m *project.Model, t *trained, kept *registered) error {
 	b := profile.Build(t.data.Names, t.train.Columns, chunks(t.train.Times, m))
-	labels := t.held.Labels
+	labels, in := t.held.Labels, chunks(t.held.Times, m)
 	if !m.Binary() {
-		labels = nil // live scores are judged by labels that are a yes or no, alone
+		labels = nil // they are judged by their loss
 	}
-	b.HoldOut(t.best.scores, labels, chunks(t.held.Times, m))
+	b.HoldOut(scores(t.best.outputs, len(t.best.model.Outputs())), labels, in)
+	if loss := m.Loss(); loss != "" {
+		b.HoldOutLoss(loss, losses(loss, len(t.data.Classes), t.best.outputs, t.held.Labels), in)
+	}
 	text, err := b.Encode()
 	if err != nil {
 		return fmt.Errorf("encoding baseline: %w", err)
@@ -314,7 +316,7 @@ func (s *Stage) registerEvaluation(ctx context.Context, m *project.Model, t *tra
 	}
 	inputs := []registry.Ref{{Role: roleModel, Digest: kept.model}, {Role: roleDataset, Digest: kept.dataset}}
 	if old.digest != "" {
-		inputs = append(inputs, registry.Ref{Role: roleChampion, Digest: old.digest})
+		inputs = append(inputs, registry.Ref{Role: registry.RoleChampion, Digest: old.digest})
 		if old.incomparable == "" {
 			c.Champion = old.metrics.Values()
 		}

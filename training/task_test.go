@@ -102,8 +102,13 @@ func TestTasks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if b, err := profile.Decode(text); err != nil || b.Performance != nil || b.Score == nil {
-				t.Errorf("the baseline has performance %+v, scores %+v, %v", b.Performance, b.Score, err)
+			b, err := profile.Decode(text)
+			if err != nil || b.Performance != nil || b.Score == nil || b.Loss == nil {
+				t.Fatalf("the baseline has performance %+v, scores %+v, loss %+v, %v", b.Performance, b.Score, b.Loss, err)
+			}
+			metric := b.Loss.Loss.Metric()
+			if want := byHand(task, m, held)[metric]; math.Abs(b.Loss.Loss.Shown(b.Loss.Mean)-want) > 1e-9 || b.Loss.Rows != int64(len(held.Labels)) {
+				t.Errorf("the baseline's %s is %v of %d rows, by hand %v of %d", metric, b.Loss.Loss.Shown(b.Loss.Mean), b.Loss.Rows, want, len(held.Labels))
 			}
 			w.model.Gates = []project.Gate{{Metric: w.model.Train.Metric, Op: "<=", Bound: 1e-6}}
 			if refused := mustTrain(t, s, w.request("r3"), schemas.ModelRefused); !strings.Contains(refused.Reason, "gate "+w.model.Train.Metric) {

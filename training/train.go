@@ -31,7 +31,7 @@ type Request struct {
 type candidate struct {
 	project.Candidate
 	model   fitted
-	scores  []float64 // of the held-out rows
+	outputs []float64 // of the held-out rows, each row's after the other
 	metrics Metrics
 }
 
@@ -146,7 +146,7 @@ func (s *Stage) fitAll(ctx context.Context, m *project.Model, data *Dataset) (*t
 		if err != nil {
 			return nil, err
 		}
-		if c.scores, c.metrics, err = judge(ctx, c.model, data, t.held); err != nil {
+		if c.outputs, c.metrics, err = judge(ctx, c.model, data, t.held); err != nil {
 			return nil, fmt.Errorf("evaluating %s: %w", c.Name, err)
 		}
 		t.candidates = append(t.candidates, c)

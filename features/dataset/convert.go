@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/apache/arrow/go/v17/arrow"
@@ -108,6 +109,9 @@ func convertCSV(ctx context.Context, path, tempDir string, kinds map[string]sche
 		}
 		for i, text := range fields {
 			v, ok := parseField(text, found[i])
+			if !ok && found[i] == schemas.Int { // pandas writes integers so, where some are missing
+				v, ok = parseField(strings.TrimSuffix(text, ".0"), schemas.Int)
+			}
 			if !ok {
 				return failure.New(failure.BadRequest, names[i], "%s line %d: %q is no %s", path, line, text, found[i])
 			}

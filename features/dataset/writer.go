@@ -134,7 +134,7 @@ func NewFileWriter(path string, schema *arrow.Schema, computed int) (*FileWriter
 		return nil, writeFailed(path, err)
 	}
 	var err error
-	if o.file, err = os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*.tmp"); err != nil {
+	if o.file, err = partial(path); err != nil {
 		return nil, writeFailed(path, err)
 	}
 	o.disk = &disk{to: o.file}

@@ -1,7 +1,9 @@
 package offline
 
 import (
+	"math"
 	"sort"
+	"strconv"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
@@ -122,6 +124,14 @@ func newVector(a arrow.Array) (vector, error) {
 		v.kind, v.words = schemas.Int, widen(a.Int16Values())
 	case *array.Int8:
 		v.kind, v.words = schemas.Int, widen(a.Int8Values())
+	case *array.Uint64:
+		v.kind, v.words = schemas.Int, make([]int64, a.Len())
+		for i, n := range a.Uint64Values() {
+			if n > math.MaxInt64 && a.IsValid(i) {
+				return v, failure.New(failure.BadRecord, "", "row %d of %d has a uint64 above the largest int64", i, a.Len())
+			}
+			v.words[i] = int64(n)
+		}
 	case *array.Uint32:
 		v.kind, v.words = schemas.Int, widen(a.Uint32Values())
 	case *array.Uint16:
@@ -135,12 +145,33 @@ func newVector(a arrow.Array) (vector, error) {
 		for _, f := range a.Float32Values() {
 			v.floats = append(v.floats, float64(f))
 		}
+	case *array.Float16:
+		v.kind = schemas.Float
+		for _, f := range a.Values() {
+			v.floats = append(v.floats, float64(f.Float32()))
+		}
+	case *array.Decimal128:
+		v.kind = schemas.Float
+		scale := a.DataType().(*arrow.Decimal128Type).Scale
+		for _, d := range a.Values() {
+			v.floats = append(v.floats, nearest(d.ToString(scale)))
+		}
+	case *array.Decimal256:
+		v.kind = schemas.Float
+		scale := a.DataType().(*arrow.Decimal256Type).Scale
+		for _, d := range a.Values() {
+			v.floats = append(v.floats, nearest(d.ToString(scale)))
+		}
 	case *array.Boolean:
 		v.kind, v.bits = schemas.Bool, a.Value
 	case *array.String:
 		v.kind, v.text = schemas.String, a.Value
 	case *array.LargeString:
 		v.kind, v.text = schemas.String, a.Value
+	case *array.StringView:
+		v.kind, v.text = schemas.String, a.Value
+	case *array.BinaryView:
+		v.kind, v.text = schemas.Bytes, func(i int) string { return string(a.Value(i)) }
 	case *array.Binary:
 		v.kind, v.text = schemas.Bytes, a.ValueString
 	case *array.LargeBinary:
@@ -152,12 +183,24 @@ func newVector(a arrow.Array) (vector, error) {
 		for _, d := range a.Date32Values() {
 			v.words = append(v.words, int64(d)*86_400_000)
 		}
+	case *array.Date64:
+		v.kind = schemas.Time
+		for _, ms := range a.Date64Values() {
+			v.words = append(v.words, int64(ms))
+		}
 	case *array.Dictionary:
 		return decodeDictionary(a)
 	default:
 		return v, failure.New(failure.Corrupt, "", "a column of type %s is not read here", a.DataType())
 	}
 	return v, nil
+}
+
+// nearest is the float64 nearest to a decimal, which is what the same digits in JSON are; ToFloat64 of package decimal128 multiplies by a power of
+// ten that is itself rounded.
+func nearest(decimal string) float64 {
+	f, _ := strconv.ParseFloat(decimal, 64) // at most 76 digits
+	return f
 }
 
 // decodeDictionary is the column that a dictionary and its indices stand for.

@@ -3,6 +3,7 @@ package offline
 import (
 	"context"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/decimal128"
+	"github.com/apache/arrow/go/v17/arrow/float16"
 	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/apache/arrow/go/v17/parquet"
 	"github.com/apache/arrow/go/v17/parquet/compress"
@@ -99,6 +102,10 @@ func TestReadParquetTakesOtherTypes(t *testing.T) {
 					}
 				case *array.Date32Builder:
 					f.Append(arrow.Date32(row))
+				case *array.Decimal128Builder:
+					f.Append(decimal128.FromI64(int64(row-1) * 12345))
+				case *array.Uint64Builder:
+					f.Append(uint64(row))
 				default:
 					t.Fatalf("no builder for %s", types[i])
 				}
@@ -118,7 +125,8 @@ func TestReadParquetTakesOtherTypes(t *testing.T) {
 	}
 	path := build(&arrow.TimestampType{Unit: arrow.Microsecond}, arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Int16,
 		arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Uint32, arrow.PrimitiveTypes.Float32, arrow.BinaryTypes.LargeString,
-		&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: arrow.BinaryTypes.String}, arrow.FixedWidthTypes.Date32)
+		&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: arrow.BinaryTypes.String}, arrow.FixedWidthTypes.Date32,
+		&arrow.Decimal128Type{Precision: 12, Scale: 2}, arrow.PrimitiveTypes.Uint64)
 	var got []string
 	err := ReadParquet(context.Background(), path, nil, func(b *Batch) error {
 		for i := range b.Len() {
@@ -127,12 +135,43 @@ func TestReadParquetTakesOtherTypes(t *testing.T) {
 		return nil
 	})
 	want := []string{
-		`time:"1969-12-31T23:59:59.999Z" int:"-1" int:"-1" int:"-1" int:"0" float:"0" string:"" string:"" time:"1970-01-01T00:00:00Z" `,
-		`time:"1970-01-01T00:00:00.001Z" int:"0" int:"0" int:"0" int:"1" float:"0.5" string:"x" string:"x" time:"1970-01-02T00:00:00Z" `,
-		`time:"2001-05-16T08:00:00Z" int:"1" int:"1" int:"1" int:"2" float:"1" string:"xx" string:"xx" time:"1970-01-03T00:00:00Z" `,
+		`time:"1969-12-31T23:59:59.999Z" int:"-1" int:"-1" int:"-1" int:"0" float:"0" string:"" string:"" time:"1970-01-01T00:00:00Z" float:"-123.45" int:"0" `,
+		`time:"1970-01-01T00:00:00.001Z" int:"0" int:"0" int:"0" int:"1" float:"0.5" string:"x" string:"x" time:"1970-01-02T00:00:00Z" float:"0" int:"1" `,
+		`time:"2001-05-16T08:00:00Z" int:"1" int:"1" int:"1" int:"2" float:"1" string:"xx" string:"xx" time:"1970-01-03T00:00:00Z" float:"123.45" int:"2" `,
 	}
 	if err != nil || !slices.Equal(got, want) {
 		t.Fatalf("rows are\n%s\nwant\n%s\n%v", strings.Join(got, "\n"), strings.Join(want, "\n"), err)
+	}
+}
+
+// Columns of Arrow files that Parquet has not: Polars writes texts as views.
+func TestRecordOfOtherTypes(t *testing.T) {
+	r := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
+		{Name: "text", Type: arrow.BinaryTypes.StringView, Nullable: true}, {Name: "half", Type: arrow.FixedWidthTypes.Float16},
+		{Name: "day", Type: arrow.FixedWidthTypes.Date64}, {Name: "much", Type: arrow.PrimitiveTypes.Uint64},
+	}, nil))
+	r.Field(0).(*array.StringViewBuilder).AppendValues([]string{"a text of more than twelve bytes", ""}, []bool{true, false})
+	r.Field(1).(*array.Float16Builder).AppendValues([]float16.Num{float16.New(1.5), float16.New(-2)}, nil)
+	r.Field(2).(*array.Date64Builder).AppendValues([]arrow.Date64{86_400_000, 0}, nil)
+	r.Field(3).(*array.Uint64Builder).AppendValues([]uint64{1, math.MaxInt64 + 1}, nil)
+	record := r.NewRecord()
+	for i, field := range record.Schema().Fields() {
+		if KindOf(field.Type) == schemas.Null {
+			t.Errorf("column %d, %s, is not read", i, field.Type)
+		}
+	}
+	b, err := NewBatch(record, []int{0, 1, 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{`string:"a text of more than twelve bytes" float:"1.5" time:"1970-01-02T00:00:00Z" `, `null:"" float:"-2" time:"1970-01-01T00:00:00Z" `}
+	for i, w := range want {
+		if got := tell(b.Row(i, nil)); got != w {
+			t.Errorf("row %d is %s, want %s", i, got, w)
+		}
+	}
+	if _, err := NewBatch(record, []int{3}); failure.Of(err) != failure.BadRequest || !strings.Contains(err.Error(), "much") {
+		t.Errorf("a number beyond int64: %v", err)
 	}
 }
 

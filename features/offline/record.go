@@ -22,17 +22,17 @@ func NewBatch(record arrow.Record, columns []int) (*Batch, error) {
 // KindOf is the kind that a column of an Arrow type reads as, Null where it is not read here.
 func KindOf(t arrow.DataType) schemas.Kind {
 	switch t.ID() {
-	case arrow.INT64, arrow.INT32, arrow.INT16, arrow.INT8, arrow.UINT32, arrow.UINT16, arrow.UINT8:
+	case arrow.INT64, arrow.INT32, arrow.INT16, arrow.INT8, arrow.UINT64, arrow.UINT32, arrow.UINT16, arrow.UINT8:
 		return schemas.Int
-	case arrow.FLOAT64, arrow.FLOAT32:
+	case arrow.FLOAT64, arrow.FLOAT32, arrow.FLOAT16, arrow.DECIMAL128, arrow.DECIMAL256:
 		return schemas.Float
 	case arrow.BOOL:
 		return schemas.Bool
-	case arrow.STRING, arrow.LARGE_STRING:
+	case arrow.STRING, arrow.LARGE_STRING, arrow.STRING_VIEW:
 		return schemas.String
-	case arrow.BINARY, arrow.LARGE_BINARY:
+	case arrow.BINARY, arrow.LARGE_BINARY, arrow.BINARY_VIEW:
 		return schemas.Bytes
-	case arrow.TIMESTAMP, arrow.DATE32:
+	case arrow.TIMESTAMP, arrow.DATE32, arrow.DATE64:
 		return schemas.Time
 	case arrow.DICTIONARY:
 		if k := KindOf(t.(*arrow.DictionaryType).ValueType); k == schemas.String || k == schemas.Bytes {

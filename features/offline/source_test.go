@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/millrace/millrace/project"
@@ -118,5 +119,24 @@ func TestSourceEvents(t *testing.T) {
 	}
 	if n == 0 || single.Err() != nil {
 		t.Errorf("%d events, %v", n, single.Err())
+	}
+}
+
+// The project refuses columns that a file could not hold, before anything runs.
+func TestProjectsNameNoColumnOfTheFiles(t *testing.T) {
+	for _, name := range []string{TimeColumn, PartitionColumn, OffsetColumn} {
+		dir := t.TempDir()
+		for file, text := range map[string]string{
+			project.FileName: "project: p\nsources: {a: {schema: a.avsc, key: k, time: t}}\n",
+			"a.avsc": `{"type":"record","name":"a","fields":[{"name":"k","type":"string"},{"name":"t","type":{"type":"long","logicalType":"timestamp-millis"}},
+				{"name":"` + name + `","type":"long"}]}`,
+		} {
+			if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := project.Load(dir); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("a source with the column %s: %v", name, err)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -72,6 +73,11 @@ func Open(ctx context.Context, c Config) (redis.UniversalClient, error) {
 		_ = client.Close()
 		return nil, failure.New(failure.BadProject, "redis "+c.Addrs[0], "maxmemory-policy is %s: states would vanish unseen", p).
 			WithHint("CONFIG SET maxmemory-policy noeviction")
+	}
+	if err := client.Eval(ctx, "return redis.call('TIME')", nil).Err(); err != nil && strings.Contains(err.Error(), "can't run this command") {
+		_ = client.Close()
+		return nil, failure.Wrap(failure.BadProject, "redis "+c.Addrs[0], "asking a script for the time", err).
+			WithHint("the ACL user needs +time; docs/redis.md has all that it needs")
 	}
 	return client, nil
 }

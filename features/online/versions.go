@@ -167,37 +167,22 @@ func (v *Versions) Drop(ctx context.Context, group, id string) (dropped bool, er
 		return false, err
 	}
 	glob := versionGlob(Owner(v.project, group, id))
-	if cluster, ok := v.client.(*redis.ClusterClient); ok {
-		err = cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return unlink(ctx, c, glob) })
-	} else {
-		err = unlink(ctx, v.client, glob)
-	}
+	err = eachServer(ctx, v.client, func(ctx context.Context, c redis.Cmdable) error {
+		return scan(ctx, c, glob, func(keys []string) error { return unlink(ctx, c, keys) })
+	})
 	return true, err
 }
 
-// unlinkKeys is how many keys are deleted at once.
-const unlinkKeys = 1000
-
-// unlink deletes the keys of a server that match, each by itself: they are of many slots.
-func unlink(ctx context.Context, c redis.Cmdable, glob string) error {
-	for cursor := uint64(0); ; {
-		keys, next, err := c.Scan(ctx, cursor, glob, unlinkKeys).Result()
-		if err != nil {
-			return answering("looking for a version's keys", err)
-		}
-		if len(keys) > 0 {
-			pipe := c.Pipeline()
-			for _, k := range keys {
-				pipe.Unlink(ctx, k)
-			}
-			if _, err := pipe.Exec(ctx); err != nil {
-				return answering("deleting a version's keys", err)
-			}
-		}
-		if cursor = next; cursor == 0 {
-			return nil
-		}
+// unlink deletes keys of a server, each by itself: they are of many slots.
+func unlink(ctx context.Context, c redis.Cmdable, keys []string) error {
+	pipe := c.Pipeline()
+	for _, k := range keys {
+		pipe.Unlink(ctx, k)
 	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return answering("deleting a version's keys", err)
+	}
+	return nil
 }
 
 // Hold says that somebody reads a version, for as long as the lease lasts: until then it goes on being computed.

@@ -1,6 +1,7 @@
 package online_test
 
 import (
+	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
 	"strings"
@@ -177,4 +178,53 @@ var librdkafka = map[string]int32{
 	"日本":                      8,
 	"-17":                     8,
 	"a":                       3,
+}
+
+// What a partition has without a position is deleted, and nothing else: not what has a position, nor another version's, nor another partition's
+// whose number begins with the same digit.
+func TestClear(t *testing.T) {
+	ctx, client := t.Context(), connect(t)
+	w, other := online.NewWriter(client, "p", "g", "v1"), online.NewWriter(client, "p", "g", "v10")
+	var keys []string
+	var states [][]byte
+	for i := range 2500 {
+		keys, states = append(keys, fmt.Sprint("entity}:", i)), append(states, []byte("s"))
+	}
+	fields := online.Batch{Keys: keys, States: states, Rows: []byte("r"), RowsMode: online.RowsAppend}
+	for _, writer := range []*online.Writer{w, other} {
+		for _, p := range []int32{1, 2, 12} {
+			fields.Next = online.Position{Next: 5}
+			if _, err := writer.Write(ctx, p, fields); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, p := range []int32{1, 12} {
+		if err := client.Del(ctx, fmt.Sprintf("mr:{p.g@v1/%d}:p", p)).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Clear(ctx, 1, 2); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		w         *online.Writer
+		partition int32
+		left      int
+	}{{w, 1, 0}, {w, 2, len(keys)}, {w, 12, len(keys)}, {other, 1, len(keys)}} {
+		found, err := c.w.States(ctx, c.partition, keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, s := range found {
+			if s != nil {
+				n++
+			}
+		}
+		l, err := c.w.LoadRows(ctx, c.partition)
+		if err != nil || n != c.left || (len(l.Rows) > 0) != (c.left > 0) {
+			t.Errorf("partition %d: %d states and rows %q are left, %v, want %d", c.partition, n, l.Rows, err, c.left)
+		}
+	}
 }

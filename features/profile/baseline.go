@@ -30,6 +30,8 @@ type Baseline struct {
 	Score *Column `json:"score,omitempty"`
 	// Performance is what was reached on those rows; nil until HoldOut is given labels of both classes.
 	Performance *Performance `json:"performance,omitempty"`
+	// Loss is the same of a model whose labels are no yes or no; nil until HoldOutLoss.
+	Loss *HeldOutLoss `json:"loss,omitempty"`
 }
 
 // Performance is how well a model did on held-out rows, and how much that varied from chunk to chunk.

@@ -16,6 +16,8 @@ type Sensitivity struct {
 	NullFloor float64
 	// PerformanceFloor is the loss of AUC below which no loss counts.
 	PerformanceFloor float64
+	// LossFloor is the rise of a mean loss, as a share of the held-out one, below which no rise counts.
+	LossFloor float64
 	// MinValues is the number of values that a column needs in the window to be judged, and of labels for performance.
 	MinValues int64
 }
@@ -23,7 +25,7 @@ type Sensitivity struct {
 // DefaultSensitivity lets one innocent window of twenty have a column over its threshold; see package monitor for what it takes
 // from there to an alarm.
 func DefaultSensitivity() Sensitivity {
-	return Sensitivity{FalseAlarms: 0.05, Floor: 0.05, NullFloor: 0.05, PerformanceFloor: 0.03, MinValues: 100}
+	return Sensitivity{FalseAlarms: 0.05, Floor: 0.05, NullFloor: 0.05, PerformanceFloor: 0.03, LossFloor: 0.1, MinValues: 100}
 }
 
 // ColumnResult is one column of a window beside the baseline.

@@ -137,7 +137,7 @@ func (d *document) server() {
 		return s
 	}
 	d.add("GET", "/healthz", operation{id: "healthz", summary: "Whether the process answers.", tag: "health", answer: &huma.Schema{Type: huma.TypeObject}})
-	d.add("GET", "/readyz", operation{id: "readyz", summary: "Whether every model has a champion that answers.", tag: "health", answer: &huma.Schema{Type: huma.TypeObject}, failures: map[string]string{"503": "A model has none."}})
+	d.add("GET", "/readyz", operation{id: "readyz", summary: "Whether every model has a champion that answers: status ready; or another version in its place: degraded.", tag: "health", answer: &huma.Schema{Type: huma.TypeObject}, failures: map[string]string{"503": "A model has none."}})
 	d.add("GET", "/v1/models", operation{id: "models", summary: "The models.", tag: "v1", answer: &huma.Schema{
 		Type: huma.TypeObject, Required: []string{"models"}, Properties: map[string]*huma.Schema{"models": {Type: huma.TypeArray, Items: ref("Model")}},
 	}, failures: looking})

@@ -277,10 +277,6 @@ func (a *applier) load(ctx context.Context) error {
 		return a.lost() // what was read is another's; adding to it would count events twice
 	}
 	for i, e := range a.missing {
-		if states[i] != nil && len(raw) == 0 {
-			return failure.New(failure.Corrupt, a.group.Name, "entity %q has a state in Redis, but partition %d has no position", e.key, a.partition).
-				WithHint("was the position deleted? Delete the group's other keys, too: it is rebuilt from the log")
-		}
 		if err := a.cache.decode(e, a.group, states[i]); err != nil {
 			return err
 		}

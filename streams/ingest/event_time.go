@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"context"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -8,6 +9,7 @@ import (
 	"github.com/millrace/millrace/internal/clock"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
+	"github.com/millrace/millrace/streams"
 )
 
 // eventTime finds a record's event time and says whether it is believable.
@@ -55,3 +57,19 @@ func (t *eventTime) ahead(at int64) bool {
 
 // passed notes an event that was accepted.
 func (t *eventTime) passed(at int64) { t.newest = max(t.newest, at) }
+
+// newestBefore is the event clock of a worker that starts: the newest event time of what was done of its partition, by what its predecessors told with
+// the offsets that they committed, and by the positions of the groups that read it. Without it the first record after every restart would be
+// believed whatever its time. It may be that of records which are read again: what is too far ahead of those is too far ahead of what was before
+// them.
+func (w *sourceWorker) newestBefore(ctx context.Context) (int64, error) {
+	told, err := streams.ToldProgress(ctx, w.producer, SourceGroup(w.deps.Project, w.src.Source)+w.suffix, w.src.Topic, w.partition)
+	if err != nil {
+		return 0, err
+	}
+	newest := told.Newest
+	for _, a := range w.direct {
+		newest = max(newest, a.newest)
+	}
+	return newest, nil
+}

@@ -103,6 +103,9 @@ func (f *filler) begin(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := f.clear(ctx); err != nil {
+		return err
+	}
 	if f.own, err = streams.Committed(ctx, f.producer, GroupGroup(f.deps.Project, f.group.Name, f.group.version.ID)+f.suffix, f.group.KeyedTopic); err != nil {
 		return err
 	}
@@ -140,6 +143,26 @@ func (f *filler) begin(ctx context.Context) (err error) {
 		f.total += h.end - h.next
 	}
 	return nil
+}
+
+// clear deletes the states of partitions that have no position: what is computed again must not be added to them. A version that was
+// declared beside another and has no position at all was never begun.
+func (f *filler) clear(ctx context.Context) error {
+	var without []int32
+	for k := range f.group.version.Partitions {
+		_, raw, err := f.writer.Load(ctx, k)
+		if err != nil {
+			return err
+		}
+		if len(raw) == 0 {
+			without = append(without, k)
+		}
+	}
+	active, err := f.isActive(ctx, f.group)
+	if err != nil || len(without) == 0 || !active && len(without) == int(f.group.version.Partitions) {
+		return err
+	}
+	return f.writer.Clear(ctx, without...)
 }
 
 // reached is the offset of a partition up to which its states were once computed, as far as Kafka knows: what was committed to it by the

@@ -16,6 +16,7 @@ type groupWorker struct {
 	*applier
 	eventTimes []eventTime // of each root
 	holes      []holes     // of each root
+	untold     bool        // Kafka's committed offset is behind the position that the worker started from
 	items      []item
 	events     []schemas.Row // of the items, as their sources have them
 }
@@ -41,13 +42,26 @@ func (w *groupWorker) Start(ctx context.Context, committed int64) (int64, error)
 	for i := range w.holes {
 		w.holes[i].next = w.next
 	}
+	if w.untold = false; err == nil && w.next > committed {
+		w.untold, err = w.within(ctx, w.next)
+	}
 	return w.next, err
+}
+
+// within reports whether the topic is as long as a position says. One that was made anew may not be: what is committed of it must not be said
+// before the records have shown that.
+func (w *groupWorker) within(ctx context.Context, next int64) (bool, error) {
+	end, err := streams.EndOffset(ctx, w.producer, w.group.KeyedTopic, w.partition)
+	return err == nil && next <= end, err
 }
 
 // Run is in streams.Worker. While a write is on its way, the next records are applied.
 func (w *groupWorker) Run(ctx context.Context, in *streams.Input) error {
 	w.entered(&w.progress, in)
 	defer w.left(&w.progress)
+	if w.untold { // else Kafka would have it behind until the next record comes
+		in.Done(w.next)
+	}
 	flushing := time.NewTimer(w.flushEvery(0, in))
 	defer flushing.Stop()
 	keeping := time.NewTicker(w.cfg.OfflineEvery)

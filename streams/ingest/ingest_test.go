@@ -109,6 +109,30 @@ func (r *rig) forgetAll() {
 	r.forget(SourceGroup(r.project, r.project.Sources[0]))
 }
 
+// TestCommitsWhereItStarts has a stage end after it wrote to Redis and before it told Kafka. The next one tells, though no record comes:
+// to whoever watches the lag, the group would be behind for ever.
+func TestCommitsWhereItStarts(t *testing.T) {
+	r := newRig(t)
+	r.produce(r.trips(4, 300))
+	g := r.run(r.stage())
+	r.caughtUp()
+	g.stop(t)
+	cities := r.project.Groups[0]
+	r.forget(GroupGroup(r.project, cities.Name, cities.Version))
+	g = r.run(r.stage())
+	r.await("Kafka to be told", func() bool {
+		committed, err := r.admin.FetchOffsets(t.Context(), GroupGroup(r.project, cities.Name, cities.Version))
+		for p, end := range r.ends(cities.KeyedTopic) {
+			if c, ok := committed.Lookup(cities.KeyedTopic, p); err != nil || !ok || c.At != end {
+				return false
+			}
+		}
+		return true
+	})
+	g.stop(t)
+	r.check()
+}
+
 // TestReplay has everything read again from the start of the log, by Kafka's offsets, while Redis says that it is done.
 func TestReplay(t *testing.T) {
 	r := newRig(t)

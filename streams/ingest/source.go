@@ -115,6 +115,11 @@ func (w *sourceWorker) Start(ctx context.Context, committed int64) (_ int64, err
 		}
 		w.next = min(w.next, a.next)
 	}
+	if w.time.clock == nil && w.time.future > 0 {
+		if w.time.newest, err = w.newestBefore(ctx); err != nil {
+			return 0, err
+		}
+	}
 	w.progress.next.Store(w.next)
 	return w.next, nil
 }
