@@ -103,7 +103,7 @@ func TestReadParquetTakesOtherTypes(t *testing.T) {
 				case *array.Date32Builder:
 					f.Append(arrow.Date32(row))
 				case *array.Decimal128Builder:
-					f.Append(decimal128.FromI64(int64(row-1) * 12345))
+					f.Append(decimal128.FromI64(int64(row-1) * 35))
 				case *array.Uint64Builder:
 					f.Append(uint64(row))
 				default:
@@ -135,9 +135,9 @@ func TestReadParquetTakesOtherTypes(t *testing.T) {
 		return nil
 	})
 	want := []string{
-		`time:"1969-12-31T23:59:59.999Z" int:"-1" int:"-1" int:"-1" int:"0" float:"0" string:"" string:"" time:"1970-01-01T00:00:00Z" float:"-123.45" int:"0" `,
+		`time:"1969-12-31T23:59:59.999Z" int:"-1" int:"-1" int:"-1" int:"0" float:"0" string:"" string:"" time:"1970-01-01T00:00:00Z" float:"-0.35" int:"0" `,
 		`time:"1970-01-01T00:00:00.001Z" int:"0" int:"0" int:"0" int:"1" float:"0.5" string:"x" string:"x" time:"1970-01-02T00:00:00Z" float:"0" int:"1" `,
-		`time:"2001-05-16T08:00:00Z" int:"1" int:"1" int:"1" int:"2" float:"1" string:"xx" string:"xx" time:"1970-01-03T00:00:00Z" float:"123.45" int:"2" `,
+		`time:"2001-05-16T08:00:00Z" int:"1" int:"1" int:"1" int:"2" float:"1" string:"xx" string:"xx" time:"1970-01-03T00:00:00Z" float:"0.35" int:"2" `,
 	}
 	if err != nil || !slices.Equal(got, want) {
 		t.Fatalf("rows are\n%s\nwant\n%s\n%v", strings.Join(got, "\n"), strings.Join(want, "\n"), err)
