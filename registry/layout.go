@@ -158,7 +158,7 @@ func (r *Registry) index() error {
 			return err
 		}
 		p.Model.Annotations = map[string]string{oci.AnnotationRefName: name}
-		index.Manifests = append(append(index.Manifests, p.Model), p.Datasets...)
+		index.Manifests = slices.Concat(index.Manifests, []oci.Descriptor{p.Model}, p.Evaluations, p.Datasets)
 	}
 	index.Versioned, index.MediaType = ocispecs.Versioned{SchemaVersion: 2}, oci.MediaTypeImageIndex
 	return r.writeIndex(index)

@@ -42,6 +42,9 @@ func (r *Registry) up(role, digest string) (*Node, error) {
 	n := &Node{Role: role, Digest: digest, Manifest: m}
 	for _, in := range m.Inputs {
 		next, err := r.up(in.Role, in.Digest)
+		if err != nil && mayLack(m, in, err) {
+			next, err = &Node{Role: in.Role, Digest: in.Digest}, nil // all that is known of it
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -27,6 +27,10 @@ const (
 // when features cannot be read, where the project says so.
 const RoleSimpler = "simpler"
 
+// RoleChampion is the role in which an evaluation's manifest names the champion that the candidates were measured beside. It is the one input that a
+// registry may do without: who pulls a version gets its evaluation, and not the models before it.
+const RoleChampion = "champion"
+
 // digestPrefix names the only hash in use (FIPS 180-4 SHA-256), as OCI writes it.
 const digestPrefix = "sha256:"
 

@@ -23,6 +23,9 @@ const (
 	AnnotationArtefact = "vnd.millrace.artefact" // of a layer that is an artefact's manifest: its kind
 )
 
+// ArtifactTypeEvaluation is the type of the OCI manifest that an evaluation of a model is packed in. Its subject is the model's.
+const ArtifactTypeEvaluation = "application/vnd.millrace.evaluation.v1"
+
 // ArtifactTypeDataset is the type of the OCI manifest that a model's training rows are packed in. Its subject is the model's.
 const ArtifactTypeDataset = "application/vnd.millrace.dataset.v1"
 
@@ -30,10 +33,12 @@ const ArtifactTypeDataset = "application/vnd.millrace.dataset.v1"
 //
 // The model's manifest follows the CNCF ModelPack specification (0.0.7): its layers are the model bundle with its golden rows as the weights,
 // then the manifest and the content of everything it was made of, so that its lineage goes where it goes. Training rows, which are large and
-// may be confidential, are manifests of their own that refer to the model's as their subject: whoever takes them along changes no digest.
+// may be confidential, are manifests of their own that refer to the model's as their subject: whoever takes them along changes no digest. So are
+// the evaluations that were made of the model, with the metrics and the gates' verdicts.
 type Pack struct {
-	Model    oci.Descriptor
-	Datasets []oci.Descriptor // those whose rows are in this registry
+	Model       oci.Descriptor
+	Evaluations []oci.Descriptor // those of the model that are in this registry
+	Datasets    []oci.Descriptor // those whose rows are in this registry
 
 	blobs map[digest.Digest][]byte // manifests and configs, to be kept
 }
@@ -111,29 +116,67 @@ func (r *Registry) pack(version string) (Pack, error) {
 		return p, err
 	}
 	p.Model.ArtifactType = modelpack.ArtifactTypeModelManifest
+	if err := p.addEvaluations(r, version); err != nil {
+		return p, err
+	}
 	return p, p.addDatasets(r, datasets)
 }
 
-func (p *Pack) addDatasets(r *Registry, contents []oci.Descriptor) error {
-	p.blobs[oci.DescriptorEmptyJSON.Digest] = oci.DescriptorEmptyJSON.Data
-	empty := oci.DescriptorEmptyJSON
-	empty.Data = nil
-	subject := oci.Descriptor{MediaType: p.Model.MediaType, Digest: p.Model.Digest, Size: p.Model.Size}
-	for _, content := range contents {
-		if !r.HasBlob(content.Digest.String()) {
+func (p *Pack) addEvaluations(r *Registry, version string) error {
+	all, err := r.Artefacts(KindEvaluation)
+	if err != nil {
+		return err
+	}
+	for _, a := range all {
+		if of, ok := a.Input(KindModel); !ok || of != version || !r.HasBlob(a.Content) {
 			continue
 		}
-		d, err := p.keep(oci.MediaTypeImageManifest, oci.Manifest{
-			Versioned: ocispecs.Versioned{SchemaVersion: 2}, MediaType: oci.MediaTypeImageManifest, ArtifactType: ArtifactTypeDataset,
-			Config: empty, Layers: []oci.Descriptor{content}, Subject: &subject,
+		b, err := a.Canonical()
+		if err != nil {
+			return err
+		}
+		p.blobs[digest.Digest(a.Digest)] = b
+		file := a.Kind + "-" + short(a.Digest)
+		d, err := p.refer(ArtifactTypeEvaluation, oci.Descriptor{
+			MediaType: modelpack.MediaTypeModelWeightConfigRaw, Digest: digest.Digest(a.Digest), Size: int64(len(b)),
+			Annotations: map[string]string{AnnotationArtefact: a.Kind, modelpack.AnnotationFilepath: file + ".manifest.json"},
+		}, oci.Descriptor{
+			MediaType: modelpack.MediaTypeModelWeightConfigRaw, Digest: digest.Digest(a.Content), Size: a.Size,
+			Annotations: map[string]string{modelpack.AnnotationFilepath: file + fileExtension(a.MediaType)},
 		})
 		if err != nil {
 			return err
 		}
-		d.ArtifactType = ArtifactTypeDataset
+		p.Evaluations = append(p.Evaluations, d)
+	}
+	return nil
+}
+
+func (p *Pack) addDatasets(r *Registry, contents []oci.Descriptor) error {
+	for _, content := range contents {
+		if !r.HasBlob(content.Digest.String()) {
+			continue
+		}
+		d, err := p.refer(ArtifactTypeDataset, content)
+		if err != nil {
+			return err
+		}
 		p.Datasets = append(p.Datasets, d)
 	}
 	return nil
+}
+
+// refer makes a manifest of layers whose subject is the model's.
+func (p *Pack) refer(artifactType string, layers ...oci.Descriptor) (oci.Descriptor, error) {
+	p.blobs[oci.DescriptorEmptyJSON.Digest] = oci.DescriptorEmptyJSON.Data
+	empty := oci.DescriptorEmptyJSON
+	empty.Data = nil
+	d, err := p.keep(oci.MediaTypeImageManifest, oci.Manifest{
+		Versioned: ocispecs.Versioned{SchemaVersion: 2}, MediaType: oci.MediaTypeImageManifest, ArtifactType: artifactType, Config: empty, Layers: layers,
+		Subject: &oci.Descriptor{MediaType: p.Model.MediaType, Digest: p.Model.Digest, Size: p.Model.Size},
+	})
+	d.ArtifactType = artifactType
+	return d, err
 }
 
 // keep encodes a value as a blob.
@@ -230,8 +273,8 @@ func (r *Registry) HasBlob(digest string) bool {
 	return err == nil
 }
 
-// Adopt takes an artefact over from another registry whose manifest is among the blobs already. Its inputs must be here; its content need not:
-// lineage is known without it. Corrupt when the blob is no manifest, or not in the one form that its digest was made of.
+// Adopt takes an artefact over from another registry whose manifest is among the blobs already. Its inputs must be here, but for the champion that
+// an evaluation compared with; its content need not: lineage is known without it. Corrupt when the blob is no manifest, or not in the one form that its digest was made of.
 func (r *Registry) Adopt(digest string) error {
 	path, err := r.blobPath(digest)
 	if err != nil {
@@ -253,7 +296,7 @@ func (r *Registry) Adopt(digest string) error {
 		return failure.New(failure.Corrupt, digest, "is no artefact's manifest").WithHint("it may be of a newer release")
 	}
 	for _, in := range m.Inputs {
-		if _, err := r.Manifest(in.Digest); err != nil {
+		if _, err := r.Manifest(in.Digest); err != nil && !mayLack(m, in, err) {
 			return fmt.Errorf("checking input %q of %s %s: %w", in.Role, m.Kind, m.Name, err)
 		}
 	}
@@ -261,4 +304,9 @@ func (r *Registry) Adopt(digest string) error {
 		return err
 	}
 	return r.putFile(path, b)
+}
+
+// mayLack reports whether an artefact is whole without an input that the registry does not have.
+func mayLack(m Manifest, in Ref, err error) bool {
+	return m.Kind == KindEvaluation && in.Role == RoleChampion && failure.Of(err) == failure.NotFound
 }

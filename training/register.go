@@ -26,7 +26,6 @@ const (
 	roleBaseline = "baseline"
 	roleMetrics  = "metrics"
 	roleModel    = "model"
-	roleChampion = "champion"
 	roleParent   = "parent" // a champion that a program went on from
 )
 
@@ -317,7 +316,7 @@ func (s *Stage) registerEvaluation(ctx context.Context, m *project.Model, t *tra
 	}
 	inputs := []registry.Ref{{Role: roleModel, Digest: kept.model}, {Role: roleDataset, Digest: kept.dataset}}
 	if old.digest != "" {
-		inputs = append(inputs, registry.Ref{Role: roleChampion, Digest: old.digest})
+		inputs = append(inputs, registry.Ref{Role: registry.RoleChampion, Digest: old.digest})
 		if old.incomparable == "" {
 			c.Champion = old.metrics.Values()
 		}

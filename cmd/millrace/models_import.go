@@ -59,6 +59,9 @@ func (c *modelsImport) Run(ctx context.Context, env *environment) error {
 	if err != nil {
 		return err
 	}
+	if err := checkTask(m, loaded.Task(), c.File); err != nil {
+		return err
+	}
 	rows, err := c.goldenRows(ctx, loaded)
 	if err != nil {
 		return err
@@ -89,6 +92,16 @@ func (c *modelsImport) Run(ctx context.Context, env *environment) error {
 	}
 	fmt.Fprintf(env.out, "%s@%d %s: %s, %d inputs, %d golden rows\n", m.Name, number, digest, mediaType, len(signature), len(bundle.Golden))
 	return nil
+}
+
+// checkTask refuses a model whose score means something else than the project says. What orders rows is a number as a regression's is.
+func checkTask(m *project.Model, task model.Task, file string) error {
+	if task == m.Task || task == model.TaskRanking && m.Task == model.TaskRegression {
+		return nil
+	}
+	declared := m.Task
+	return failure.New(failure.Refused, file, "is a model for %s, and the project declares %s for %s", task, declared, m.Name).
+		WithHint("is it the file that was meant? A ranking model answers for task: regression, any other for its own task")
 }
 
 // loadFile reads a model file, whatever it is called.

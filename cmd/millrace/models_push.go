@@ -70,8 +70,16 @@ func (c *modelsPull) Run(ctx context.Context, env *environment) error {
 	if err != nil {
 		return err
 	}
-	if _, err := bundle.Check(); err != nil {
+	checked, err := bundle.Check()
+	if err != nil {
 		return fmt.Errorf("checking what was pulled: %w", err)
+	}
+	if p, err := c.load(); err == nil { // a registry may be filled where there is no project
+		if m, err := modelNamed(p, pulled.Model); err == nil {
+			if err := checkTask(m, checked.Task(), c.From); err != nil {
+				return err
+			}
+		}
 	}
 	number, err := r.AddVersion(pulled.Model, pulled.Digest)
 	if err != nil {

@@ -100,7 +100,11 @@ func (s *shelf) add(weight float64, inputs []string) string {
 		Annotations: map[string]string{"candidate": "logistic", "data_until": "2001-06-01T00:00:00Z"},
 	}, content)
 	gates := `{"gates":[{"gate":"auc >= 0.615","passed":` + map[bool]string{true: "true", false: "false"}[0.6+weight >= 0.615] + `}]}`
-	put(registry.Manifest{Kind: registry.KindEvaluation, Name: "late", Inputs: []registry.Ref{{Role: "model", Digest: digest}}}, []byte(gates))
+	evaluated := []registry.Ref{{Role: "model", Digest: digest}}
+	if n := len(s.digests); n > 0 { // beside the version before
+		evaluated = append(evaluated, registry.Ref{Role: registry.RoleChampion, Digest: s.digests[n-1]})
+	}
+	put(registry.Manifest{Kind: registry.KindEvaluation, Name: "late", Inputs: evaluated}, []byte(gates))
 	if _, err := s.registry().AddVersion("late", digest); err != nil {
 		s.t.Fatal(err)
 	}
@@ -346,8 +350,16 @@ func TestPushAndPull(t *testing.T) {
 		t.Errorf("lineage was\n%s\nand is\n%s", here, there)
 	}
 	edge.must("promote", "late@1", "--reason", "it came on a stick")
-	if out := edge.must("show", "late"); !strings.Contains(out, "auc 0.62") {
+	if out := edge.must("show", "late"); !strings.Contains(out, "auc 0.62") || !strings.Contains(out, "passed: auc >= 0.615") {
 		t.Error(out)
+	}
+	// The champion that it was compared with did not come along: what is known of it is its digest.
+	evaluations, err := edge.registry().Artefacts(registry.KindEvaluation)
+	if err != nil || len(evaluations) != 1 {
+		t.Fatalf("%v, %v", evaluations, err)
+	}
+	if out, errs, status := millrace(t, "lineage", evaluations[0].Digest, "--data-dir", edge.dir); status != 0 || !strings.Contains(out, s.digests[0]) {
+		t.Errorf("%s%s", out, errs)
 	}
 }
 
@@ -419,6 +431,15 @@ func TestImport(t *testing.T) {
 	change(golden, "0.16666666666666666", "9.5")
 	s.refused(failure.Refused, "row 0 scores", "import", "late", file, "--golden", golden)
 	s.refused(failure.BadRequest, "columns of this name", "import", "late", file, "--golden", golden, "--expected", "target")
+	counts := filepath.Join(dir, "counts.txt")
+	poisson, err := model.NewForest(model.ForestSpec{Objective: model.Poisson, Inputs: []string{"distance"}, Trees: []model.Tree{{Leaves: []model.Leaf{{Value: 0.5, Rows: 10}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(counts, poisson.LightGBM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.refused(failure.Refused, "is a model for poisson, and the project declares binary for late", "import", "late", counts, "--golden", golden)
 	change(golden, "distance", "distances")
 	s.refused(failure.BadRequest, "distance", "import", "late", file, "--golden", golden)
 	change(file, "distance", "distances")

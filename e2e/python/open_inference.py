@@ -64,6 +64,14 @@ def common(client, library, what):
     refused(lambda: client.infer(MODEL, tensors(library, (-1,)), outputs=[library.InferRequestedOutput("logits")]), "unknown_output")
 
 
+def repository(client, what):
+    """Models are loaded by promotion: who asks for it here is told so, and nothing is loaded or unloaded."""
+    for ask in (client.load_model, client.unload_model):
+        refused(lambda: ask(MODEL), "not_supported", "millrace models promote")
+        refused(lambda: ask("nobody"), "not_found")
+    assert client.is_model_ready(MODEL), what
+
+
 def not_ready(client):
     try:
         return not client.is_model_ready(MODEL, "7")
@@ -96,6 +104,7 @@ assert plain.get_response()["id"] == "r2" and plain.get_response()["model_versio
 metadata = http.get_model_metadata(MODEL)
 assert metadata["name"] == MODEL and {i["name"] for i in metadata["inputs"]} == set(ROWS[0]["columns"]), metadata
 assert {m["name"]: m["state"] for m in http.get_model_repository_index()} == {MODEL: "READY"}
+repository(http, "http")
 inputs_tensor(http, over_http, metadata["parameters"], np.float32, "http, inputs")
 assert http.get_server_metadata()["name"] == "millrace"
 
@@ -105,6 +114,7 @@ metadata = grpc.get_model_metadata(MODEL)
 assert metadata.name == MODEL and {i.name for i in metadata.inputs} == set(ROWS[0]["columns"]), metadata
 index = grpc.get_model_repository_index()
 assert [(m.name, m.state) for m in index.models] == [(MODEL, "READY")], index
+repository(grpc, "grpc")
 inputs_tensor(grpc, over_grpc, http.get_model_metadata(MODEL)["parameters"], np.float64, "grpc, inputs")
 assert grpc.get_server_metadata().name == "millrace"
 response = grpc.infer(MODEL, tensors(over_grpc, (-1,)), request_id="r3").get_response()

@@ -34,7 +34,7 @@ func Push(ctx context.Context, r *registry.Registry, v registry.Reference, to *P
 	if withDataset && len(p.Datasets) == 0 {
 		return "", failure.New(failure.NotFound, v.String(), "the registry does not have its training rows").WithHint("push without --with-dataset")
 	}
-	roots := []ocispec.Descriptor{p.Model}
+	roots := append([]ocispec.Descriptor{p.Model}, p.Evaluations...)
 	if withDataset {
 		roots = append(roots, p.Datasets...)
 	}
@@ -59,13 +59,14 @@ func Push(ctx context.Context, r *registry.Registry, v registry.Reference, to *P
 
 // Pulled is a version that was copied, not yet numbered.
 type Pulled struct {
-	Model    string // name
-	Digest   string // of the model artefact
-	Manifest string // digest of the OCI manifest
-	Datasets int    // how many artefacts of training rows came along
+	Model       string // name
+	Digest      string // of the model artefact
+	Manifest    string // digest of the OCI manifest
+	Datasets    int    // how many artefacts of training rows came along
+	Evaluations int    // how many evaluations of it did
 }
 
-// Pull copies a version from a place, with all that it was made of; with its training rows where the place has them and they are asked for. It
+// Pull copies a version from a place, with all that it was made of and its evaluations; with its training rows where the place has them and they are asked for. It
 // becomes no version yet: look at it first, then registry.AddVersion.
 func Pull(ctx context.Context, r *registry.Registry, from *Place, withDataset bool) (Pulled, error) {
 	if from.Tag == "" {
@@ -94,25 +95,30 @@ func Pull(ctx context.Context, r *registry.Registry, from *Place, withDataset bo
 		return Pulled{}, fmt.Errorf("taking over %s: %w", from, err)
 	}
 	pulled := Pulled{Model: name, Digest: artefact, Manifest: root.Digest.String()}
-	if !withDataset {
-		return pulled, nil
-	}
 	referrers, err := remoteregistry.Referrers(ctx, from.target, root, "") // not all registries know a referrer's type
 	if err != nil {
-		return pulled, from.failed("looking for the training rows at", err)
+		return pulled, from.failed("looking for what belongs to the model at", err)
 	}
 	for _, d := range referrers {
 		m, err := from.manifest(ctx, d)
 		if err != nil {
 			return pulled, err
 		}
-		if m.ArtifactType != registry.ArtifactTypeDataset {
+		evaluation := m.ArtifactType == registry.ArtifactTypeEvaluation
+		if !evaluation && !(withDataset && m.ArtifactType == registry.ArtifactTypeDataset) {
 			continue
 		}
 		if err := oras.CopyGraph(ctx, from.target, folder{r}, d, oras.DefaultCopyGraphOptions); err != nil {
-			return pulled, from.failed("pulling the training rows from", err)
+			return pulled, from.failed("pulling what belongs to the model from", err)
 		}
-		pulled.Datasets++
+		if !evaluation {
+			pulled.Datasets++
+			continue
+		}
+		if err := adopt(r, m); err != nil {
+			return pulled, fmt.Errorf("taking over an evaluation from %s: %w", from, err)
+		}
+		pulled.Evaluations++
 	}
 	return pulled, nil
 }

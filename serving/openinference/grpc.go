@@ -72,6 +72,7 @@ var statusCodes = map[int]codes.Code{
 	http.StatusNotFound: codes.NotFound, http.StatusConflict: codes.Aborted, http.StatusRequestEntityTooLarge: codes.InvalidArgument,
 	http.StatusUnprocessableEntity: codes.FailedPrecondition, http.StatusTooManyRequests: codes.ResourceExhausted,
 	499:                           codes.Canceled, // the client hung up
+	http.StatusNotImplemented:     codes.Unimplemented,
 	http.StatusServiceUnavailable: codes.Unavailable, http.StatusGatewayTimeout: codes.DeadlineExceeded,
 }
 
@@ -130,6 +131,14 @@ func (s *service) RepositoryIndex(ctx context.Context, r *pb.RepositoryIndexRequ
 		out.Models = append(out.Models, &pb.RepositoryIndexResponse_ModelIndex{Name: e.Name, Version: e.Version, State: e.State, Reason: e.Reason})
 	}
 	return out, nil
+}
+
+func (s *service) RepositoryModelLoad(ctx context.Context, r *pb.RepositoryModelLoadRequest) (*pb.RepositoryModelLoadResponse, error) {
+	return nil, StatusOf(promoted(ctx, s.stage, r.GetModelName(), true))
+}
+
+func (s *service) RepositoryModelUnload(ctx context.Context, r *pb.RepositoryModelUnloadRequest) (*pb.RepositoryModelUnloadResponse, error) {
+	return nil, StatusOf(promoted(ctx, s.stage, r.GetModelName(), false))
 }
 
 func (s *service) ModelInfer(ctx context.Context, r *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {

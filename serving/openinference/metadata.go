@@ -2,6 +2,7 @@ package openinference
 
 import (
 	"context"
+	"net/http"
 	"strconv"
 	"strings"
 
@@ -94,4 +95,17 @@ func index(ctx context.Context, s Stage, ready bool) []indexEntry {
 		}
 	}
 	return entries
+}
+
+// promoted is the answer to who asks for a model to be loaded, or unloaded: that is for who may write the registry, not for who may ask for
+// scores. It says so of the models alone that who asks may see.
+func promoted(ctx context.Context, s Stage, model string, load bool) *serving.Problem {
+	if _, p := s.Model(ctx, model); p != nil {
+		return p
+	}
+	detail := "models are not unloaded by this protocol: a model is served as long as the project declares it; millrace models promote, or rollback, changes its version"
+	if load {
+		detail = "models are not loaded by this protocol: millrace models promote, or rollback, changes the version that is served, within a second"
+	}
+	return &serving.Problem{Status: http.StatusNotImplemented, Code: "not_supported", Field: "model", Detail: detail}
 }

@@ -29,6 +29,11 @@ func Routes(mux *http.ServeMux, s Stage, version string) {
 	handle("v2_live", "/v2/health/live", http.MethodGet, r.live)
 	handle("v2_ready", "/v2/health/ready", http.MethodGet, r.ready)
 	handle("v2_index", "/v2/repository/index", http.MethodPost, r.index)
+	for path, load := range map[string]bool{"load": true, "unload": false} {
+		handle("v2_"+path, "/v2/repository/models/{model}/"+path, http.MethodPost, func(w http.ResponseWriter, q *http.Request) {
+			Fail(w, promoted(q.Context(), r.stage, q.PathValue("model"), load))
+		})
+	}
 	for _, model := range []string{"/v2/models/{model}", "/v2/models/{model}/versions/{version}"} {
 		handle("v2_model", model, http.MethodGet, r.model)
 		handle("v2_model_ready", model+"/ready", http.MethodGet, r.modelReady)
