@@ -25,6 +25,7 @@ type fastField struct {
 	lead     []byte // the same and a colon
 	kind     Kind
 	nullable bool
+	plain    bool     // a text, any and never null
 	narrow   bool     // 32 bits
 	symbols  []string // of an enum
 	checked  bool     // has a declared range
@@ -49,6 +50,7 @@ func newFastJSON(s *Schema) *fastJSON {
 		}
 		l := limitsOf(c)
 		f.fields = append(f.fields, fastField{name: strconv.AppendQuote(nil, c.Name), lead: append(strconv.AppendQuote(nil, c.Name), ':'), kind: c.Kind, nullable: c.Nullable,
+			plain:  c.Kind == String && !c.Nullable && c.Symbols == nil && !l.declared,
 			narrow: wire == wireInt, symbols: c.Symbols, checked: l.declared, limits: l})
 		f.byName[c.Name] = i
 	}
@@ -79,7 +81,17 @@ func (f *fastJSON) decode(record []byte, text string, row Row) bool {
 		next = at
 		i = space(record, i)
 		var ok bool
-		if row[at], i, ok = f.fields[at].value(record, text, i); !ok {
+		if f.fields[at].plain { // most of them
+			if i >= len(record) {
+				return false
+			}
+			v := &row[at]
+			v.kind, v.bits = String, 0
+			v.text, i, ok = plainText(record, text, i)
+			if !ok {
+				return false
+			}
+		} else if row[at], i, ok = f.fields[at].value(record, text, i); !ok {
 			return false
 		}
 		i = space(record, i)

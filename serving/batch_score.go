@@ -83,7 +83,11 @@ func (b *batch) layout(rows dataset.Columnar) (*batchLayout, error) {
 	var fields []arrow.Field
 	for _, field := range keep {
 		l.keep = append(l.keep, place(field))
-		fields = append(fields, file.Field(field))
+		f := file.Field(field)
+		if f.Type.ID() == arrow.STRING_VIEW { // Parquet's writer has no views
+			f.Type = arrow.BinaryTypes.String
+		}
+		fields = append(fields, f)
 	}
 	l.kept = len(fields)
 	for _, f := range b.added() {
@@ -390,11 +394,29 @@ func (g *plannedGroup) joined(block *pit.Block, lookup, row int, in *filled) {
 	}
 }
 
+// plainTexts is a column of views as one of texts that stand one after the other.
+func plainTexts(view *array.StringView) arrow.Array {
+	s := array.NewStringBuilder(memory.DefaultAllocator)
+	defer s.Release()
+	for i := range view.Len() {
+		if view.IsNull(i) {
+			s.AppendNull()
+		} else {
+			s.Append(view.Value(i))
+		}
+	}
+	return s.NewArray()
+}
+
 // record is the kept columns and the answers.
 func (b *batch) record(l *batchLayout, from arrow.Record, a *answers) arrow.Record {
 	columns := make([]arrow.Array, 0, l.schema.NumFields())
 	for _, at := range l.keep {
 		c := from.Column(at)
+		if view, ok := c.(*array.StringView); ok {
+			columns = append(columns, plainTexts(view))
+			continue
+		}
 		c.Retain()
 		columns = append(columns, c)
 	}

@@ -253,15 +253,16 @@ func TestBatchScoresWhatWasServed(t *testing.T) {
 	b.check("file", b.read(out), shuffled)
 }
 
-// Integers of pandas are floats where one is missing, in Parquet and CSV, and a column without a value has no type: they score as they do elsewhere.
+// Integers of pandas are floats where one is missing, in Parquet and CSV, a column without a value has no type, and texts of Polars are views: they
+// score as they do elsewhere, and are kept in Parquet, too.
 func TestBatchOfPandas(t *testing.T) {
 	b := newBatchRig(t)
 	rows := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
-		{Name: "flight_id", Type: arrow.BinaryTypes.LargeString}, {Name: "origin", Type: arrow.BinaryTypes.String, Nullable: true},
+		{Name: "flight_id", Type: arrow.BinaryTypes.StringView}, {Name: "origin", Type: arrow.BinaryTypes.String, Nullable: true},
 		{Name: "scheduled", Type: &arrow.TimestampType{Unit: arrow.Nanosecond}}, {Name: "distance", Type: arrow.PrimitiveTypes.Float64},
 	}, nil))
 	for _, d := range b.rows {
-		rows.Field(0).(*array.LargeStringBuilder).Append(d.id)
+		rows.Field(0).(*array.StringViewBuilder).Append(d.id)
 		if origin := rows.Field(1).(*array.StringBuilder); d.origin == "" {
 			origin.AppendNull()
 		} else {
