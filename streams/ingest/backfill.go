@@ -9,6 +9,7 @@ import (
 
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -34,6 +35,10 @@ func (s *Stage) Backfill(ctx context.Context, name string, from time.Time, progr
 	if len(g.gives) > 0 {
 		return online.Version{}, failure.New(failure.BadProject, name, "gives out the events of %s: another version of it would give out other ones", g.gives[0].source.Name).
 			WithHint("declare the group and its source under other names; an emptied Redis is rebuilt by the stream role itself")
+	}
+	if now := s.deps.Clock(); s.deps.Project.Clock == project.ClockWall && from.After(now) {
+		return online.Version{}, failure.New(failure.BadRequest, "--from", "%s is to come, it is %s now: nothing would be left of %s, and readers would be moved to that",
+			from.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339), name).WithHint("name a time of the past")
 	}
 	if err := s.connect(); err != nil {
 		return online.Version{}, err

@@ -360,6 +360,9 @@ func TestBackfill(t *testing.T) {
 	g := r.run(r.stage())
 	r.caughtUp()
 	before := r.states()
+	if _, err := r.stage().Backfill(t.Context(), "cities", now().Add(time.Second), nil); failure.Of(err) != failure.BadRequest {
+		t.Fatalf("a backfill from a time to come: %v", err)
+	}
 	var tries int
 	for {
 		tries++
