@@ -132,7 +132,7 @@ func (b *bench) prepare(ctx context.Context, p *project.Project) ([]byte, error)
 	}
 	var text []byte
 	for _, m := range slices.Backward(p.Models) { // "score" last
-		forest, err := trainForest(ctx, inputNames(m))
+		forest, err := trainForest(ctx, inputNames(m), 1)
 		if err != nil {
 			return nil, err
 		}
@@ -202,6 +202,9 @@ func (b *bench) benchMillrace(ctx context.Context, p *project.Project, asked [][
 		if err := b.measure(ctx, server, c.target, "millrace", c.kind); err != nil {
 			return err
 		}
+	}
+	if err := b.benchShadow(ctx, p.Model("score"), server, score); err != nil {
+		return err
 	}
 	if b.events == 0 {
 		return nil

@@ -30,8 +30,8 @@ const (
 )
 
 // trainForest fits inputs of noise to a label that depends on them, so that trees are as full as a real model's.
-func trainForest(ctx context.Context, names []string) (*model.Forest, error) {
-	random := rand.New(rand.NewPCG(1, 2))
+func trainForest(ctx context.Context, names []string, seed uint64) (*model.Forest, error) {
+	random := rand.New(rand.NewPCG(seed, 2))
 	data := gbdt.Data{Names: names, Columns: make([][]float64, len(names)), Labels: make([]float64, trainingRows)}
 	for c := range data.Columns {
 		data.Columns[c] = make([]float64, trainingRows)
@@ -55,8 +55,17 @@ func trainForest(ctx context.Context, names []string) (*model.Forest, error) {
 // input is a number that is never missing, written with a few digits as amounts and counts are.
 func input(random *rand.Rand) float64 { return float64(int(random.ExpFloat64()*3000)) / 100 }
 
-// promote makes a forest the champion of a model. Its golden rows are of the same distribution as its training rows.
+// promote makes a forest the champion of a model.
 func promote(ctx context.Context, r *registry.Registry, m *project.Model, forest *model.Forest) error {
+	digest, err := register(ctx, r, m, forest)
+	if err != nil {
+		return err
+	}
+	return r.SetAlias(ctx, m.Name, registry.Champion, digest, "", "")
+}
+
+// register makes a forest a version of a model, and gives its digest. Its golden rows are of the same distribution as its training rows.
+func register(ctx context.Context, r *registry.Registry, m *project.Model, forest *model.Forest) (string, error) {
 	random := rand.New(rand.NewPCG(3, 4))
 	golden := make([][]float64, 50)
 	for i := range golden {
@@ -71,20 +80,20 @@ func promote(ctx context.Context, r *registry.Registry, m *project.Model, forest
 	}
 	bundle, err := model.NewBundle(signature, forest, golden)
 	if err != nil {
-		return err
+		return "", err
 	}
 	encoded, err := bundle.Encode()
 	if err != nil {
-		return err
+		return "", err
 	}
 	digest, err := r.Put(ctx, registry.Manifest{Kind: registry.KindModel, Name: m.Name, MediaType: model.MediaBundle}, bytes.NewReader(encoded))
 	if err != nil {
-		return err
+		return "", err
 	}
 	if _, err := r.AddVersion(m.Name, digest); err != nil {
-		return err
+		return "", err
 	}
-	return r.SetAlias(ctx, m.Name, registry.Champion, digest, "", "")
+	return digest, nil
 }
 
 func inputNames(m *project.Model) []string {
