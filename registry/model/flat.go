@@ -311,7 +311,7 @@ func (f *flat[T]) sum(leaves, sums []T, out []float64) {
 
 // fill writes the row as the columns see it.
 func (f *flat[T]) fill(x []T, row []float64) {
-	nan, least, band := T(math.NaN()), T(math.Inf(-1)), T(zeroBand)
+	nan, least, band := T(math.NaN()), T(math.Inf(-1)), T(ZeroBand)
 	x[leafColumn] = nan
 	for i, c := range f.columns[1:] {
 		v := T(row[c.input])

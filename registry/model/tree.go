@@ -15,20 +15,20 @@ const (
 	MissingNaN                 // NaN takes the default side
 )
 
-// zeroBand is how near to zero counts as zero for MissingZero: LightGBM's kZeroThreshold, the float32 nearest 1e-35.
-const zeroBand = float64(float32(1e-35))
+// ZeroBand is how near to zero counts as zero, for a split and for MissingZero: LightGBM's kZeroThreshold, the float32 nearest 1e-35.
+const ZeroBand = float64(float32(1e-35))
 
 // aroundZero is the threshold that splits rows as they are the way that this one splits those that LightGBM makes of them:
-// its predict takes a number within zeroBand of zero, the ends included, for zero (src/c_api.cpp, RowPairFunctionFromDenseMatric).
+// its predict takes a number within ZeroBand of zero, the ends included, for zero (src/c_api.cpp, RowPairFunctionFromDenseMatric).
 // LightGBM writes both ends as thresholds wherever an input has zeros, so that numbers at the lower one do occur.
 func aroundZero(threshold float64) float64 {
 	switch {
-	case threshold < -zeroBand || threshold >= zeroBand:
+	case threshold < -ZeroBand || threshold >= ZeroBand:
 		return threshold
 	case threshold < 0:
-		return math.Nextafter(-zeroBand, math.Inf(-1))
+		return math.Nextafter(-ZeroBand, math.Inf(-1))
 	default:
-		return zeroBand
+		return ZeroBand
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+
+	"github.com/millrace/millrace/registry/model"
 )
 
 // minRowsInBin is how many of the rows looked at a bin must hold (LightGBM's min_data_in_bin).
@@ -74,7 +76,7 @@ func (b *bins) encode(column []float64, write func(row int, bin uint8)) {
 	for row, x := range column {
 		bin := last + 1
 		if x == x {
-			bin = min(index(&padded, x), last)
+			bin = min(index(&padded, asScored(x)), last)
 		}
 		write(row, bin)
 	}
@@ -88,12 +90,12 @@ func findBins(column []float64, sample []uint32, limit int) bins {
 			b.missing = true
 			continue
 		}
-		b.low, b.top = min(b.low, x), max(b.top, x)
+		b.low, b.top = min(b.low, asScored(x)), max(b.top, asScored(x))
 	}
 	values := make([]float64, 0, len(sample))
 	for _, row := range sample {
 		if x := column[row]; x == x {
-			values = append(values, clamp(x))
+			values = append(values, clamp(asScored(x)))
 		}
 	}
 	slices.Sort(values)
@@ -102,6 +104,14 @@ func findBins(column []float64, sample []uint32, limit int) bins {
 	}
 	b.bounds = chooseBounds(values, limit)
 	return b
+}
+
+// asScored is the number that a split compares x as when the forest scores: zero where x is as good as that.
+func asScored(x float64) float64 {
+	if math.Abs(x) <= model.ZeroBand {
+		return 0
+	}
+	return x
 }
 
 func clamp(x float64) float64 { return max(-math.MaxFloat64, min(math.MaxFloat64, x)) }
