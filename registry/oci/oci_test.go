@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	ggcr "github.com/google/go-containerregistry/pkg/registry"
@@ -285,10 +286,10 @@ func upload(t *testing.T, url, mediaType, body string) {
 
 // A registry that gives out other bytes than were pushed is found out, and nothing becomes a version.
 func TestALyingRegistryIsFoundOut(t *testing.T) {
-	var lie bool
+	var lie atomic.Bool
 	host := server(t, func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-			if !lie || !strings.Contains(q.URL.Path, "/blobs/") {
+			if !lie.Load() || !strings.Contains(q.URL.Path, "/blobs/") {
 				h.ServeHTTP(w, q)
 				return
 			}
@@ -305,11 +306,11 @@ func TestALyingRegistryIsFoundOut(t *testing.T) {
 	if _, err := oci.Push(t.Context(), r, trained(t, r, "trees"), place(t, host+"/late:1", true), false); err != nil {
 		t.Fatal(err)
 	}
-	lie = true
+	lie.Store(true)
 	other := open(t)
 	_, err := oci.Pull(t.Context(), other, place(t, host+"/late:1", false), false)
 	wantKind(t, "other bytes", err, failure.Corrupt)
-	lie = false
+	lie.Store(false)
 	if _, err := oci.Pull(t.Context(), other, place(t, host+"/late:1", false), false); err != nil {
 		t.Errorf("after it has mended: %v", err)
 	}
