@@ -193,19 +193,25 @@ func TestReadLeftBehind(t *testing.T) {
 	}
 }
 
+// promoteUnlikeItsRows makes a version champion that does not score its golden rows as they say.
+func promoteUnlikeItsRows(w *world) string {
+	m := byDelay(0.2)
+	m.spoil = func(b *model.Bundle) { b.Scores[0] += 1e-6 }
+	return w.promote(m)
+}
+
+// promoteDamaged makes a version champion whose bytes are others than were registered.
+func promoteDamaged(w *world) string {
+	digest := w.register(byDelay(0.2))
+	w.damage(digest)
+	w.crown(digest)
+	return digest
+}
+
 func TestCorruptModelDoesNotServe(t *testing.T) {
 	for name, promote := range map[string]func(*world) string{
-		"golden rows do not reproduce": func(w *world) string {
-			m := byDelay(0.2)
-			m.spoil = func(b *model.Bundle) { b.Scores[0] += 1e-6 }
-			return w.promote(m)
-		},
-		"bytes are damaged": func(w *world) string {
-			digest := w.register(byDelay(0.2))
-			w.damage(digest)
-			w.crown(digest)
-			return digest
-		},
+		"golden rows do not reproduce": promoteUnlikeItsRows,
+		"bytes are damaged":            promoteDamaged,
 		"an input meant something else": func(w *world) string {
 			m := byDelay(0.2)
 			m.spoil = func(b *model.Bundle) { b.Signature[0].Source = "origin_delays@000000000000/delay_mean_1h" }

@@ -6,24 +6,14 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/project"
-	"github.com/millrace/millrace/registry/model"
 )
 
 // A process that begins with a champion that it cannot serve has the one before it answer, and says so in each answer, to who asks after its
 // health, and in its metrics. A champion that can be served ends that.
 func TestPreviousStandsInAtStart(t *testing.T) {
 	for name, promote := range map[string]func(*world) string{
-		"golden rows do not reproduce": func(w *world) string {
-			m := byDelay(0.2)
-			m.spoil = func(b *model.Bundle) { b.Scores[0] += 1e-6 }
-			return w.promote(m)
-		},
-		"bytes are damaged": func(w *world) string {
-			digest := w.register(byDelay(0.2))
-			w.damage(digest)
-			w.crown(digest)
-			return digest
-		},
+		"golden rows do not reproduce": promoteUnlikeItsRows,
+		"bytes are damaged":            promoteDamaged,
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, withKafka)
