@@ -291,7 +291,7 @@ func (d *versionView) print(out io.Writer) error {
 		fmt.Fprintf(w, "made of\t%s %s\n", in.Role, in.Digest)
 	}
 	for _, in := range d.Inputs {
-		fmt.Fprintf(w, "input\t%s, from %s\n", in.Name, in.Source)
+		fmt.Fprintf(w, "input\t%s, from %s%s\n", in.Name, in.Source, categoriesShown(in.Categories))
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.Metrics)) {
 		fmt.Fprintf(w, "metric\t%s %.6g\n", name, d.Metrics[name])
@@ -303,6 +303,19 @@ func (d *versionView) print(out io.Writer) error {
 		fmt.Fprintf(w, "parameter\t%s = %s\n", name, d.Parameters[name])
 	}
 	return w.Flush()
+}
+
+// categoriesShown is the first names of an input's categories, in the order of their codes.
+func categoriesShown(names []string) string {
+	const most = 12
+	switch {
+	case names == nil:
+		return ""
+	case len(names) > most:
+		return fmt.Sprintf(", %d categories: %s, …", len(names), strings.Join(names[:most], ", "))
+	default:
+		return ", categories: " + strings.Join(names, ", ")
+	}
 }
 
 func passed(v training.Verdict) string {
