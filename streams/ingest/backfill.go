@@ -47,6 +47,9 @@ func (s *Stage) Backfill(ctx context.Context, name string, from time.Time, progr
 	if err := streams.EnsureTopics(ctx, s.producer, s.deps.Project.Topology()); err != nil {
 		return online.Version{}, err
 	}
+	if err := s.checkRecreated(ctx, g); err != nil {
+		return online.Version{}, err
+	}
 	want, err := s.wanted(ctx, g)
 	if err != nil {
 		return want, err
@@ -67,7 +70,7 @@ func (s *Stage) Backfill(ctx context.Context, name string, from time.Time, progr
 
 // anewVersion is the version that a backfill fills: the target, if that is one like it which is not read yet.
 func anewVersion(known *online.Group, want online.Version) online.Version {
-	if v, ok := known.All[known.Target]; ok && v.ID != known.Active && v.Definition == want.Definition && v.SameLayout(&want) && v.From == want.From {
+	if v, ok := known.All[known.Target]; ok && v.ID != known.Active && v.Definition == want.Definition && v.SameLayout(&want) && v.SameTopics(&want) && v.From == want.From {
 		return v
 	}
 	want.ID = known.Next(want.Definition)

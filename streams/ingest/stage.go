@@ -226,6 +226,9 @@ func (s *Stage) tryPrepare(ctx context.Context) error {
 		return err
 	}
 	s.beside = nil
+	if err := s.checkRecreated(ctx, nil); err != nil {
+		return err
+	}
 	for _, src := range s.sources {
 		src.keyed, src.direct = nil, nil
 	}
