@@ -126,6 +126,12 @@ func (s *stand) askMany(serve *proc, rows int, at int64) {
 // awaitTopicScored waits until all records of the departures' topic are scored and committed.
 func (s *stand) awaitTopicScored(serve *proc, events int) {
 	s.t.Helper()
+	s.awaitScoredBy("late", func() string { return fmt.Sprintf("%d events; %s", events, last(serve.text())) })
+}
+
+// awaitScoredBy waits until all records of the departures' topic are scored by a model and committed; state is told when they never are.
+func (s *stand) awaitScoredBy(model string, state func() string) {
+	s.t.Helper()
 	client, err := streams.NewClient(s.brokers())
 	must(s.t, err)
 	defer client.Close()
@@ -133,8 +139,8 @@ func (s *stand) awaitTopicScored(serve *proc, events int) {
 	eventually(s.t, 3*time.Minute, func() (bool, string) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		left, err := unread(ctx, client, s.project.Name+".score.late", topic)
-		return err == nil && left == 0, fmt.Sprintf("%d records of %d events are not scored, %v; %s", left, events, err, last(serve.text()))
+		left, err := unread(ctx, client, s.project.Name+".score."+model, topic)
+		return err == nil && left == 0, fmt.Sprintf("%d records are not scored by %s, %v; %s", left, model, err, state())
 	})
 }
 

@@ -31,6 +31,7 @@ type ConsumerConfig struct {
 
 	Restarted func(topic string, partition int32, err error)      // a worker failed and starts over; may be nil
 	Skipped   func(topic string, partition int32, from, to int64) // offsets that are not in the topic any more (or never were visible); may be nil
+	Lost      func(topic string, partition int32, from, to int64) // those of them that retention deleted before a worker that had begun read them; may be nil
 }
 
 // Consumer is one member of a consumer group, with a worker per assigned partition.
@@ -243,6 +244,9 @@ func (c *Consumer) hand(ctx context.Context, fetches kgo.Fetches) error {
 				WithHint("was the topic deleted and created again? Then delete the state that was computed from it, too")
 		case from < to && c.cfg.Skipped != nil:
 			c.cfg.Skipped(ftp.Topic, ftp.Partition, from, to)
+		}
+		if gone := min(to, ftp.LogStartOffset); from > 0 && from < gone && c.cfg.Lost != nil { // at 0 nothing was read yet: the topic begins later
+			c.cfg.Lost(ftp.Topic, ftp.Partition, from, gone)
 		}
 	})
 	return fault

@@ -1,22 +1,29 @@
 package model
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
 )
 
-// What is kept at a leaf is what the way to it gives, input by input.
+// What is kept at a leaf is what the way to it gives, input by input: of one input, of some, and of more than are added without looking.
 func TestLegsAreTheWay(t *testing.T) {
+	for _, inputs := range []int{1, 6, 60} {
+		t.Run(fmt.Sprint(inputs), func(t *testing.T) { legsAreTheWay(t, inputs) })
+	}
+}
+
+func legsAreTheWay(t *testing.T, inputs int) {
+	const trees = 40
 	r := rand.New(rand.NewPCG(11, 12))
-	const inputs, trees = 6, 40
 	spec := ForestSpec{Objective: Binary}
 	for i := range inputs {
-		spec.Inputs = append(spec.Inputs, string(rune('a'+i)))
+		spec.Inputs = append(spec.Inputs, fmt.Sprint(i))
 	}
 	for range trees {
-		spec.Trees = append(spec.Trees, randomTree(r, inputs, 2+r.IntN(40), r.IntN(5) == 0, r.IntN(5) == 0))
+		spec.Trees = append(spec.Trees, randomTree(r, inputs, 2+r.IntN(20*inputs), r.IntN(5) == 0, r.IntN(5) == 0))
 	}
 	f, err := NewForest(spec)
 	if err != nil {

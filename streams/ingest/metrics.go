@@ -27,6 +27,8 @@ type metrics struct {
 	late          *prometheus.CounterVec
 	restarts      *prometheus.CounterVec
 	skipped       *prometheus.CounterVec
+	lost          *prometheus.CounterVec
+	ahead         *prometheus.CounterVec
 	flushSeconds  *prometheus.HistogramVec
 	flushEntities *prometheus.HistogramVec
 	flushRecords  *prometheus.CounterVec
@@ -47,6 +49,8 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		late:          counter("late_total", "Events older than everything their group keeps.", "group"),
 		restarts:      counter("restarts_total", "Times a partition's worker started over from its stored position, by the kind of the failure.", "kind", "name", "reason"),
 		skipped:       counter("skipped_offsets_total", "Offsets that the topic did not have (any more): retention, transaction markers, compaction.", "kind", "name"),
+		lost:          counter("lost_offsets_total", "Offsets that retention deleted before they were read, though those before them had been: their events are in no feature.", "kind", "name"),
+		ahead:         counter("unguarded_future_total", "Events more than an hour ahead of the clock that were accepted because their source declares no future.", "source"),
 		flushSeconds:  histogram("flush_seconds", "Time of one write of states and position to Redis.", seconds, "group"),
 		flushEntities: histogram("flush_entities", "Entities of one write.", prometheus.ExponentialBuckets(1, 4, 9), "group"),
 		flushRecords:  counter("flush_records_total", "Records that writes to Redis carried; by those of flush_entities, how many one write of a state stands for.", "group"),
@@ -60,7 +64,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m.lookupsMissed = counter("lookups_missed_total", "Events whose key a table did not have as of their time: the columns are null.", "source", "table")
 	for _, c := range []prometheus.Collector{
 		m.lookupsMissed,
-		m.records, m.dead, m.late, m.restarts, m.skipped, m.flushSeconds, m.flushEntities, m.flushRecords, m.flushBytes, m.readable, m.eventReadable,
+		m.records, m.dead, m.late, m.restarts, m.skipped, m.lost, m.ahead, m.flushSeconds, m.flushEntities, m.flushRecords, m.flushBytes, m.readable, m.eventReadable,
 		m.cacheLookups, m.offlineRows, m.offlineWrites,
 	} {
 		if err := r.Register(c); err != nil {

@@ -402,7 +402,7 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 	if n := len(records) * len(w.src.keyed); n > 0 {
 		keyed = make([]kgo.Record, 0, n)
 	}
-	good, items := 0, w.items[:0]
+	good, items, newest := 0, w.items[:0], int64(0)
 	for _, r := range records {
 		if r.Offset < w.next {
 			continue
@@ -438,7 +438,7 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 			if keyed, err = w.pass(ctx, it, s, keyed); err != nil {
 				return err
 			}
-			w.passed = max(w.passed, it.at)
+			newest = max(newest, it.at)
 		case failure.Of(err).DeadLetter():
 			if err := w.dead(ctx, r, w.src.Name, err, s); err != nil {
 				return err
@@ -455,6 +455,8 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 	if !w.src.lone {
 		w.tally.applied.Add(float64(good))
 	}
+	w.passed = max(w.passed, newest)
+	w.unguarded(items, newest)
 	w.progress.newest.Store(w.time.newest)
 	if err := w.at("source: after produce"); err != nil {
 		return err

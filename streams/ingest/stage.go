@@ -34,11 +34,12 @@ type Stage struct {
 	cached cacheShare
 	spare  idle.Memory[[]byte] // for the states of a flush, of flights that have landed
 
-	versions *online.Versions
-	registry *sr.Client
-	producer *kgo.Client // while running
-	letters  *streams.DeadLetters
-	deadLog  *deadLog
+	versions  *online.Versions
+	registry  *sr.Client
+	producer  *kgo.Client // while running
+	letters   *streams.DeadLetters
+	deadLog   *deadLog
+	futureLog *futureLog
 
 	ctx        context.Context // while running: of what goes on beside the consumers
 	background sync.WaitGroup
@@ -100,7 +101,7 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 	}
 	s := &Stage{cfg: cfg, deps: deps, log: deps.Log.With("stage", "ingest"), running: map[*progress]struct{}{}, registry: registry,
 		versions: online.NewVersions(deps.Redis, deps.Project.Name), spare: idle.Memory[[]byte]{Most: idleStates}}
-	s.deadLog = newDeadLog(s.log, deps.Clock)
+	s.deadLog, s.futureLog = newDeadLog(s.log, deps.Clock), newFutureLog(s.log, deps.Clock)
 	byName := map[string]*source{}
 	s.cached.bytes = cfg.CacheBytes
 	for _, declared := range deps.Project.Sources {
@@ -355,6 +356,11 @@ func (s *Stage) consumerConfig(kind, name, membership, topic string, worker func
 		},
 		Skipped: func(_ string, partition int32, from, to int64) {
 			s.metrics.skipped.WithLabelValues(kind, name).Add(float64(to - from))
+		},
+		Lost: func(topic string, partition int32, from, to int64) {
+			s.metrics.lost.WithLabelValues(kind, name).Add(float64(to - from))
+			s.log.Warn("retention deleted records that were not read yet: features lack their events; the topic must keep records (retention.ms, retention.bytes) for longer than this role may stand still",
+				kind, name, "topic", topic, "partition", partition, "from", from, "to", to, "offsets", to-from)
 		},
 	}
 }
