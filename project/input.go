@@ -51,6 +51,9 @@ func (l *loader) input(m *Model, item value) bool {
 	key := value{shape: text, text: e.key, line: e.line, col: e.col}
 	switch e.value.shape {
 	case mapping:
+		if m.On.Schema.Index(e.key) >= 0 || !strings.Contains(e.key, ".") {
+			return l.categoryInput(m, key, e.value)
+		}
 		return l.groupInput(m, key, e.value)
 	case text:
 		if !namePattern.MatchString(e.key) {
@@ -70,7 +73,7 @@ func (l *loader) plainInput(m *Model, item value) bool {
 	if c := m.On.Schema.Index(item.text); c >= 0 {
 		column := m.On.Schema.Columns[c]
 		if !column.Kind.Numeric() {
-			l.faultAt(item, "give a number made of it, like name: expression", "model %s: the column %s is %s, but an input is a number", m.Name, item.text, column.Kind)
+			l.faultAt(item, "name its categories, like "+item.text+": {categories: [a, b]}, or give a number made of it, like name: expression", "model %s: the column %s is %s, but an input is a number", m.Name, item.text, column.Kind)
 			return false
 		}
 		m.Inputs = append(m.Inputs, Input{Name: item.text, Output: -1, Column: c, Line: item.line, col: item.col})

@@ -134,6 +134,8 @@ type Input struct {
 	Column int       // index in On.Schema; -1 when it is not a column
 	Expr   *features.Expression
 
+	Categories *Categories // of a text, whose codes are the input; nil of a number
+
 	Required bool // without it the answer is the fallback's
 	Line     int
 	col      int

@@ -174,6 +174,10 @@ func sampling(v Serve) string {
 // describe is an input with all that its value depends on.
 func (m *Model) describe(in Input) string {
 	switch {
+	case in.Categories != nil:
+		number := in
+		number.Categories = nil
+		return m.describe(number) + " in " + in.Categories.Meaning()
 	case in.Expr != nil:
 		return in.Name + " = " + in.Expr.Meaning()
 	case in.Group == nil:

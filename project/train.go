@@ -102,7 +102,7 @@ func (l *loader) train(declared object, m *Model, complete bool) Train {
 		l.faultAt(o.get("monotone"), "", "%s: monotone: the scores of several classes cannot all rise with an input", o.what)
 	}
 	for _, e := range o.get("monotone").entries {
-		if slices.Contains(t.Categorical, e.key) {
+		if slices.Contains(t.Categorical, e.key) || slices.ContainsFunc(m.Inputs, func(in Input) bool { return in.Name == e.key && in.Categories != nil }) {
 			l.fault(e.line, e.col, "", "%s: monotone: %s is categorical: its codes have no order", o.what, e.key)
 		}
 	}

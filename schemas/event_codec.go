@@ -310,10 +310,22 @@ func (by binder) bindPointer(n *node, t reflect.Type) (binding, error) {
 }
 
 func appendText(b []byte, s string) ([]byte, error) {
-	if !utf8.ValidString(s) {
+	if (len(s) > shortText || !ascii(s)) && !utf8.ValidString(s) {
 		return nil, recordError(ClassMalformed, "", "the text %q is not UTF-8", clip(s))
 	}
 	return append(appendLong(b, int64(len(s))), s...), nil
+}
+
+// shortText is up to which length a text is told to be ASCII sooner than to be UTF-8. Names and numbers are both.
+const shortText = 32
+
+// ascii reports whether a text is ASCII.
+func ascii(s string) bool {
+	var all byte
+	for i := range len(s) {
+		all |= s[i]
+	}
+	return all < utf8.RuneSelf
 }
 
 func bindString() binding {

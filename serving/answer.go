@@ -37,6 +37,7 @@ func (d *deployment) compose(a asked, q question, in *filled, v *verdict, line *
 	}
 	if who != nil {
 		p.Digest, p.Version = who.digest, who.version
+		who.recodeShown(p.Inputs, in)
 	}
 	return p
 }

@@ -110,7 +110,7 @@ func (b *batch) needed(file *arrow.Schema, l *batchLayout, use func(int) int) ([
 		if b.Given {
 			if at := file.FieldIndices(in.name); len(at) == 1 {
 				t := file.Field(at[0]).Type
-				if k := offline.KindOf(t); !k.Numeric() {
+				if k := offline.KindOf(t); !k.Numeric() && (in.categories == nil || k != schemas.String) {
 					return nil, failure.New(failure.BadRequest, in.name, "the column is %s, and an input of a model is a number", t).WithHint("cast it where the file is made")
 				}
 				l.inputs[i] = use(at[0])
@@ -354,7 +354,7 @@ func (b *batch) answer(w *batchWorker, l *batchLayout, rows *offline.Batch, r in
 		planned := &b.plan.inputs[i]
 		switch {
 		case l.inputs[i] >= 0:
-			in.set(i, rows.Value(r, l.inputs[i]))
+			in.set(i, planned.categories.Value(rows.Value(r, l.inputs[i])))
 		case planned.group < 0:
 			in.set(i, planned.of(row))
 		}

@@ -305,13 +305,13 @@ func (in *plannedInput) of(row schemas.Row) schemas.Value {
 		return schemas.NullValue()
 	}
 	if in.expr == nil {
-		return row[in.column]
+		return in.categories.Value(row[in.column])
 	}
 	v, err := in.expr.Eval(row)
 	if err != nil {
 		return schemas.NullValue()
 	}
-	return v
+	return in.categories.Value(v)
 }
 
 func (out *filled) set(input int, v schemas.Value) {

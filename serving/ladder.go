@@ -150,14 +150,15 @@ func (s inputStatus) lacking() (why reason, how string) {
 // unable says why a model must not answer with these inputs.
 func (s *scorer) unable(p *plan, in *filled) (reason, string) {
 	missing := 0
-	for _, i := range s.order {
+	for k, i := range s.order {
+		status := s.statusOf(k, in)
 		switch {
-		case !in.status[i].missing():
+		case !status.missing():
 			continue
-		case in.status[i] == unavailable:
+		case status == unavailable:
 			return in.unread, p.groups[p.inputs[i].group].group.Name
 		case p.inputs[i].needed:
-			why, how := in.status[i].lacking()
+			why, how := status.lacking()
 			return why, p.inputs[i].name + " is " + how
 		}
 		missing++

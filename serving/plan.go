@@ -47,6 +47,8 @@ type plannedInput struct {
 	column int                  // of the row; -1 when it is an expression
 	expr   *features.Expression // nil when it is a column
 	needed bool                 // without it no model that uses it may answer
+
+	categories *project.Categories // of a text; nil of a number
 }
 
 type plannedGroup struct {
@@ -63,7 +65,10 @@ type plannedGroup struct {
 func compilePlan(m *project.Model, groups []*project.Group, versions map[string]*project.Group) (*plan, error) {
 	p := &plan{model: m, joinKey: m.On.Schema.Index(m.Label.Join), time: m.On.TimeIndex()}
 	for i, in := range m.Inputs {
-		planned := plannedInput{name: in.Name, group: -1, column: in.Column, expr: in.Expr, needed: in.Required || slices.Contains(m.Serve.Required, in.Name)}
+		planned := plannedInput{
+			name: in.Name, group: -1, column: in.Column, expr: in.Expr, needed: in.Required || slices.Contains(m.Serve.Required, in.Name),
+			categories: in.Categories,
+		}
 		var kind schemas.Kind
 		switch {
 		case in.Group != nil:
@@ -101,7 +106,7 @@ func compilePlan(m *project.Model, groups []*project.Group, versions map[string]
 			c := m.On.Schema.Columns[in.Column]
 			kind, planned.source = c.Kind, c.Meaning()
 		}
-		if !kind.Numeric() && kind != schemas.Time {
+		if !kind.Numeric() && kind != schemas.Time && in.Categories == nil {
 			return nil, failure.New(failure.BadProject, in.Name, "is %s, and a model's input must be a number", kind)
 		}
 		p.inputs = append(p.inputs, planned)

@@ -24,9 +24,10 @@ type scorer struct {
 	model     model.Model
 	order     []int // for each input of the model its place in the plan
 	names     []string
-	baseline  string // digest of the profile of its scores; empty without one
-	beside    string // digest of the simpler model that was trained beside it; empty without one
-	dataUntil int64  // event time up to which it was trained, noTime when its manifest does not say
+	codes     [][]float64 // by input of the model, its own code of each of the plan's, NaN for what it does not know; nil where they are the same
+	baseline  string      // digest of the profile of its scores; empty without one
+	beside    string      // digest of the simpler model that was trained beside it; empty without one
+	dataUntil int64       // event time up to which it was trained, noTime when its manifest does not say
 }
 
 // scoring is the working memory of one goroutine.
@@ -64,9 +65,13 @@ func loadScorer(r *registry.Registry, planFor func([]model.SignatureInput) (*pla
 	if err != nil {
 		return nil, fmt.Errorf("matching the model's inputs: %w", err)
 	}
+	codes, err := p.recode(order, bundle.Signature)
+	if err != nil {
+		return nil, fmt.Errorf("matching the model's categories: %w", err)
+	}
 	beside, _ := manifest.Input(registry.RoleSimpler)
 	baseline, _ := manifest.Input(registry.KindBaseline)
-	s := &scorer{baseline: baseline, beside: beside, plan: p, digest: digest, version: version, model: m, order: order, names: m.Inputs(), dataUntil: dataUntil(manifest)}
+	s := &scorer{baseline: baseline, beside: beside, plan: p, digest: digest, version: version, model: m, order: order, names: m.Inputs(), codes: codes, dataUntil: dataUntil(manifest)}
 	s.warm(bundle.Golden, len(p.inputs), warmUp)
 	return s, nil
 }
@@ -125,6 +130,11 @@ func (s *scorer) rowOf(values []float64, w *scoring) []float64 {
 	row := w.row[:len(s.order)]
 	for i, place := range s.order {
 		row[i] = values[place]
+	}
+	for i, codes := range s.codes {
+		if codes != nil {
+			row[i] = recoded(codes, row[i])
+		}
 	}
 	return row
 }

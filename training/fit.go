@@ -63,7 +63,7 @@ func (f *fitting) names() []string {
 func (f *fitting) input(i int) project.Input { return f.model.Inputs[f.inputs[i]] }
 
 func (f *fitting) categorical(i int) bool {
-	return slices.Contains(f.model.Train.Categorical, f.input(i).Name)
+	return f.input(i).Categories != nil || slices.Contains(f.model.Train.Categorical, f.input(i).Name)
 }
 
 func fitLogistic(ctx context.Context, cfg Config, f fitting) (model.Model, error) {

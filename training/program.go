@@ -62,6 +62,7 @@ func (s *Stage) runProgram(ctx context.Context, c project.Candidate, f fitting) 
 		from := sources[in]
 		job.Inputs = append(job.Inputs, trainer.Input{
 			Name: from.Name, Kind: from.Kind, Source: from.Source, Categorical: f.categorical(i), Monotone: f.model.Train.Monotone[from.Name],
+			Categories: from.Categories,
 		})
 	}
 	if f.parent != nil && c.Program.Parent {
@@ -71,7 +72,19 @@ func (s *Stage) runProgram(ctx context.Context, c project.Candidate, f fitting) 
 		Command: c.Program.Command, Dir: s.project.Dir, Env: c.Program.Env, Timeout: c.Program.Timeout, KeepLog: s.cfg.KeepLog,
 	}
 	r, err := trainer.Run(ctx, program, job, f.rows.between(0, f.valid).handed(), f.rows.between(f.valid, len(f.rows.Times)).handed())
+	if err == nil {
+		err = model.SameCategories(signatureOf(sources, f.inputs), r.Model)
+	}
 	return fitted{r.Model, r.MediaType, r.Bytes, r.Log, f.model.Label.Classes}, err
+}
+
+// signatureOf is the inputs of those numbers.
+func signatureOf(all []model.SignatureInput, inputs []int) []model.SignatureInput {
+	some := make([]model.SignatureInput, len(inputs))
+	for i, in := range inputs {
+		some[i] = all[in]
+	}
+	return some
 }
 
 // handed is the rows as a program gets them.

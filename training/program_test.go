@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -55,7 +56,20 @@ func trainAsProgram(how, path string) error {
 		parent = job.Parent.Digest
 	}
 	fmt.Printf("train until %d, valid from %d until %d, %d rows, parent %s\n", job.Train.Until, job.Valid.From, job.Valid.Until, job.Train.Rows+job.Valid.Rows, parent)
-	return os.WriteFile(filepath.Join(dir, job.Out, "model.txt"), forest.LightGBM(), 0o600)
+	text = forest.LightGBM()
+	for i, in := range job.Inputs {
+		if names := in.Categories; names != nil && strings.HasPrefix(how, "names") { // as LightGBM's Python writes them
+			if how == "names reversed" {
+				slices.Reverse(names)
+			}
+			list, err := json.Marshal([][]string{names})
+			if err != nil {
+				return err
+			}
+			text = fmt.Appendf(text, "\n[categorical_feature: %d]\npandas_categorical:%s\n", i, list)
+		}
+	}
+	return os.WriteFile(filepath.Join(dir, job.Out, "model.txt"), text, 0o600)
 }
 
 func program(name, how string) project.Candidate {

@@ -274,7 +274,7 @@ func golden(n int, p Part) [][]float64 {
 func Signature(m *project.Model) []model.SignatureInput {
 	inputs := make([]model.SignatureInput, len(m.Inputs))
 	for i, in := range m.Inputs {
-		s := model.SignatureInput{Name: in.Name, Required: in.Required}
+		s := model.SignatureInput{Name: in.Name, Required: in.Required, Categories: in.Categories.Names()}
 		switch {
 		case in.Group != nil:
 			s.Source, s.Kind = in.Group.Meaning(in.Output, in.Own != nil), in.Group.Outputs[in.Output].Kind.String()

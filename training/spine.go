@@ -237,13 +237,13 @@ func (b *builder) rowReader(s *spine) (read func(schemas.Row, *spineRow) error, 
 // ownValue is an input that needs no feature group; NaN is missing.
 func ownValue(in project.Input, row schemas.Row) (float64, error) {
 	if in.Expr == nil {
-		return number(row[in.Column]), nil
+		return number(in.Categories.Value(row[in.Column])), nil
 	}
 	v, err := in.Expr.Eval(row)
 	if err != nil {
 		return 0, fmt.Errorf("evaluating %q: %w", in.Expr.Source(), err)
 	}
-	return number(v), nil
+	return number(in.Categories.Value(v)), nil
 }
 
 // number is a value as a model takes it. What is not finite is missing, as it is to the engine.

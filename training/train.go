@@ -289,6 +289,11 @@ func changedInput(old, now []model.SignatureInput) string {
 		if !slices.ContainsFunc(now, same) {
 			return fmt.Sprintf("the champion reads %s from %s, which the project no longer has", in.Name, in.Source)
 		}
+		if !slices.ContainsFunc(now, func(n model.SignatureInput) bool {
+			return n.Name == in.Name && slices.Equal(n.Categories, in.Categories)
+		}) {
+			return fmt.Sprintf("the champion has other categories of %s than the project", in.Name)
+		}
 	}
 	return ""
 }

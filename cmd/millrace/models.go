@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -98,9 +99,17 @@ func (c *modelsList) Run(env *environment) error {
 			}
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", instant(e.At), e.Kind, e.Version, e.Alias, percent(e.Percent), e.Digest, e.By, e.Note)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", instant(e.At), e.Kind, numbered(e.Version), e.Alias, percent(e.Percent), e.Digest, e.By, e.Note)
 	}
 	return w.Flush()
+}
+
+// numbered is empty for an entry that is of no version.
+func numbered(version int) string {
+	if version == 0 {
+		return ""
+	}
+	return strconv.Itoa(version)
 }
 
 func listVersions(r *registry.Registry, m string) ([]listedVersion, error) {
@@ -291,7 +300,7 @@ func (d *versionView) print(out io.Writer) error {
 		fmt.Fprintf(w, "made of\t%s %s\n", in.Role, in.Digest)
 	}
 	for _, in := range d.Inputs {
-		fmt.Fprintf(w, "input\t%s, from %s\n", in.Name, in.Source)
+		fmt.Fprintf(w, "input\t%s, from %s%s\n", in.Name, in.Source, categoriesShown(in.Categories))
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.Metrics)) {
 		fmt.Fprintf(w, "metric\t%s %.6g\n", name, d.Metrics[name])
@@ -303,6 +312,19 @@ func (d *versionView) print(out io.Writer) error {
 		fmt.Fprintf(w, "parameter\t%s = %s\n", name, d.Parameters[name])
 	}
 	return w.Flush()
+}
+
+// categoriesShown is the first names of an input's categories, in the order of their codes.
+func categoriesShown(names []string) string {
+	const most = 12
+	switch {
+	case names == nil:
+		return ""
+	case len(names) > most:
+		return fmt.Sprintf(", %d categories: %s, …", len(names), strings.Join(names[:most], ", "))
+	default:
+		return ", categories: " + strings.Join(names, ", ")
+	}
 }
 
 func passed(v training.Verdict) string {

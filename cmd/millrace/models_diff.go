@@ -15,6 +15,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/registry/model"
 )
 
@@ -112,6 +113,9 @@ func inputTexts(inputs []model.SignatureInput) map[string]string {
 		if in.Required {
 			text += " (required)"
 		}
+		if in.Categories != nil {
+			text += " in " + project.NewCategories(in.Categories).Meaning()
+		}
 		texts[in.Name] = text
 	}
 	return texts
@@ -175,7 +179,8 @@ func (c *modelsExport) Run(env *environment) error {
 // scoreColumn is the column of scores beside the inputs of golden rows.
 const scoreColumn = "score"
 
-// writeGolden writes numbers so that reading them gives the same; a missing value is empty.
+// writeGolden writes numbers so that reading them gives the same, categories by their names, and of several classes the highest score; a missing value
+// is empty.
 func writeGolden(out io.Writer, b model.Bundle) error {
 	w := csv.NewWriter(out)
 	fields := make([]string, 0, len(b.Signature)+1)
@@ -185,11 +190,16 @@ func writeGolden(out io.Writer, b model.Bundle) error {
 	if err := w.Write(append(fields, scoreColumn)); err != nil {
 		return err
 	}
+	outputs := len(b.Scores) / len(b.Golden)
 	for i, row := range b.Golden {
 		fields = fields[:0]
-		for _, v := range append(slices.Clone(row), b.Scores[i]) {
+		for k, v := range append(slices.Clone(row), slices.Max(b.Scores[i*outputs:(i+1)*outputs])) {
 			text := ""
-			if !math.IsNaN(v) {
+			switch {
+			case math.IsNaN(v):
+			case k < len(row) && v >= 0 && v < float64(len(b.Signature[k].Categories)):
+				text = b.Signature[k].Categories[int(v)]
+			default:
 				text = strconv.FormatFloat(v, 'g', -1, 64)
 			}
 			fields = append(fields, text)

@@ -52,6 +52,9 @@ func (c *modelsImport) Run(ctx context.Context, env *environment) error {
 	if err != nil {
 		return err
 	}
+	if err := checkTask(m, loaded.Task(), c.File); err != nil {
+		return err
+	}
 	if loaded, err = c.named(loaded); err != nil {
 		return err
 	}
@@ -59,10 +62,10 @@ func (c *modelsImport) Run(ctx context.Context, env *environment) error {
 	if err != nil {
 		return err
 	}
-	if err := checkTask(m, loaded.Task(), c.File); err != nil {
-		return err
+	if signature, err = model.TakeCategories(signature, loaded); err != nil {
+		return fmt.Errorf("reading %s: %w", c.File, err)
 	}
-	rows, err := c.goldenRows(ctx, loaded)
+	rows, err := c.goldenRows(ctx, loaded, signature)
 	if err != nil {
 		return err
 	}
@@ -164,11 +167,16 @@ func signatureOf(m *project.Model, inputs []string) ([]model.SignatureInput, err
 	return nil, e.WithHint("train with columns called as the project's inputs (%s), or name those of a file that only numbers them with --inputs", strings.Join(names, ", "))
 }
 
-// goldenRows reads the rows, in the order of the model's inputs, and holds the model to the expected scores.
-func (c *modelsImport) goldenRows(ctx context.Context, m model.Model) ([][]float64, error) {
+// goldenRows reads the rows, in the order of the model's inputs, and holds the model to the expected scores. An input with categories has their
+// names, or codes.
+func (c *modelsImport) goldenRows(ctx context.Context, m model.Model, signature []model.SignatureInput) ([][]float64, error) {
 	kinds := map[string]schemas.Kind{}
-	for _, name := range m.Inputs() {
-		kinds[name] = schemas.Float
+	named := make([]*project.Categories, len(signature)+1) // and the score
+	for i, in := range signature {
+		kinds[in.Name] = schemas.Float
+		if in.Categories != nil {
+			kinds[in.Name], named[i] = schemas.String, project.NewCategories(in.Categories)
+		}
 	}
 	file, err := dataset.Open(ctx, c.Golden, "", kinds)
 	if err != nil {
@@ -189,7 +197,7 @@ func (c *modelsImport) goldenRows(ctx context.Context, m model.Model) ([][]float
 		if len(found) != 1 {
 			return nil, failure.New(failure.BadRequest, name, "%s has %d columns of this name", c.Golden, len(found))
 		}
-		if kind := offline.KindOf(file.Schema().Field(found[0]).Type); !kind.Numeric() {
+		if kind := offline.KindOf(file.Schema().Field(found[0]).Type); !kind.Numeric() && (named[i] == nil || kind != schemas.String) {
 			return nil, failure.New(failure.BadRequest, name, "the column of %s is %s, not a number", c.Golden, kind)
 		}
 		at[i] = found[0]
@@ -207,7 +215,7 @@ func (c *modelsImport) goldenRows(ctx context.Context, m model.Model) ([][]float
 			row := make([]float64, len(columns))
 			for k := range columns {
 				row[k] = math.NaN()
-				if f, ok := b.Value(i, k).Float(); ok {
+				if f, ok := named[k].Value(b.Value(i, k)).Float(); ok {
 					row[k] = f
 				}
 			}

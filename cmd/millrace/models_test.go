@@ -440,6 +440,8 @@ func TestImport(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.refused(failure.Refused, "is a model for poisson, and the project declares binary for late", "import", "late", counts, "--golden", golden)
+	classes := filepath.Join("..", "..", "registry", "model", "testdata", "zoo", "lightgbm-4.6-classes.txt")
+	s.refused(failure.Refused, "is a model for multiclass, and the project declares binary for late", "import", "late", classes, "--golden", golden)
 	change(golden, "distance", "distances")
 	s.refused(failure.BadRequest, "distance", "import", "late", file, "--golden", golden)
 	change(file, "distance", "distances")

@@ -18,6 +18,9 @@ type SignatureInput struct {
 	Source   string `json:"source,omitempty"` // where it comes from, e.g. "origin_delays@3f2a…/delay_mean_1h", "distance", "hour(scheduled)"
 	Kind     string `json:"kind,omitempty"`   // type of the column it comes from, e.g. "float"
 	Required bool   `json:"required,omitempty"`
+
+	// Categories are the names of the codes 0, 1, …, of an input that comes from a text; nil of a number.
+	Categories []string `json:"categories,omitempty"`
 }
 
 // Bundle is a model as it is kept and served: the content of a model artefact.
@@ -46,11 +49,12 @@ type bundleFile struct {
 	Scores    []float64        `json:"scores"`
 }
 
-// The versions of the text. A bundle is written as the first, unless it has what that lacks: a binary model, or names of
-// classes.
+// The versions of the text. A bundle is written as the first that has all it says: the second has binary models and names of
+// classes, the third names of categories.
 const (
 	bundleFormat  = "millrace-bundle/1"
 	bundleFormat2 = "millrace-bundle/2"
+	bundleFormat3 = "millrace-bundle/3"
 )
 
 // NewBundle packs m with golden rows and the scores it gives them, and checks the result.
@@ -104,6 +108,9 @@ func (b Bundle) Encode() ([]byte, error) {
 	if file.Binary != nil || file.Classes != nil {
 		file.Format = bundleFormat2
 	}
+	if slices.ContainsFunc(b.Signature, func(in SignatureInput) bool { return in.Categories != nil }) {
+		file.Format = bundleFormat3
+	}
 	for i, row := range b.Golden {
 		file.Golden[i] = make([]*float64, len(row))
 		for j, v := range row {
@@ -125,8 +132,8 @@ func DecodeBundle(text []byte) (Bundle, error) {
 	if err := decodeStrict(text, &file); err != nil {
 		return Bundle{}, failure.Wrap(failure.Corrupt, "", "decoding bundle", err)
 	}
-	if file.Format != bundleFormat && file.Format != bundleFormat2 {
-		return Bundle{}, failure.New(failure.Refused, "format", "%q is neither %q nor %q", file.Format, bundleFormat, bundleFormat2)
+	if !slices.Contains([]string{bundleFormat, bundleFormat2, bundleFormat3}, file.Format) {
+		return Bundle{}, failure.New(failure.Refused, "format", "%q is none of %q, %q and %q", file.Format, bundleFormat, bundleFormat2, bundleFormat3)
 	}
 	if file.Binary == nil {
 		file.Binary = []byte(file.Model)

@@ -90,7 +90,7 @@ func TestBundleCatchesFaults(t *testing.T) {
 func TestBundleTextIsStrict(t *testing.T) {
 	whole := string(encode(t, someBundle(t)))
 	for old, new := range map[string]string{
-		"millrace-bundle/1": "millrace-bundle/3",
+		"millrace-bundle/1": "millrace-bundle/4",
 		`"golden"`:          `"gilded"`,
 		`"scores": [`:       `"scores": [ "x",`,
 	} {

@@ -22,6 +22,9 @@ type ForestSpec struct {
 	Shrinkage float64  // the learning rate, for the reader only
 	Trees     []Tree
 
+	// CategoryNames is, by input, the names of the codes 0, 1, … that the file keeps; nil of an input without names, and of a file without any.
+	CategoryNames [][]string
+
 	// Float32 is XGBoost's arithmetic: inputs, thresholds and sums are float32, Split's Missing is MissingNaN, and
 	// explanations weigh leaves by Weight. Else inputs, thresholds and sums are float64, and leaves weigh by Rows.
 	Float32 bool

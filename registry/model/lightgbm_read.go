@@ -50,7 +50,7 @@ func readLightGBM(text []byte) (ForestSpec, error) {
 	if trees != len(spec.Trees) {
 		return ForestSpec{}, corrupt("tree_sizes", "announces %d trees, and there are %d", trees, len(spec.Trees))
 	}
-	return spec, readTrailer(r)
+	return spec, readTrailer(r, &spec)
 }
 
 // headerFields are the fields that may stand before the first tree.
@@ -298,13 +298,22 @@ func parse[T any](a *arrays, name string, n int, value func(string) (T, error)) 
 }
 
 // readTrailer looks for what the training parameters say about the booster: dart rescales trees that are already
-// written, so a continued or truncated dart model does not say what it scores.
-func readTrailer(r *lines) error {
+// written, so a continued or truncated dart model does not say what it scores. Behind them are the names of categories.
+func readTrailer(r *lines, spec *ForestSpec) error {
+	categorical := ""
 	for !r.done {
 		line := r.next()
 		if booster, ok := strings.CutPrefix(line, "[boosting: "); ok {
 			if booster = strings.TrimSuffix(booster, "]"); !boosters[booster] {
 				return refuse("boosting", "%q is neither gbdt nor rf", clip(booster))
+			}
+		}
+		if columns, ok := strings.CutPrefix(line, "[categorical_feature: "); ok {
+			categorical = strings.TrimSuffix(columns, "]")
+		}
+		if lists, ok := strings.CutPrefix(line, "pandas_categorical:"); ok {
+			if err := pandasCategories(lists, categorical, spec); err != nil {
+				return err
 			}
 		}
 	}

@@ -178,6 +178,9 @@ func readXGBoost(text []byte) (ForestSpec, error) {
 	if err != nil {
 		return ForestSpec{}, err
 	}
+	if err := booster.readCategories(&spec); err != nil {
+		return ForestSpec{}, err
+	}
 	return spec, booster.readTrees(&spec, outputs)
 }
 

@@ -49,6 +49,8 @@ type Input struct {
 	Source      string `json:"source,omitempty"` // where it comes from
 	Categorical bool   `json:"categorical"`      // its numbers are codes of categories
 	Monotone    int    `json:"monotone"`         // 1: the score must not fall as it rises; -1: must not rise; 0: either
+
+	Categories []string `json:"categories,omitempty"` // names of the codes 0, 1, …, of an input that comes from a text
 }
 
 // Part is one file of rows, in the order of their time.
