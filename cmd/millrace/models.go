@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -98,9 +99,17 @@ func (c *modelsList) Run(env *environment) error {
 			}
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", instant(e.At), e.Kind, e.Version, e.Alias, percent(e.Percent), e.Digest, e.By, e.Note)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", instant(e.At), e.Kind, numbered(e.Version), e.Alias, percent(e.Percent), e.Digest, e.By, e.Note)
 	}
 	return w.Flush()
+}
+
+// numbered is empty for an entry that is of no version.
+func numbered(version int) string {
+	if version == 0 {
+		return ""
+	}
+	return strconv.Itoa(version)
 }
 
 func listVersions(r *registry.Registry, m string) ([]listedVersion, error) {

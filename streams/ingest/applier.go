@@ -111,7 +111,7 @@ func (a *applier) start(ctx context.Context, committed int64) error {
 	if a.deps.Project.Clock == project.ClockEvent {
 		a.times = newSourceTimes(a.group.roots, loaded.Position)
 	}
-	a.cache = newCache(&a.Stage.cached)
+	a.cache = newCache(&a.Stage.cached, a.group.Group.Group)
 	if loaded.Position.Untouched() {
 		a.cache.evicted = &evicted{}
 	}
@@ -233,12 +233,10 @@ func (a *applier) find(it *item, i int) error {
 			return nil
 		}
 		e = a.cache.add(strings.Clone(key))
-		if !a.cache.isNew(e) {
-			a.missing = append(a.missing, e)
-		} else if err := a.cache.decode(e, a.group, nil); err != nil {
-			return err
-		} else {
+		if a.cache.isNew(e) {
 			a.created++
+		} else {
+			a.missing = append(a.missing, e)
 		}
 	}
 	a.found[i] = e
@@ -277,7 +275,7 @@ func (a *applier) load(ctx context.Context) error {
 		return a.lost() // what was read is another's; adding to it would count events twice
 	}
 	for i, e := range a.missing {
-		if err := a.cache.decode(e, a.group, states[i]); err != nil {
+		if err := a.cache.decode(e, states[i]); err != nil {
 			return err
 		}
 	}
@@ -287,10 +285,11 @@ func (a *applier) load(ctx context.Context) error {
 
 // add adds an event to its entity.
 func (a *applier) add(it *item, e *cached) (features.Outcome, error) {
+	entity := a.cache.open(e)
 	if a.rows != nil {
-		a.rowsDue(e, it.at)
+		a.rowsDue(entity, it.at)
 	}
-	outcome, err := a.group.Add(&e.entity, it.row, it.at, a.group.Source.Sequence(a.group.roots[it.root].Source, it.origin.partition, it.origin.offset))
+	outcome, err := a.group.Add(entity, it.row, it.at, a.group.Source.Sequence(a.group.roots[it.root].Source, it.origin.partition, it.origin.offset))
 	switch {
 	case err != nil:
 		return features.Filtered, a.reject(it, err)
@@ -298,7 +297,7 @@ func (a *applier) add(it *item, e *cached) (features.Outcome, error) {
 		a.late.Add(1)
 		a.timing.late.Inc()
 		a.dead(it, classLate, failure.New(failure.BadRecord, a.group.Name, "the event is older than everything kept of %q, whose newest is at %s",
-			e.key, time.UnixMilli(e.entity.Newest()).UTC().Format(time.RFC3339Nano)))
+			e.key, time.UnixMilli(entity.Newest()).UTC().Format(time.RFC3339Nano)))
 		return outcome, nil
 	}
 	if outcome == features.Filtered {
@@ -310,6 +309,7 @@ func (a *applier) add(it *item, e *cached) (features.Outcome, error) {
 		a.tally.duplicate.Inc()
 		return outcome, nil
 	}
+	a.cache.keep(e, entity)
 	if !e.dirty {
 		e.dirty = true
 		a.dirty = append(a.dirty, e)

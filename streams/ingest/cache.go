@@ -3,39 +3,44 @@ package ingest
 import (
 	"fmt"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/millrace/millrace/features"
 )
 
-// cached is an entity of the partition, decoded. It is in the ring of its cache.
+// cached is an entity of the partition.
 type cached struct {
 	hash   uint64 // of the key
 	key    string
+	whole  *features.Entity // one that does not lie flat, or is large
+	at     uint32           // where it lies flat in the cache's blocks
+	words  uint16           // 0: without events, or whole
+	room   uint16
+	held   bool // else free for another
 	used   bool // since trim looked at it
 	dirty  bool // has events that no flush has taken
 	flying bool // is in the flush on its way: Redis does not have it yet
-	entity features.Entity
-	bytes  int64 // that it took when it was last written
-
-	newer, older *cached
+	bytes  int64
 }
 
 // cache holds the entities of one partition that were used lately. What Redis does not have yet stays, whatever the limit.
+//
+// Most entities have few events, and lie flat; one is opened to be read or changed, and kept afterwards.
 type cache struct {
+	group    *features.Group
 	entities table
-	ring     cached    // ring.older is the newest, ring.newer the oldest
-	spare    []*cached // let go of; their memory is used again
+	slabs    [][]cached // all that are held, and free ones
+	free     []*cached
+	hand     int // where trim goes on, counting through slabs
+	blocks   blocks
+	opened   *features.Entity // what was opened last, made of its run
 	bytes    int64
 	share    *cacheShare
 	evicted  *evicted // nil: Redis may have a state of any entity that is not held
 }
 
-// Of entities let go of, so many are kept for those that come next: as many as one chunk may bring. Larger ones are left to the garbage
-// collector.
-const (
-	spareEntities = chunk
-	spareBytes    = 2 << 10
-)
+// slabSize is how many entities are made at once.
+const slabSize = 256
 
 // cacheShare is the memory that the caches of a process have together, and how many they are. Each has an equal part.
 type cacheShare struct {
@@ -43,13 +48,11 @@ type cacheShare struct {
 	caches atomic.Int64
 }
 
-// perEntity is what an entity takes beside its state: its key's place in the table and its own in the ring.
-const perEntity = 112
+// perEntity is what an entity takes beside its key and state: its place in the table, which has a free slot for each, and itself.
+const perEntity = int64(2*unsafe.Sizeof(slot{}) + unsafe.Sizeof(cached{}))
 
-func newCache(share *cacheShare) *cache {
-	c := &cache{entities: newTable(), share: share}
-	c.ring.newer, c.ring.older = &c.ring, &c.ring
-	return c
+func newCache(share *cacheShare, g *features.Group) *cache {
+	return &cache{group: g, entities: newTable(), share: share, opened: g.NewEntity()}
 }
 
 // get is the entity of that key, nil when it is not held.
@@ -61,43 +64,93 @@ func (c *cache) get(key string) *cached {
 	return e
 }
 
-// add makes a place for an entity, as the newest; its state is still to come.
+// add makes a place for an entity, without events.
 func (c *cache) add(key string) *cached {
-	var e *cached
-	if n := len(c.spare); n > 0 {
-		e, c.spare = c.spare[n-1], c.spare[:n-1]
-		e.used = false
-	} else {
-		e = &cached{}
+	if len(c.free) == 0 {
+		slab := make([]cached, slabSize)
+		for i := range slab {
+			c.free = append(c.free, &slab[slabSize-1-i])
+		}
+		c.slabs = append(c.slabs, slab)
 	}
-	e.key, e.hash = key, c.entities.hash(key)
-	e.bytes = perEntity + int64(len(key))
-	c.bytes += e.bytes
+	last := len(c.free) - 1
+	e := c.free[last]
+	c.free = c.free[:last]
+	*e = cached{key: key, hash: c.entities.hash(key), held: true}
+	c.sized(e, 0)
 	c.entities.add(e)
-	c.link(e)
 	return e
 }
 
 // isNew reports whether Redis has no state of an entity that was just added.
 func (c *cache) isNew(e *cached) bool { return c.evicted != nil && !c.evicted.has(e.hash) }
 
-// decode makes the entity of its state; of none, nil, it is without events.
-func (c *cache) decode(e *cached, g *group, state []byte) error {
-	g.Reset(&e.entity)
-	if state != nil {
-		if err := g.DecodeInto(&e.entity, state); err != nil {
-			return fmt.Errorf("loading entity %q of %s: %w", e.key, g.Name, err)
-		}
+// decode makes an entity that was just added of its state; of none, nil, it stays without events.
+func (c *cache) decode(e *cached, state []byte) error {
+	if state == nil {
+		return nil
 	}
-	c.sized(e, int64(e.entity.Bytes()))
+	if err := c.group.DecodeInto(c.opened, state); err != nil {
+		return fmt.Errorf("loading entity %q of %s: %w", e.key, c.group.Name, err)
+	}
+	c.keep(e, c.opened)
 	return nil
 }
 
-// sized notes how large an entity is now.
-func (c *cache) sized(e *cached, bytes int64) {
-	bytes += perEntity + int64(len(e.key))
+// open is an entity to read, or to change and keep, until another is opened.
+func (c *cache) open(e *cached) *features.Entity {
+	switch {
+	case e.whole != nil:
+		return e.whole
+	case e.words == 0:
+		c.group.Reset(c.opened)
+	default:
+		c.group.LoadFlat(c.opened, c.blocks.run(e.at, int(e.words)))
+	}
+	return c.opened
+}
+
+// keep takes over what an opened entity has become.
+func (c *cache) keep(e *cached, opened *features.Entity) {
+	if e.whole != nil {
+		return
+	}
+	words, flat := opened.FlatWords()
+	if flat = flat && words <= mostFlat; !flat {
+		c.release(e)
+		e.whole, c.opened = opened, c.group.NewEntity()
+		c.sized(e, int64(opened.Bytes()))
+		return
+	}
+	if room := roomFor(words); room != int(e.room) {
+		c.release(e)
+		e.at, e.room = c.blocks.take(room), uint16(room)
+		c.sized(e, int64(8*room))
+	}
+	e.words = uint16(words)
+	opened.PutFlat(c.blocks.run(e.at, words))
+}
+
+// release gives the entity's run back.
+func (c *cache) release(e *cached) {
+	if e.room > 0 {
+		c.blocks.give(e.at, int(e.room))
+	}
+	e.words, e.room = 0, 0
+}
+
+// sized notes how much memory an entity's state takes now.
+func (c *cache) sized(e *cached, state int64) {
+	bytes := perEntity + int64(len(e.key)) + state
 	c.bytes += bytes - e.bytes
 	e.bytes = bytes
+}
+
+// measure notes how large an entity has become that does not lie flat.
+func (c *cache) measure(e *cached) {
+	if e.whole != nil {
+		c.sized(e, int64(e.whole.Bytes()))
+	}
 }
 
 // limit is the cache's part of the memory.
@@ -109,36 +162,52 @@ func (c *cache) full() bool { return c.bytes > c.limit() }
 // maxTrim bounds how many entities one trim looks at.
 const maxTrim = 4096
 
-// trim lets go of entities until the limit holds, the oldest first, leaving those that Redis does not have. One that was used since it
-// was looked at last becomes the newest instead (the CLOCK algorithm, Corbato 1968): a hit then costs no move in the ring.
+// trim lets go of entities until the limit holds, leaving those that Redis does not have. One that was used since it was looked at last stays
+// for another round (the CLOCK algorithm, Corbato 1968): a hit then costs no move in a list.
 func (c *cache) trim() {
 	limit := c.limit()
-	for range min(c.entities.entries, maxTrim) {
+	for range min(len(c.slabs)*slabSize, maxTrim) {
 		if c.bytes <= limit {
-			return
+			break
 		}
-		e := c.ring.newer
-		e.unlink()
-		if e.used || e.dirty || e.flying {
+		e := &c.slabs[c.hand/slabSize][c.hand%slabSize]
+		c.hand = (c.hand + 1) % (len(c.slabs) * slabSize)
+		switch {
+		case !e.held:
+		case e.used || e.dirty || e.flying:
 			e.used = false
-			c.link(e)
-			continue
+		default:
+			c.drop(e)
 		}
-		c.entities.remove(e)
-		c.bytes -= e.bytes
-		if c.evicted != nil {
-			c.evicted.add(e.hash)
-		}
-		if len(c.spare) < spareEntities && e.bytes <= spareBytes {
-			e.key = ""
-			c.spare = append(c.spare, e)
-		}
+	}
+	if c.blocks.sparse() {
+		c.compact()
 	}
 }
 
-func (c *cache) link(e *cached) {
-	e.newer, e.older = &c.ring, c.ring.older
-	e.older.newer, c.ring.older = e, e
+// drop lets go of an entity.
+func (c *cache) drop(e *cached) {
+	c.entities.remove(e)
+	if c.evicted != nil {
+		c.evicted.add(e.hash)
+	}
+	c.release(e)
+	c.bytes -= e.bytes
+	*e = cached{}
+	c.free = append(c.free, e)
 }
 
-func (e *cached) unlink() { e.newer.older, e.older.newer = e.older, e.newer }
+// compact moves all entities that lie flat together.
+func (c *cache) compact() {
+	before := c.blocks
+	c.blocks = blocks{}
+	for _, slab := range c.slabs {
+		for i := range slab {
+			if e := &slab[i]; e.words > 0 {
+				at := c.blocks.take(int(e.room))
+				copy(c.blocks.run(at, int(e.words)), before.run(e.at, int(e.words)))
+				e.at = at
+			}
+		}
+	}
+}

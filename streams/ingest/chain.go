@@ -57,7 +57,7 @@ func (a *applier) give(ctx context.Context, it *item, e *cached) error {
 		return nil
 	}
 	o := &a.outbox
-	o.results = a.group.ReadInto(&a.scratch, &e.entity, project.GivenAt(it.at), o.results[:0])
+	o.results = a.group.ReadInto(&a.scratch, a.cache.open(e), project.GivenAt(it.at), o.results[:0])
 	for i := range a.group.gives {
 		g := &a.group.gives[i]
 		o.row = g.source.Given(it.row, it.at, o.results, o.row)

@@ -7,7 +7,7 @@ import (
 
 // No entity that the cache let go of passes for new, and few others for one that it let go of.
 func TestEvicted(t *testing.T) {
-	c := newCache(&cacheShare{bytes: 100 * perEntity})
+	c := newCache(&cacheShare{bytes: 100 * perEntity}, cacheGroup(t))
 	c.evicted = &evicted{}
 	const entities = 50_000
 	for i := range entities {

@@ -28,10 +28,10 @@ func (a *applier) startRows(left []byte) error {
 // due when the entity's event time passes the boundary by the group's lateness, so that what was under way when the boundary was passed is
 // in it. After its last event an entity has one more boundary; then nothing new can be said of it. All this depends on the
 // entity and the event alone, so that a replay makes the same rows.
-func (a *applier) rowsDue(e *cached, at int64) {
+func (a *applier) rowsDue(e *features.Entity, at int64) {
 	a.dueAt = a.dueAt[:0]
 	every, lateness := a.group.Offline.Every.Milliseconds(), a.group.Lateness.Milliseconds()
-	newest := e.entity.Newest()
+	newest := e.Newest()
 	if a.group.Offline.EveryEvent || every <= 0 || newest == math.MinInt64 {
 		return
 	}
@@ -43,7 +43,7 @@ func (a *applier) rowsDue(e *cached, at int64) {
 			a.dueResults = append(a.dueResults, nil)
 		}
 		a.dueAt = append(a.dueAt, boundary)
-		a.dueResults[n] = a.group.ReadInto(&a.scratch, &e.entity, boundary, a.dueResults[n][:0])
+		a.dueResults[n] = a.group.ReadInto(&a.scratch, e, boundary, a.dueResults[n][:0])
 	}
 }
 
@@ -59,7 +59,7 @@ func floorMod(a, b int64) int64 {
 func (a *applier) keepRows(it *item, e *cached) error {
 	if a.group.Offline.EveryEvent {
 		at := it.at + 1
-		a.results = a.group.ReadInto(&a.scratch, &e.entity, at, a.results[:0])
+		a.results = a.group.ReadInto(&a.scratch, a.cache.open(e), at, a.results[:0])
 		return a.keepRow(it, e, at, a.results)
 	}
 	for i, at := range a.dueAt {

@@ -61,7 +61,7 @@ func newTarget(f *filler, partition int32, l online.Loaded) *target {
 			t.seen[p] = offset
 		}
 	}
-	t.cache = newCache(&f.cached)
+	t.cache = newCache(&f.cached, f.group.Group.Group)
 	return t
 }
 
@@ -165,7 +165,8 @@ func (a *fillWorker) apply(ctx context.Context, t *target, events []routed) erro
 		if c == nil {
 			continue
 		}
-		outcome, err := a.group.Add(&c.entity, events[i].row, events[i].at, a.sequence(&events[i]))
+		entity := t.cache.open(c)
+		outcome, err := a.group.Add(entity, events[i].row, events[i].at, a.sequence(&events[i]))
 		if err != nil && !failure.Of(err).DeadLetter() {
 			return err
 		}
@@ -173,10 +174,14 @@ func (a *fillWorker) apply(ctx context.Context, t *target, events []routed) erro
 			continue // a dead letter, when it was first applied
 		}
 		t.newest = max(t.newest, events[i].at, 1) // 0 says that there was no event (online.Position.Untouched)
-		if outcome == features.Applied && !c.dirty {
+		if outcome != features.Applied {
+			continue
+		}
+		t.cache.keep(c, entity)
+		if !c.dirty {
 			c.dirty = true
 			t.dirty = append(t.dirty, c)
-			t.bytes += int64(c.entity.Bytes())
+			t.bytes += c.bytes
 		}
 	}
 	if len(t.dirty) >= a.cfg.RebuildEntities || t.bytes >= rebuildBytes {
@@ -218,7 +223,7 @@ func (a *fillWorker) fetch(ctx context.Context, t *target, missing []*cached) er
 		if states != nil {
 			state = states[i]
 		}
-		if err := t.cache.decode(c, a.group, state); err != nil {
+		if err := t.cache.decode(c, state); err != nil {
 			return err
 		}
 	}
@@ -228,10 +233,10 @@ func (a *fillWorker) fetch(ctx context.Context, t *target, missing []*cached) er
 // write writes what has changed, with the position.
 func (a *fillWorker) write(ctx context.Context, t *target, next online.Position) error {
 	b := online.Batch{Expected: t.raw, Next: next, TTL: a.group.expiry, RowsMode: online.RowsKeep}
-	a.materializer.batch(&b, a.group, t.dirty, a.asOf(t.newest))
+	a.materializer.batch(&b, a.group, t.cache, t.dirty, a.asOf(t.newest))
 	for _, c := range t.dirty {
-		b.Keys, b.States = append(b.Keys, c.key), append(b.States, c.entity.AppendBinary(nil))
-		t.cache.sized(c, int64(c.entity.Bytes()))
+		b.Keys, b.States = append(b.Keys, c.key), append(b.States, t.cache.open(c).AppendBinary(nil))
+		t.cache.measure(c)
 		c.dirty = false
 	}
 	t.dirty, t.bytes = t.dirty[:0], 0

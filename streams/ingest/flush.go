@@ -92,13 +92,13 @@ func (a *applier) flush(ctx context.Context) error {
 	states = slices.Grow(states[:0], a.encoded)
 	for i, e := range a.dirty {
 		from := len(states)
-		states = e.entity.AppendBinary(states)
+		states = a.cache.open(e).AppendBinary(states)
 		b.Keys[i], b.States[i] = e.key, states[from:len(states):len(states)]
-		a.cache.sized(e, int64(e.entity.Bytes()))
+		a.cache.measure(e)
 		e.dirty, e.flying = false, true
 	}
 	f.states, a.encoded = states, len(states)
-	a.materializer.batch(&b, a.group, f.entities, a.now())
+	a.materializer.batch(&b, a.group, a.cache, f.entities, a.now())
 	letters := a.letters
 	a.dirty, a.letters, a.taken, a.polled, a.flight = a.dirty[:0], nil, a.next, time.Time{}, f
 	a.timing.entities.Observe(float64(len(f.entities)))

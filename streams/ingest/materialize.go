@@ -24,7 +24,7 @@ type materializer struct {
 }
 
 // batch adds to b the values of entities as of a time, Unix milliseconds, where the group is materialized.
-func (m *materializer) batch(b *online.Batch, g *group, entities []*cached, at int64) {
+func (m *materializer) batch(b *online.Batch, g *group, c *cache, entities []*cached, at int64) {
 	if !g.Materialize || len(entities) == 0 {
 		return
 	}
@@ -35,11 +35,12 @@ func (m *materializer) batch(b *online.Batch, g *group, entities []*cached, at i
 	all := make([]byte, 0, m.size+m.size/4)
 	ends := make([]int, len(entities))
 	for i, e := range entities {
-		newest, of := e.entity.Newest(), at
+		entity := c.open(e)
+		newest, of := entity.Newest(), at
 		if newest >= at && newest < at+materializeAhead.Milliseconds() {
 			of = newest + 1
 		}
-		m.results = g.ReadInto(&m.scratch, &e.entity, of, m.results[:0])
+		m.results = g.ReadInto(&m.scratch, entity, of, m.results[:0])
 		all = online.AppendValues(all, m.results, of, newest)
 		ends[i] = len(all)
 	}
