@@ -61,7 +61,9 @@ func TestAChangedHistoryIsFound(t *testing.T) {
 	if _, err := r.History("late"); failure.Of(err) != failure.Corrupt {
 		t.Errorf("without the file: %v", err)
 	}
-	overwrite(t, path, whole)
+	if err := os.WriteFile(path, whole, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, content := range []string{"", "{}", `{"lines":5,"sum":"0"}`} {
 		overwrite(t, end, []byte(content))
 		if _, err := r.History("late"); failure.Of(err) != failure.Corrupt {
