@@ -225,7 +225,7 @@ func (c *Consumer) hand(ctx context.Context, fetches kgo.Fetches) error {
 		case failureOf(err).Retry():
 			c.cfg.Log.Warn("fetching", "group", c.cfg.Group, "topic", topic, "partition", partition, "error", err)
 		default:
-			fault = failure.Wrap(failureOf(err), topic, "fetching", err)
+			fault = failure.Wrap(failureOf(err), topic, "fetching", err).WithHint("%s", hintOf(err))
 		}
 	})
 	if fault != nil {
