@@ -241,7 +241,7 @@ func (c *Consumer) hand(ctx context.Context, fetches kgo.Fetches) error {
 		switch {
 		case beyond:
 			fault = failure.New(failure.Corrupt, ftp.Topic, "the position of partition %d is %d, but the topic went back to %d", ftp.Partition, from, to).
-				WithHint("was the topic deleted and created again? Then delete the state that was computed from it, too")
+				WithHint("was the topic deleted and created again? Start the stream role again: it says what to do")
 		case from < to && c.cfg.Skipped != nil:
 			c.cfg.Skipped(ftp.Topic, ftp.Partition, from, to)
 		}

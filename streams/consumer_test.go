@@ -472,7 +472,7 @@ func TestDeadLetters(t *testing.T) {
 		Topic: "events", Partition: 3, Offset: 99, Timestamp: 5, Class: "range", Reason: "too far", Stage: "ingest/events",
 		Key: []byte("k"), Value: []byte("\x00bytes\xff"),
 	}
-	if err := streams.NewDeadLetters(client, name).Write(t.Context(), want, want); err != nil {
+	if err := streams.NewDeadLetters(client, nil, name).Write(t.Context(), want, want); err != nil {
 		t.Fatal(err)
 	}
 	reader, err := streams.NewClient(kafka, kgo.ConsumeTopics(name), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))

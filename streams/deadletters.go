@@ -2,7 +2,9 @@ package streams
 
 import (
 	"context"
+	"errors"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/internal/failure"
@@ -15,12 +17,13 @@ import (
 // and offset in its headers tell the copies.
 type DeadLetters struct {
 	client *kgo.Client
+	lone   *LoneProducer
 	topic  string
 }
 
-// NewDeadLetters writes to the topic through the client, which is not closed with it.
-func NewDeadLetters(client *kgo.Client, topic string) *DeadLetters {
-	return &DeadLetters{client: client, topic: topic}
+// NewDeadLetters writes to the topic through the client, and what is too large for that through lone, which may be nil. They are not closed with it.
+func NewDeadLetters(client *kgo.Client, lone *LoneProducer, topic string) *DeadLetters {
+	return &DeadLetters{client: client, lone: lone, topic: topic}
 }
 
 // Record is the letter as it stands on the topic.
@@ -39,8 +42,14 @@ func (d *DeadLetters) Write(ctx context.Context, letters ...schemas.DeadLetter) 
 	for i, l := range letters {
 		records[i] = d.Record(l)
 	}
-	if err := d.client.ProduceSync(ctx, records...).FirstErr(); err != nil {
-		return failure.Wrap(failure.Unavailable, d.topic, "writing dead letters", err)
+	for _, result := range d.client.ProduceSync(ctx, records...) {
+		err := result.Err
+		if errors.Is(err, kerr.MessageTooLarge) && d.lone != nil {
+			err = d.lone.Produce(ctx, result.Record)
+		}
+		if err != nil {
+			return failure.Wrap(failure.Unavailable, d.topic, "writing dead letters", err)
+		}
 	}
 	return nil
 }

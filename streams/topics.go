@@ -2,6 +2,7 @@ package streams
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"slices"
 	"strconv"
@@ -32,8 +33,8 @@ func EnsureTopics(ctx context.Context, client *kgo.Client, topics []schemas.Topi
 	}
 	var faults []error
 	for _, t := range topics {
-		if n, ok := existing[t.Name]; ok {
-			faults = append(faults, checkPartitions(t, n))
+		if d, ok := existing[t.Name]; ok {
+			faults = append(faults, checkPartitions(t, d.partitions))
 		} else {
 			faults = append(faults, create(ctx, kadm.NewClient(client), t))
 		}
@@ -41,9 +42,15 @@ func EnsureTopics(ctx context.Context, client *kgo.Client, topics []schemas.Topi
 	return errors.Join(faults...)
 }
 
-// describe gives the partition counts of those topics that exist. It asks the brokers: what the client remembers may be older than a topic that was
+// described is what the brokers say of a topic.
+type described struct {
+	partitions int32
+	id         string // empty where the brokers give topics none
+}
+
+// describe tells of those topics that exist. It asks the brokers: what the client remembers may be older than a topic that was
 // created a moment ago.
-func describe(ctx context.Context, client *kgo.Client, topics ...string) (map[string]int32, error) {
+func describe(ctx context.Context, client *kgo.Client, topics ...string) (map[string]described, error) {
 	request := kmsg.NewPtrMetadataRequest()
 	for _, t := range topics {
 		request.Topics = append(request.Topics, kmsg.MetadataRequestTopic{Topic: &t})
@@ -52,11 +59,15 @@ func describe(ctx context.Context, client *kgo.Client, topics ...string) (map[st
 	if err != nil {
 		return nil, failure.Wrap(failure.Unavailable, "kafka", "describing topics", err).WithHint("is Kafka running, and is the address right?")
 	}
-	existing := map[string]int32{}
+	existing := map[string]described{}
 	for _, t := range response.Topics {
 		switch err := kerr.ErrorForCode(t.ErrorCode); {
 		case err == nil && t.Topic != nil:
-			existing[*t.Topic] = int32(len(t.Partitions))
+			d := described{partitions: int32(len(t.Partitions))}
+			if t.TopicID != [16]byte{} {
+				d.id = base64.RawURLEncoding.EncodeToString(t.TopicID[:]) // as Kafka's own tools print it
+			}
+			existing[*t.Topic] = d
 		case errors.Is(err, kerr.UnknownTopicOrPartition):
 		default:
 			return nil, failure.Wrap(failureOf(err), named(t.Topic), "describing the topic", err)
@@ -107,9 +118,25 @@ func Partitions(ctx context.Context, client *kgo.Client, topic string) (int32, e
 	if err != nil {
 		return 0, err
 	}
-	n, ok := existing[topic]
+	d, ok := existing[topic]
 	if !ok {
 		return 0, failure.New(failure.NotFound, topic, "there is no such topic")
 	}
-	return n, nil
+	return d.partitions, nil
+}
+
+// TopicIDs gives the IDs of those topics that exist and have one (KIP-516; brokers from Kafka 2.8 on give them). A topic that is deleted and created again
+// has another, and its offsets are other records'.
+func TopicIDs(ctx context.Context, client *kgo.Client, topics ...string) (map[string]string, error) {
+	existing, err := describe(ctx, client, topics...)
+	if err != nil {
+		return nil, err
+	}
+	ids := make(map[string]string, len(existing))
+	for name, d := range existing {
+		if d.id != "" {
+			ids[name] = d.id
+		}
+	}
+	return ids, nil
 }

@@ -27,7 +27,7 @@ func (s *Stage) answerRequests(ctx context.Context) error {
 		return fmt.Errorf("making the consumer: %w", err)
 	}
 	defer client.Close()
-	letters := streams.NewDeadLetters(s.producer, own.DeadLetters.Name)
+	letters := streams.NewDeadLetters(s.producer, nil, own.DeadLetters.Name)
 	for {
 		fetches := client.PollRecords(ctx, 1)
 		if ctx.Err() != nil {

@@ -281,7 +281,7 @@ func (c *deadLettersReplay) Run(ctx context.Context, env *environment) error {
 		return err
 	}
 	defer rt.close()
-	client, err := rt.kafkaClient(ctx)
+	client, err := rt.kafkaClient(ctx, kgo.ProducerBatchMaxBytes(streams.LargestRecord))
 	if err != nil {
 		return err
 	}

@@ -15,19 +15,31 @@ import (
 // Version is one version of a group's state: what it is computed from and how its entities are placed. It does not change once it is
 // declared. Another definition, another partition count or partitioner, and a computation from scratch each make another version.
 type Version struct {
-	ID          string            `json:"id"`          // Definition, followed by ".2", ".3" … when that is computed again
-	Definition  string            `json:"definition"`  // features.Group.Version
-	Topic       string            `json:"topic"`       // that its workers read
-	Partitions  int32             `json:"partitions"`  // that its entities are spread over
-	Partitioner Partitioner       `json:"partitioner"` // by which
-	From        int64             `json:"from"`        // events before this time are left out, Unix milliseconds; 0 takes all
-	Declared    int64             `json:"declared"`    // wall time, Unix milliseconds
-	Project     map[string]string `json:"project"`     // the project's files when it was declared, by name: from them it is compiled again
+	ID          string            `json:"id"`                  // Definition, followed by ".2", ".3" … when that is computed again
+	Definition  string            `json:"definition"`          // features.Group.Version
+	Topic       string            `json:"topic"`               // that its workers read
+	Partitions  int32             `json:"partitions"`          // that its entities are spread over
+	Partitioner Partitioner       `json:"partitioner"`         // by which
+	TopicIDs    map[string]string `json:"topic_ids,omitempty"` // of Topic and of the topics that its events come from, by name; positions count in these
+	From        int64             `json:"from"`                // events before this time are left out, Unix milliseconds; 0 takes all
+	Declared    int64             `json:"declared"`            // wall time, Unix milliseconds
+	Project     map[string]string `json:"project"`             // the project's files when it was declared, by name: from them it is compiled again
 }
 
 // SameLayout reports whether entities of both versions are found in the same way.
 func (v *Version) SameLayout(o *Version) bool {
 	return v.Topic == o.Topic && v.Partitions == o.Partitions && v.Partitioner == o.Partitioner
+}
+
+// SameTopics reports whether the positions of both versions count in the same topics: none of those that both know was deleted and created again in
+// between.
+func (v *Version) SameTopics(o *Version) bool {
+	for name, id := range v.TopicIDs {
+		if other, known := o.TopicIDs[name]; known && other != id {
+			return false
+		}
+	}
+	return true
 }
 
 // Group is what Redis knows of the versions of one group.

@@ -19,7 +19,7 @@ func (s *Stage) Declare(ctx context.Context) error {
 	if err := s.connect(); err != nil {
 		return err
 	}
-	defer s.producer.Close()
+	defer s.disconnect()
 	return s.tryPrepare(ctx)
 }
 
@@ -43,8 +43,11 @@ func (s *Stage) Backfill(ctx context.Context, name string, from time.Time, progr
 	if err := s.connect(); err != nil {
 		return online.Version{}, err
 	}
-	defer s.producer.Close()
+	defer s.disconnect()
 	if err := streams.EnsureTopics(ctx, s.producer, s.deps.Project.Topology()); err != nil {
+		return online.Version{}, err
+	}
+	if err := s.checkRecreated(ctx, g); err != nil {
 		return online.Version{}, err
 	}
 	want, err := s.wanted(ctx, g)
@@ -67,7 +70,7 @@ func (s *Stage) Backfill(ctx context.Context, name string, from time.Time, progr
 
 // anewVersion is the version that a backfill fills: the target, if that is one like it which is not read yet.
 func anewVersion(known *online.Group, want online.Version) online.Version {
-	if v, ok := known.All[known.Target]; ok && v.ID != known.Active && v.Definition == want.Definition && v.SameLayout(&want) && v.From == want.From {
+	if v, ok := known.All[known.Target]; ok && v.ID != known.Active && v.Definition == want.Definition && v.SameLayout(&want) && v.SameTopics(&want) && v.From == want.From {
 		return v
 	}
 	want.ID = known.Next(want.Definition)
@@ -89,13 +92,21 @@ func (s *Stage) fillSoon(ctx context.Context, g *group, progress FillProgress) e
 	}
 }
 
-// connect makes the client that everything but the consumers uses.
+// connect makes the clients that everything but the consumers uses.
 func (s *Stage) connect() (err error) {
-	s.producer, err = streams.NewClient(s.deps.Kafka,
-		streams.Logger(s.log),
+	all := []kgo.Opt{streams.Logger(s.log), kgo.RecordPartitioner(s.placing())}
+	if s.lone, err = streams.NewLoneProducer(s.deps.Kafka, all...); err != nil {
+		return err
+	}
+	s.producer, err = streams.NewClient(s.deps.Kafka, append(all,
 		kgo.ProducerLinger(s.cfg.ProducerLinger),
 		kgo.MaxBufferedRecords(1<<30), // each worker keeps to MaxUnacked: a Produce that blocked could not be interrupted
-		kgo.RecordPartitioner(s.placing()),
-	)
+	)...)
 	return err
+}
+
+// disconnect closes them.
+func (s *Stage) disconnect() {
+	s.producer.Close()
+	s.lone.Close()
 }

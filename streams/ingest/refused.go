@@ -33,7 +33,7 @@ func (w *sourceWorker) alone(until int64, refused error) error {
 // shipAlone produces a record and waits for it; one that the broker will not take becomes a dead letter. If that is not taken either, the record
 // can go nowhere, and the stage ends rather than lose it.
 func (w *sourceWorker) shipAlone(ctx context.Context, original, r *kgo.Record) (taken bool, err error) {
-	err = w.producer.ProduceSync(ctx, r).FirstErr()
+	err = w.lone.Produce(ctx, r)
 	switch {
 	case err == nil:
 		return true, nil

@@ -36,7 +36,8 @@ type Stage struct {
 
 	versions  *online.Versions
 	registry  *sr.Client
-	producer  *kgo.Client // while running
+	producer  *kgo.Client           // while running
+	lone      *streams.LoneProducer // likewise
 	letters   *streams.DeadLetters
 	deadLog   *deadLog
 	futureLog *futureLog
@@ -171,8 +172,8 @@ func (s *Stage) Run(ctx context.Context) error {
 	if err := s.connect(); err != nil {
 		return err
 	}
-	defer s.producer.Close()
-	s.letters = streams.NewDeadLetters(s.producer, s.deps.Project.Own().DeadLetters.Name)
+	defer s.disconnect()
+	s.letters = streams.NewDeadLetters(s.producer, s.lone, s.deps.Project.Own().DeadLetters.Name)
 	if err := s.prepare(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
@@ -223,6 +224,9 @@ func (s *Stage) prepare(ctx context.Context) error {
 
 func (s *Stage) tryPrepare(ctx context.Context) error {
 	if err := streams.EnsureTopics(ctx, s.producer, s.deps.Project.Topology()); err != nil {
+		return err
+	}
+	if err := s.checkRecreated(ctx, nil); err != nil {
 		return err
 	}
 	s.beside = nil

@@ -46,7 +46,12 @@ func (s *Stage) wanted(ctx context.Context, g *group) (online.Version, error) {
 	if err != nil {
 		return online.Version{}, err
 	}
+	ids, err := streams.TopicIDs(ctx, s.producer, g.topics()...)
+	if err != nil {
+		return online.Version{}, err
+	}
 	return online.Version{
+		TopicIDs:   ids,
 		Definition: g.Version, Topic: g.KeyedTopic, Partitions: n, Partitioner: online.Partitioner(g.Partitioner()),
 		Declared: s.deps.Clock().UnixMilli(), Project: s.deps.Project.Files,
 	}, nil
@@ -59,6 +64,9 @@ func chooseVersion(g *group, known *online.Group, want online.Version) (online.V
 	for _, id := range order {
 		v, ok := known.All[id]
 		if !ok || v.Definition != want.Definition {
+			continue
+		}
+		if !v.SameTopics(&want) {
 			continue
 		}
 		if v.SameLayout(&want) {
@@ -85,6 +93,11 @@ func repartitioned(g *group, v *online.Version, partitions int32) error {
 // checkLayout finds out that a topic was given more partitions while the stage runs. A group that reads its source directly would be served
 // wrongly; a keyed topic's records go to the partitions that the version has, whatever there are more.
 func (s *Stage) checkLayout(ctx context.Context, g *group) error {
+	if ids, err := streams.TopicIDs(ctx, s.producer, g.topics()...); err != nil {
+		return err
+	} else if !g.version.SameTopics(&online.Version{TopicIDs: ids}) {
+		return failure.New(failure.BadProject, g.Name, "a topic that version %s was computed from was deleted and created again", g.version.ID)
+	}
 	if !g.Direct {
 		return nil
 	}
@@ -264,6 +277,9 @@ func (s *Stage) tend(ctx context.Context, run func(*group) error) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticks.C:
+		}
+		if err := s.checkRecreated(ctx, nil); err != nil && ctx.Err() == nil && !failure.Of(err).Retry() {
+			return err
 		}
 		for _, g := range s.targets() {
 			err := s.tendGroup(ctx, g, ends, run)
