@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -62,16 +63,25 @@ func TestConsoleShowsWhatStagesTold(t *testing.T) {
 	server := httptest.NewServer(c.Handler())
 	defer server.Close()
 
-	verdict, err := schemas.Drift{ID: "d1", Model: "late", Kind: schemas.DriftWindowClosed, State: "ok", Rows: 7}.Marshal()
-	if err != nil {
-		t.Fatal(err)
+	var verdicts []*kgo.Record
+	for _, d := range []schemas.Drift{
+		{ID: "d1", Model: "late", Digest: "a", Kind: schemas.DriftWindowClosed, State: "ok", Rows: 7, WindowStart: 1, WindowEnd: 2},
+		{ID: "d2", Model: "late", Digest: "a", Kind: schemas.DriftWindowClosed, State: "ok", Rows: 8, WindowStart: 2, WindowEnd: 3},
+		{ID: "d3", Model: "late", Digest: "b", Kind: schemas.DriftPerformance, State: "confirmed", Labels: 5, Reason: "of another version", WindowStart: 2, WindowEnd: 3},
+		{ID: "d4", Model: "late", Digest: "a", Kind: schemas.DriftPerformance, State: "suspected", Labels: 6, Reason: "rmse 14, held out 12, a rise of 1 is allowed", WindowStart: 1, WindowEnd: 2},
+	} {
+		b, err := d.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		verdicts = append(verdicts, &kgo.Record{Topic: p.Own().Drift.Name, Key: []byte("late"), Value: b})
 	}
 	letter := schemas.DeadLetter{Topic: "arrivals", Partition: 3, Offset: 9, Class: "malformed", Reason: "too short", Stage: "ingest"}
 	dead := &kgo.Record{Topic: p.Own().DeadLetters.Name, Value: []byte("x")}
 	for _, h := range letter.Headers() {
 		dead.Headers = append(dead.Headers, kgo.RecordHeader(h))
 	}
-	if err := client.ProduceSync(ctx, &kgo.Record{Topic: p.Own().Drift.Name, Value: verdict}, dead).FirstErr(); err != nil {
+	if err := client.ProduceSync(ctx, append(verdicts, dead)...).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
 	deadline := time.After(20 * time.Second)
@@ -79,9 +89,13 @@ func TestConsoleShowsWhatStagesTold(t *testing.T) {
 	defer tick.Stop()
 	for {
 		s := state(t, server.URL)
-		if s != nil && len(s.Models) == 1 && len(s.Models[0].Verdicts) == 1 && s.DeadLetters.Count == 1 {
+		if s != nil && len(s.Models) == 1 && len(s.Models[0].Verdicts) == 4 && s.DeadLetters.Count == 1 {
 			if v := s.Models[0].Verdicts[0]; v.ID != "d1" || v.Rows != 7 {
 				t.Errorf("verdict is %+v", v)
+			}
+			want := map[string]Performance{"d1": {6, "suspected", "rmse 14, held out 12, a rise of 1 is allowed"}}
+			if got := s.Models[0].Performance; !maps.Equal(got, want) {
+				t.Errorf("performance is %+v, want %+v", got, want)
 			}
 			if l := s.DeadLetters.Newest[0]; l.Topic != "arrivals" || l.Partition != 3 || l.Offset != 9 || l.Reason != "too short" {
 				t.Errorf("dead letter is %+v", l)

@@ -45,6 +45,36 @@ type Model struct {
 	Lineage  *registry.Node       `json:"lineage"` // what the champion was made of
 	Events   []schemas.ModelEvent `json:"events"`
 	Verdicts []schemas.Drift      `json:"verdicts"` // oldest first
+
+	Performance map[string]Performance `json:"performance"` // of the windows among Verdicts whose labels have come, by the verdict's ID
+}
+
+// Performance is how well a window was foretold, by what the model's task is measured by.
+type Performance struct {
+	Labels int64  `json:"labels"`
+	State  string `json:"state"`
+	Text   string `json:"text"` // like "rmse 14.2, held out 12.9, a rise of 2.1 is allowed"
+}
+
+// performances finds, for each closed window, what was told when its labels had come.
+func performances(verdicts []schemas.Drift) map[string]Performance {
+	type window struct {
+		digest     string
+		start, end int64
+	}
+	told := map[window]Performance{}
+	for _, v := range verdicts {
+		if v.Kind == schemas.DriftPerformance {
+			told[window{v.Digest, v.WindowStart, v.WindowEnd}] = Performance{v.Labels, v.State, v.Reason}
+		}
+	}
+	byVerdict := map[string]Performance{}
+	for _, v := range verdicts {
+		if p, ok := told[window{v.Digest, v.WindowStart, v.WindowEnd}]; ok && v.Kind == schemas.DriftWindowClosed {
+			byVerdict[v.ID] = p
+		}
+	}
+	return byVerdict
 }
 
 // assemble asks Kafka for the lags and the registry for the models; c.mu is held.
@@ -100,6 +130,7 @@ func (c *Console) stages(ctx context.Context) ([]streams.GroupLag, error) {
 func (c *Console) model(name string) (Model, error) {
 	r := c.deps.Registry
 	m := Model{Name: name, Verdicts: slices.Clone(c.tail.drifts[name])}
+	m.Performance = performances(m.Verdicts)
 	for _, e := range c.tail.models {
 		if e.Model == name {
 			m.Events = append(m.Events, e)

@@ -42,9 +42,6 @@ const (
 	StateInsufficient = "insufficient"
 )
 
-// DriftPerformance is the kind of the drift event that reports how well a closed window was foretold, once its labels have come.
-const DriftPerformance = "performance"
-
 // The signals that are not columns, as they are named in reasons and in the verdicts of performance events.
 const (
 	scoreSignal = "prediction"
@@ -145,7 +142,7 @@ func (j *Judge) Perform(w LabelledWindow) Verdict {
 	if w.Loss != "" {
 		return j.performLoss(w)
 	}
-	full := j.event(DriftPerformance, w.Start, w.End)
+	full := j.event(schemas.DriftPerformance, w.Start, w.End)
 	full.Rows, full.Labels = w.Rows, w.Outcomes.Labels()
 	if w.Rows > 0 {
 		full.LabelCoverage = float64(full.Labels) / float64(w.Rows)
@@ -193,7 +190,7 @@ func (j *Judge) Restore(events []schemas.Drift, requests []schemas.Retrain) {
 		case schemas.DriftWindowClosed:
 			j.pushInputs(&e)
 			j.state = j.judged()
-		case DriftPerformance:
+		case schemas.DriftPerformance:
 			for _, c := range e.Columns {
 				j.measured = c.Column
 				j.performance.push(c.Value, c.Threshold, j.policy)
@@ -412,7 +409,7 @@ func (j *Judge) event(kind string, start, end int64) schemas.Drift {
 // performance of one window are judged at different times.
 func (j *Judge) id(kind, cause string, end int64) string {
 	id := eventID(j.model, j.digest, kind, end)
-	if cause == DriftPerformance && kind != cause {
+	if cause == schemas.DriftPerformance && kind != cause {
 		id += "/" + cause
 	}
 	return id

@@ -348,9 +348,9 @@ func TestLossOfPerformanceAsksForANewModel(t *testing.T) {
 		strength float64
 		kinds    []string
 	}{
-		{1, []string{DriftPerformance}},
-		{0.3, []string{schemas.DriftSuspected, DriftPerformance}},
-		{0.3, []string{schemas.DriftConfirmed, DriftPerformance}},
+		{1, []string{schemas.DriftPerformance}},
+		{0.3, []string{schemas.DriftSuspected, schemas.DriftPerformance}},
+		{0.3, []string{schemas.DriftConfirmed, schemas.DriftPerformance}},
 	} {
 		_, _, o := labelled(s.random, 500, step.strength)
 		v := j.Perform(LabelledWindow{Start: int64(i) * day, End: int64(i+1) * day, Rows: 1000, Outcomes: o})

@@ -19,7 +19,7 @@ const riseStatistic = "_rise"
 // performLoss is Perform of a model that foretells no yes or no: by the mean of what its answers are charged with (profile.Loss). The event's one
 // column is the metric, with by how much it is worse than held out, and by how much it may be.
 func (j *Judge) performLoss(w LabelledWindow) Verdict {
-	full := j.event(DriftPerformance, w.Start, w.End)
+	full := j.event(schemas.DriftPerformance, w.Start, w.End)
 	full.Rows, full.Labels = w.Rows, w.Losses.Rows
 	if w.Rows > 0 {
 		full.LabelCoverage = float64(full.Labels) / float64(w.Rows)

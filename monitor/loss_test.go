@@ -52,9 +52,9 @@ func TestRiseOfLossAsksForANewModel(t *testing.T) {
 		deviation float64
 		kinds     []string
 	}{
-		{10.5, []string{DriftPerformance}},
-		{15, []string{schemas.DriftSuspected, DriftPerformance}},
-		{15, []string{schemas.DriftConfirmed, DriftPerformance}},
+		{10.5, []string{schemas.DriftPerformance}},
+		{15, []string{schemas.DriftSuspected, schemas.DriftPerformance}},
+		{15, []string{schemas.DriftConfirmed, schemas.DriftPerformance}},
 	} {
 		if i == 2 { // another leader goes on
 			j = NewJudge("m", "d", b, DefaultPolicy(), 0)

@@ -70,7 +70,7 @@ func (m *metrics) judged(v Verdict, fresh bool) {
 	if fresh {
 		m.counted(v)
 	}
-	if e.Kind == DriftPerformance {
+	if e.Kind == schemas.DriftPerformance {
 		m.performance(e)
 		m.charged(e.Model, v.Loss)
 		return

@@ -47,7 +47,7 @@ func (p *published) closedUntil(model string) int64 {
 // rebuilding reports whether a window was judged but its performance is still to be reported.
 func (p *published) rebuilding(model, digest string, end int64) bool {
 	judged := p.has(eventID(model, digest, schemas.DriftWindowClosed, end))
-	return judged && !p.has(eventID(model, digest, DriftPerformance, end))
+	return judged && !p.has(eventID(model, digest, schemas.DriftPerformance, end))
 }
 
 // restore brings a judge to where the one before it was, and gives the number of windows that one judged.

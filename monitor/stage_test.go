@@ -354,14 +354,14 @@ func TestDriftIsFoundAndANewModelAskedForOnce(t *testing.T) {
 	w.produce(again)
 	w.days(106, 106, "one", 1.5)
 	r := w.start(nil)
-	drift, requests := w.until(monitor.DriftPerformance, 6)
+	drift, requests := w.until(schemas.DriftPerformance, 6)
 	w.checkOnce(drift, requests)
 	for i, e := range of(drift, schemas.DriftWindowClosed) {
 		if e.WindowStart != int64(100+i)*dayMillis || e.Rows != perDay || e.Digest != "one" || e.EmittedAt == 0 {
 			t.Errorf("window %d: %s", i, summary([]schemas.Drift{e}))
 		}
 	}
-	for _, e := range of(drift, monitor.DriftPerformance) {
+	for _, e := range of(drift, schemas.DriftPerformance) {
 		if e.Labels != perDay*9/10 || e.LabelCoverage != 0.9 || e.AUC == nil || e.BaselineAUC == nil || *e.AUC < 0.6 {
 			t.Errorf("performance: %s", summary([]schemas.Drift{e}))
 		}
@@ -430,7 +430,7 @@ func TestRestartsSayNothingTwice(t *testing.T) {
 		return w
 	}
 	outcome := func(w *world) map[string]string {
-		drift, requests := w.until(monitor.DriftPerformance, 6)
+		drift, requests := w.until(schemas.DriftPerformance, 6)
 		w.checkOnce(drift, requests)
 		out := map[string]string{}
 		for _, e := range drift {
@@ -501,7 +501,7 @@ func TestAPromotionStartsAnew(t *testing.T) {
 	after, labels := w.day(104, "two", 1.5, 0.5, 1)
 	w.produce(after, labels)
 	w.days(105, 107, "two", 1.5)
-	drift, requests := w.until(monitor.DriftPerformance, 8)
+	drift, requests := w.until(schemas.DriftPerformance, 8)
 	w.checkOnce(drift, requests)
 	if len(requests) != 1 || requests[0].Digest != "one" {
 		t.Errorf("requests %+v", requests)

@@ -85,7 +85,7 @@ func (m *ModelStatus) restore(known *published) {
 	if e, ok := known.last(m.Model, schemas.DriftWindowClosed); ok && m.Last == nil {
 		m.Last = &e
 	}
-	if e, ok := known.last(m.Model, DriftPerformance); ok && m.Performance == nil {
+	if e, ok := known.last(m.Model, schemas.DriftPerformance); ok && m.Performance == nil {
 		m.Performance = &e
 	}
 }
@@ -99,7 +99,7 @@ func (s *Stage) remember(verdicts []Verdict) {
 			m := &s.status.Models[at]
 			switch {
 			case m.Model != e.Model:
-			case e.Kind == DriftPerformance:
+			case e.Kind == schemas.DriftPerformance:
 				m.Performance = e
 			default:
 				m.Last = e

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 
 	"github.com/millrace/millrace/internal/failure"
@@ -184,7 +185,7 @@ func (r *Registry) Conclude(ctx context.Context, model string, c Conclusion) err
 				return nil, err
 			}
 			if c.Back && c.Digest != beneath(h, c.Alias) {
-				return nil, failure.New(failure.Conflict, model, "%s is not what the %s was before", c.Digest, c.Alias).
+				return nil, failure.New(failure.Conflict, model, "%s is not what the %s was before", named(h, model, c.Digest), c.Alias).
 					WithHint("somebody else moved it: look again and decide anew")
 			}
 			if c.Back {
@@ -250,17 +251,22 @@ func move(h []Entry, model, alias, digest, expected string) (Entry, error) {
 	}
 	now := aliasOf(h, alias)
 	if now != expected {
-		return Entry{}, failure.New(failure.Conflict, model, "the %s is %s, not %s", alias, orNothing(now), orNothing(expected)).
+		return Entry{}, failure.New(failure.Conflict, model, "the %s is %s, not %s", alias, named(h, model, now), named(h, model, expected)).
 			WithHint("somebody else moved it: look again and decide anew")
 	}
 	return Entry{Kind: EntryAlias, Alias: alias, Digest: digest, Previous: now, Version: version}, nil
 }
 
-func orNothing(digest string) string {
-	if digest == "" {
+// named is a version for people: MODEL@N and its digest.
+func named(h []Entry, model, digest string) string {
+	switch n := versionOf(h, digest); {
+	case digest == "":
 		return "nothing"
+	case n == 0:
+		return digest
+	default:
+		return fmt.Sprintf("%s@%d (%s)", model, n, digest)
 	}
-	return digest
 }
 
 func versions(h []Entry) []Version {

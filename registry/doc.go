@@ -16,6 +16,7 @@
 //	lock                             held while index.json is written
 //	manifests/sha256/ab/abcd….json   what the content is and what it was made of
 //	models/<model>/history.jsonl     versions, alias moves and runs, one JSON object a line; the only truth about them
+//	models/<model>/history.end       how many lines that are, and the sum of the last, which covers all
 //	models/<model>/lock              held while the history is appended to
 //	models/<model>/<purpose>.claim   held by the one process that does a thing, such as training the first model
 //	tmp/                             content on its way in

@@ -38,41 +38,63 @@ type Entry struct {
 	Outcome  json.RawMessage `json:"outcome,omitempty"` // what the run told the world
 }
 
+// kept is an entry as its line has it. Sum is the last field.
+type kept struct {
+	Entry
+	Sum string `json:"sum,omitempty"` // of the line and all before it
+}
+
 // History is all that happened to a model, oldest first; empty for a model that is not known.
 func (r *Registry) History(model string) ([]Entry, error) {
 	if err := checkName("model", model); err != nil {
 		return nil, err
 	}
-	b, err := os.ReadFile(r.historyPath(model))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	end, err := r.readEnd(model) // before the lines, which may grow meanwhile
 	if err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(r.historyPath(model))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, failure.Wrap(failure.Unavailable, model, "reading history", err)
 	}
-	return parseHistory(model, b)
+	entries, _, err := parseHistory(model, b, end)
+	return entries, err
 }
 
 func (r *Registry) historyPath(model string) string {
 	return filepath.Join(r.modelDir(model), "history.jsonl")
 }
 
-// parseHistory reads whole lines. A last line without its end was being written when the process died, or is being
-// written now: it has not happened.
-func parseHistory(model string, b []byte) ([]Entry, error) {
+// parseHistory reads whole lines, and holds them to their sums and to end. A last line without its end was being written when the process died, or
+// is being written now: it has not happened.
+func parseHistory(model string, b []byte, end historyEnd) ([]Entry, historyEnd, error) {
 	var entries []Entry
-	for n := 1; ; n++ {
+	var at historyEnd
+	for {
 		line, rest, whole := bytes.Cut(b, []byte("\n"))
 		if !whole {
-			return entries, nil
+			break
 		}
-		var e Entry
+		var e kept
+		where := fmt.Sprintf("%s/history.jsonl:%d", model, at.Lines+1)
 		if err := json.Unmarshal(line, &e); err != nil {
-			return nil, failure.Wrap(failure.Corrupt, fmt.Sprintf("%s/history.jsonl:%d", model, n), "reading history", err)
+			return nil, at, failure.Wrap(failure.Corrupt, where, "reading history", err).WithHint("%s", restoreHistory)
 		}
-		entries = append(entries, e)
+		sum, summed := at.next(line)
+		if e.Sum != sum && (summed || at.summed) {
+			return nil, at, failure.New(failure.Corrupt, where, "the line is not what was written, or does not follow on those before it").WithHint("%s", restoreHistory)
+		}
+		at = historyEnd{Lines: at.Lines + 1, Sum: sum, summed: summed}
+		if at.Lines == end.Lines && sum != end.Sum {
+			return nil, at, failure.New(failure.Corrupt, where, "the lines up to here are others than were written").WithHint("%s", restoreHistory)
+		}
+		entries = append(entries, e.Entry)
 		b = rest
 	}
+	if at.Lines < end.Lines {
+		return nil, at, failure.New(failure.Corrupt, model+"/history.jsonl", "has %d lines of the %d that were written", at.Lines, end.Lines).WithHint("%s", restoreHistory)
+	}
+	return entries, at, nil
 }
 
 // append lets decide look at the history, under the model's lock, and adds the entries it answers with, durably and all
@@ -107,7 +129,11 @@ func (r *Registry) extend(model string, f *os.File, decide func([]Entry) ([]Entr
 		return failure.Wrap(failure.Unavailable, model, "reading history", err)
 	}
 	whole := bytes.LastIndexByte(b, '\n') + 1
-	history, err := parseHistory(model, b[:whole])
+	end, err := r.readEnd(model)
+	if err != nil {
+		return err
+	}
+	history, end, err := parseHistory(model, b[:whole], end)
 	if err != nil {
 		return err
 	}
@@ -115,16 +141,19 @@ func (r *Registry) extend(model string, f *os.File, decide func([]Entry) ([]Entr
 	if err != nil || len(added) == 0 {
 		return err
 	}
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false)
+	var out []byte
 	for _, e := range added {
 		e.At, e.By = r.clock().UnixMilli(), r.actor
-		if err := enc.Encode(e); err != nil {
+		line, err := end.line(e)
+		if err != nil {
 			return fmt.Errorf("encoding history of %s: %w", model, err)
 		}
+		out = append(append(out, line...), '\n')
 	}
-	return writeTail(model, f, int64(whole), out.Bytes())
+	if err := writeTail(model, f, int64(whole), out); err != nil {
+		return err
+	}
+	return r.writeEnd(model, end)
 }
 
 func writeTail(model string, f *os.File, end int64, b []byte) error {

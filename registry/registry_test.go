@@ -318,7 +318,16 @@ func TestAnAliasMovesOnlyFromWhatIsExpected(t *testing.T) {
 	if err := r.SetAlias(ctx, "late", registry.Champion, a, "", "first"); err != nil {
 		t.Fatal(err)
 	}
-	wantKind(t, r.SetAlias(ctx, "late", registry.Champion, b, "", ""), failure.Conflict)
+	err = r.SetAlias(ctx, "late", registry.Champion, b, b, "")
+	wantKind(t, err, failure.Conflict)
+	if want := "the champion is late@1 (" + a + "), not late@2 (" + b + ")"; !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
+	}
+	err = r.SetAlias(ctx, "late", registry.Champion, b, "", "")
+	wantKind(t, err, failure.Conflict)
+	if want := "the champion is late@1 (" + a + "), not nothing"; !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
+	}
 	wantKind(t, r.SetAlias(ctx, "late", registry.Champion, sha("c"), a, ""), failure.NotFound)
 	if err := r.SetAlias(ctx, "late", registry.Champion, b, a, "better"); err != nil {
 		t.Fatal(err)

@@ -63,7 +63,7 @@ func (r *Registry) EndAlias(ctx context.Context, model, alias, expected, note st
 		case now == "":
 			return nil, failure.New(failure.NotFound, model, "the model has no %s", alias)
 		case now != expected:
-			return nil, failure.New(failure.Conflict, model, "the %s is %s, not %s", alias, now, orNothing(expected)).
+			return nil, failure.New(failure.Conflict, model, "the %s is %s, not %s", alias, named(h, model, now), named(h, model, expected)).
 				WithHint("somebody else moved it: look again and decide anew")
 		}
 		return []Entry{{Kind: EntryEnded, Alias: alias, Previous: now, Note: note}}, nil

@@ -105,6 +105,7 @@ type Contribution struct {
 // The kinds of drift event.
 const (
 	DriftWindowClosed = "window_closed"
+	DriftPerformance  = "performance" // how well a closed window was foretold, once its labels have come
 	DriftSuspected    = "suspected"
 	DriftConfirmed    = "confirmed"
 	DriftResolved     = "resolved"
@@ -116,7 +117,7 @@ type Drift struct {
 	ID          string `json:"id"`
 	Model       string `json:"model"`
 	Digest      string `json:"digest"`
-	Kind        string `json:"kind"` // window_closed, suspected, confirmed, resolved or quality
+	Kind        string `json:"kind"` // window_closed, performance, suspected, confirmed, resolved or quality
 	WindowStart int64  `json:"window_start"`
 	WindowEnd   int64  `json:"window_end"`
 	Rows        int64  `json:"rows"`

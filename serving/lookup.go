@@ -26,8 +26,10 @@ type modelView struct {
 	Previous    *versionView `json:"previous,omitempty"`   // who stands in for the champion
 	Fault       string       `json:"fault,omitempty"`      // why the registry's champion is not the one that answers
 	TimeoutMs   int64        `json:"timeout_ms"`
-	Simpler     *versionView `json:"simpler,omitempty"` // trained beside the champion on the request's own columns
-	Fallback    []string     `json:"fallback"`          // the rungs below the champion, as the project writes them
+	Simpler     *versionView `json:"simpler,omitempty"`    // trained beside the champion on the request's own columns
+	Challenger  *armView     `json:"challenger,omitempty"` // answers some of the entities
+	Shadow      *armView     `json:"shadow,omitempty"`     // is asked beside the champion, and answers nobody
+	Fallback    []string     `json:"fallback"`             // the rungs below the champion, as the project writes them
 	Inputs      []inputView  `json:"inputs,omitempty"`
 	RequestForm []columnView `json:"request,omitempty"`
 }
@@ -36,6 +38,24 @@ type versionView struct {
 	Version int    `json:"version"`
 	Digest  string `json:"digest"`
 	Kind    string `json:"kind"`
+}
+
+// armView is a version that is tried beside the champion.
+type armView struct {
+	versionView
+	Percent   float64 `json:"percent"`             // of the entities that it is asked about
+	Withdrawn string  `json:"withdrawn,omitempty"` // why it answers no more, until the registry has been told
+}
+
+func (a *arm) view() *armView {
+	if a == nil {
+		return nil
+	}
+	v := &armView{versionView: *a.scorer.view(), Percent: 100 * a.share}
+	if reason := a.withdrawn.Load(); reason != nil {
+		v.Withdrawn = *reason
+	}
+	return v
 }
 
 type inputView struct {
@@ -91,6 +111,7 @@ func (s *Stage) view(d *deployment) modelView {
 		v.State = "degraded"
 	}
 	v.Previous, v.Simpler = line.previous.view(), line.simpler.view()
+	v.Challenger, v.Shadow = line.challenger.view(), line.shadow.view()
 	return v
 }
 

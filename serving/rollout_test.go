@@ -70,6 +70,36 @@ func byDistance(weight float64) trained {
 	return trained{weights: map[string]float64{"distance": weight}}
 }
 
+// The versions that are tried are shown beside the champion, with what they are asked about.
+func TestArmsAreShown(t *testing.T) {
+	w := newWorld(t)
+	w.promote(byDistance(0.001))
+	challenger, shadow := w.register(byDistance(0.002)), w.register(byDistance(0.003))
+	w.start()
+	w.awaitReady()
+	var v modelView
+	if w.get("/v1/models/late", &v); v.Challenger != nil || v.Shadow != nil {
+		t.Fatalf("%+v", v)
+	}
+	w.try(registry.Challenger, challenger, 20)
+	w.try(registry.Shadow, shadow, 100)
+	w.awaitArm(registry.Challenger, challenger, 0.2)
+	w.awaitArm(registry.Shadow, shadow, 1)
+	var all struct{ Models []modelView }
+	w.get("/v1/models", &all)
+	c, s := all.Models[0].Challenger, all.Models[0].Shadow
+	if c == nil || c.Digest != challenger || c.Version != 2 || c.Percent != 20 || c.Kind != "logistic" || c.Withdrawn != "" {
+		t.Errorf("the challenger is %+v", c)
+	}
+	if s == nil || s.Digest != shadow || s.Version != 3 || s.Percent != 100 {
+		t.Errorf("the shadow is %+v", s)
+	}
+	w.stage.models["late"].live.Load().challenger.withdraw("it was slow")
+	if v := w.stage.models["late"].live.Load().challenger.view(); v.Withdrawn != "it was slow" {
+		t.Errorf("withdrawn, it is %+v", v)
+	}
+}
+
 // An entity stays with its arm: from request to request, in another process, and when the share grows.
 func TestCanaryIsSticky(t *testing.T) {
 	w := newWorld(t)

@@ -68,7 +68,7 @@ func TestBatchOnce(t *testing.T) {
 			t.Errorf("%v: status %d: %s", c.args, status, stderr)
 		}
 	}
-	if stdout, stderr, status := millrace(t, "validate", "--project", folder); status != 0 || !strings.Contains(stdout, ", 1 models, 1 batches\n") {
+	if stdout, stderr, status := millrace(t, "validate", "--project", folder); status != 0 || !strings.Contains(stdout, ", 1 model, 1 batch\n") {
 		t.Errorf("validate: status %d: %s%s", status, stdout, stderr)
 	}
 	p, err := project.Load(folder)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/registry/oci"
 )
 
@@ -74,7 +75,11 @@ func (c *modelsPull) Run(ctx context.Context, env *environment) error {
 	if err != nil {
 		return fmt.Errorf("checking what was pulled: %w", err)
 	}
-	if p, err := c.load(); err == nil { // a registry may be filled where there is no project
+	p, err := c.load()
+	if err != nil && failure.Of(err) != failure.NotFound { // a registry may be filled where there is no project
+		return err
+	}
+	if err == nil {
 		if m, err := modelNamed(p, pulled.Model); err == nil {
 			if err := checkTask(m, checked.Task(), c.From); err != nil {
 				return err

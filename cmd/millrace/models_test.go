@@ -363,6 +363,47 @@ func TestPushAndPull(t *testing.T) {
 	}
 }
 
+// What another project trained for another task under the name of a model of ours is refused when it is pulled, and no version; without a project, and
+// where the project is for that task, it is one.
+func TestPullOfAnotherTask(t *testing.T) {
+	counts, err := model.NewForest(model.ForestSpec{Objective: model.Poisson, Inputs: []string{"distance"}, Trees: []model.Tree{{Leaves: []model.Leaf{{Value: 0.5, Rows: 10}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, err := model.NewBundle([]model.SignatureInput{{Name: "distance"}}, counts, [][]float64{{1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := bundle.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := &shelf{t: t, dir: t.TempDir()}
+	digest, err := from.registry().Put(t.Context(), registry.Manifest{Kind: registry.KindModel, Name: "late", MediaType: model.MediaBundle}, bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := from.registry().AddVersion("late", digest); err != nil {
+		t.Fatal(err)
+	}
+	stick := "oci:" + filepath.Join(t.TempDir(), "stick")
+	from.must("push", "late@1", stick)
+	to := &shelf{t: t, dir: t.TempDir()}
+	to.refused(failure.Refused, "is a model for poisson, and the project declares binary for late", "pull", stick+":late-1")
+	if versions, err := to.registry().Versions("late"); err != nil || len(versions) > 0 {
+		t.Errorf("versions %+v, %v", versions, err)
+	}
+	broken := t.TempDir()
+	if err := os.WriteFile(filepath.Join(broken, project.FileName), []byte("project: x\nmodls: {}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for folder, want := range map[string]int{broken: failure.BadProject.ExitCode(), t.TempDir(): 0} {
+		if out, errs, status := millrace(t, "models", "pull", stick+":late-1", "--project", folder, "--data-dir", to.dir); status != want {
+			t.Errorf("%s: status %d, want %d: %s%s", folder, status, want, out, errs)
+		}
+	}
+}
+
 // A file that only numbers its columns is imported under the names that the command line has: a forest, and ONNX by a build that scores it.
 func TestImportNumbered(t *testing.T) {
 	s := newShelf(t)

@@ -34,10 +34,19 @@ func (c *validateCommand) Run(env *environment) error {
 	}
 	batches := ""
 	if n := len(p.Batches); n > 0 {
-		batches = fmt.Sprintf(", %d batches", n)
+		batches = ", " + counted(n, "batch", "batches")
 	}
-	fmt.Fprintf(env.out, "%s is right: %d sources, %d feature groups with %d features, %d models%s\n", p.Name, len(p.Sources), len(p.Groups), outputs, len(p.Models), batches)
+	fmt.Fprintf(env.out, "%s is right: %s, %s with %s, %s%s\n", p.Name, counted(len(p.Sources), "source", "sources"), counted(len(p.Groups), "feature group", "feature groups"),
+		counted(outputs, "feature", "features"), counted(len(p.Models), "model", "models"), batches)
 	return nil
+}
+
+// counted is a number with its noun.
+func counted(n int, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprint(n, " ", more)
 }
 
 // planCommand tells what would change.

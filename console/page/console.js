@@ -57,6 +57,7 @@ function verdicts(m) {
   const windows = (m.verdicts || []).filter((v) => v.kind === "window_closed");
   if (!windows.length) return [el("p", { class: "soft" }, "No window has been judged yet.")];
   const shown = windows.find((v) => v.id === chosen[m.name]) || windows[windows.length - 1];
+  const told = (m.performance || {})[shown.id];
   const buttons = windows.map((v) => el("button", {
     class: stateClass[v.state] || "soft", "aria-pressed": v.id === shown.id, title: `${time(v.window_start)} – ${v.state}`,
     "aria-label": `window from ${time(v.window_start)}: ${v.state}`, onclick: () => { chosen[m.name] = v.id; refresh(); },
@@ -65,8 +66,9 @@ function verdicts(m) {
   return [
     el("div", { class: "windows" }, ...buttons),
     el("p", {}, el("span", { class: "pill " + (stateClass[shown.state] || "soft") }, shown.state), ` ${time(shown.window_start)} to ${time(shown.window_end)}: `,
-      `${num(shown.rows, 0)} predictions, ${num(shown.labels, 0)} labels, AUC ${num(shown.auc)} (held-out ${num(shown.baseline_auc)}), `,
-      `calibration error ${num(shown.calibration_error)}, PSI of the score ${num(shown.prediction_psi)} (threshold ${num(shown.prediction_threshold)}). ${shown.reason || ""}`),
+      `${num(shown.rows, 0)} predictions, PSI of the score ${num(shown.prediction_psi)} (threshold ${num(shown.prediction_threshold)}). ${shown.reason || ""}`),
+    told ? el("p", {}, el("span", { class: "pill " + (stateClass[told.state] || "soft") }, told.state), ` ${num(told.labels, 0)} labels: ${told.text}`)
+      : el("p", { class: "soft" }, "The labels of this window have not come yet."),
     el("p", { class: "soft legend" }, el("i", { style: "background:var(--base)" }), "baseline", el("i", { style: "background:var(--live)" }), "live"),
     el("div", { class: "columns" }, ...columns.slice(0, 12).map((c) => el("figure", {}, histogram(c),
       el("figcaption", {}, el("span", {}, c.column), el("span", { class: stateClass[c.state] || "" }, `PSI ${num(c.value)} / ${num(c.threshold)}`))))),
