@@ -54,8 +54,12 @@ func (a *applier) crowded() bool {
 	return len(a.outbox.records) >= givenMost || a.cache.full() && 4*len(a.dirty) > a.cache.entities.entries || a.group.Materialize && len(a.dirty) >= materializeMost
 }
 
-// flushEvery is how long to wait after a flush that took so long: the declared time, or more so that writing takes at most a fifth of the
-// time. Of a partition that is behind, nobody waits for the next event: it writes an entity that has many events less often.
+// longestPause is the most that a slow write alone has the next one wait. Writes of a partition that keeps up come one after the other in any
+// case, each with what came meanwhile; longer pauses only made events wait (docs/bench/peers.md).
+const longestPause = 20 * time.Millisecond
+
+// flushEvery is how long to wait after a flush that took so long: the declared time, or more after a slow one, so that a Redis with other work
+// has the time for it. Of a partition that is behind, nobody waits for the next event: it writes an entity that has many events less often.
 func (a *applier) flushEvery(took time.Duration, in *streams.Input) time.Duration {
 	every := a.group.Flush
 	if every == 0 {
@@ -64,7 +68,7 @@ func (a *applier) flushEvery(took time.Duration, in *streams.Input) time.Duratio
 	if in.End()-a.next > int64(a.cfg.BehindRecords) {
 		return max(every, a.cfg.FlushBehind)
 	}
-	return max(every, min(4*took, time.Second))
+	return max(every, min(4*took, longestPause))
 }
 
 // flush sends off everything that is pending. The states are encoded here, so that the entities can go on changing.
