@@ -153,7 +153,8 @@ func (r *Registry) extend(model string, f *os.File, decide func([]Entry) ([]Entr
 	if err := writeTail(model, f, int64(whole), out); err != nil {
 		return err
 	}
-	return r.writeEnd(model, end)
+	r.writeEnd(model, end)
+	return nil
 }
 
 func writeTail(model string, f *os.File, end int64, b []byte) error {

@@ -78,10 +78,10 @@ func (r *Registry) readEnd(model string) (historyEnd, error) {
 	return end, nil
 }
 
-func (r *Registry) writeEnd(model string, end historyEnd) error {
-	b, err := json.Marshal(end)
-	if err != nil {
-		return failure.Wrap(failure.Internal, model, "encoding the end of the history", err)
+// writeEnd does what it can: the lines before it are written, and what they say has happened. An end that is left behind holds those up to it, and the
+// next entry writes it anew.
+func (r *Registry) writeEnd(model string, end historyEnd) {
+	if b, err := json.Marshal(end); err == nil {
+		_ = r.putFile(r.endPath(model), append(b, '\n'))
 	}
-	return r.putFile(r.endPath(model), append(b, '\n'))
 }

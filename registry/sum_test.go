@@ -85,6 +85,31 @@ func TestAChangedHistoryIsFound(t *testing.T) {
 	}
 }
 
+// Where the end cannot be written, what the lines say has happened all the same.
+func TestAnEndLeftBehind(t *testing.T) {
+	r, ctx := open(t), t.Context()
+	a, b := version(t, r, "a"), version(t, r, "b")
+	tmp := filepath.Join(r.Dir(), "tmp")
+	if err := os.Rename(tmp, tmp+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SetAlias(ctx, "late", registry.Champion, a, "", ""); err != nil {
+		t.Fatal(err)
+	}
+	if d, _, err := r.Alias("late", registry.Champion); d != a || err != nil {
+		t.Errorf("champion is %s, %v", d, err)
+	}
+	if err := os.Rename(tmp+".away", tmp); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SetAlias(ctx, "late", registry.Champion, b, a, ""); err != nil {
+		t.Fatal(err)
+	}
+	overwrite(t, filepath.Join(r.Dir(), "models", "late", "history.jsonl"), nil)
+	_, err := r.History("late")
+	wantKind(t, err, failure.Corrupt)
+}
+
 // A history of before there were sums is read and added to; then its lines are held, too.
 func TestAHistoryWithoutSums(t *testing.T) {
 	r, ctx := open(t), t.Context()
