@@ -57,6 +57,14 @@ const taskModels = `models:
     train: {metric: log_loss, window: 60h, holdout: 24h, gbdt: {trees: 20}}
     gates: {log_loss: "<= 1000"}
     serve: {timeout: 5s}
+  lateness_linear:
+    on: departures
+    task: multiclass
+    ` + taskInputs + `
+    label: {source: arrivals, join: flight_id, within: 6h, value: 'delay > 40 ? "very_late" : delay > 15 ? "late" : "on_time"', classes: [on_time, late, very_late]}
+    train: {candidates: [logistic], metric: log_loss, window: 60h, holdout: 24h}
+    gates: {log_loss: "<= 1000"}
+    serve: {timeout: 5s}
   far_late:
     on: departures
     ` + taskInputs + `
@@ -92,17 +100,7 @@ var taskMetrics = map[string]map[string]measured{
 			return 2 * (count*math.Log(count/a.score) - count + a.score)
 		}, evenly, same},
 	},
-	"lateness": {
-		"log_loss": {func(a taskAnswer, delay float64) float64 { return -math.Log(a.classes[classOfDelay(delay)]) }, evenly, same},
-		"accuracy": {func(a taskAnswer, delay float64) float64 {
-			for _, p := range a.classes {
-				if p > a.classes[classOfDelay(delay)] {
-					return 0
-				}
-			}
-			return 1
-		}, evenly, same},
-	},
+	"lateness": ofClasses, "lateness_linear": ofClasses,
 	"far_late": {
 		"log_loss": {func(a taskAnswer, delay float64) float64 {
 			if delay > 15 {
@@ -117,6 +115,18 @@ var taskMetrics = map[string]map[string]measured{
 			return 0
 		}, countsFor, same},
 	},
+}
+
+var ofClasses = map[string]measured{
+	"log_loss": {func(a taskAnswer, delay float64) float64 { return -math.Log(a.classes[classOfDelay(delay)]) }, evenly, same},
+	"accuracy": {func(a taskAnswer, delay float64) float64 {
+		for _, p := range a.classes {
+			if p > a.classes[classOfDelay(delay)] {
+				return 0
+			}
+		}
+		return 1
+	}, evenly, same},
 }
 
 func classOfDelay(delay float64) string {

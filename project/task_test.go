@@ -33,10 +33,10 @@ models:
 func TestTasksOfModels(t *testing.T) {
 	p := loadText(t, taskedModel)
 	kind, minutes := p.Model("kind"), p.Model("minutes")
-	if kind.Task != model.TaskMulticlass || kind.Train.Metric != MetricMacroAUC || len(kind.Train.Candidates) != 1 || kind.Train.Candidates[0].Name != CandidateGBDT || kind.Binary() {
+	if kind.Task != model.TaskMulticlass || kind.Train.Metric != MetricMacroAUC || len(kind.Train.Candidates) != 2 || kind.Train.Candidates[0].Name != CandidateLogistic || kind.Binary() {
 		t.Errorf("kind: %+v", kind)
 	}
-	if minutes.Train.Metric != MetricRMSE || minutes.Serve.Fallback[1].Score != -12.5 {
+	if minutes.Train.Metric != MetricRMSE || len(minutes.Train.Candidates) != 1 || minutes.Serve.Fallback[1].Score != -12.5 {
 		t.Errorf("minutes: %+v", minutes)
 	}
 	row := func(delay schemas.Value) schemas.Row {

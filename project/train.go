@@ -125,7 +125,8 @@ func (l *loader) weight(o object, m *Model) *features.Expression {
 // candidates is a list of the trainers' names and of programs; all that fit the task when there is none.
 func (l *loader) candidates(o object, task model.Task) []Candidate {
 	known := []string{CandidateLogistic, CandidateGBDT}
-	if task != model.TaskBinary {
+	fitsLogistic := task == model.TaskBinary || task == model.TaskMulticlass
+	if !fitsLogistic {
 		known = known[1:]
 	}
 	v := o.get("candidates")
@@ -156,8 +157,8 @@ func (l *loader) candidates(o object, task model.Task) []Candidate {
 		case mapping:
 			c = l.program(item, o.what+": candidates")
 		case text:
-			if c.Name = item.text; c.Name == CandidateLogistic && task != model.TaskBinary {
-				l.faultAt(item, "gbdt does for every task", "%s: candidates: logistic is for a yes or no, the model is for %s", o.what, task)
+			if c.Name = item.text; c.Name == CandidateLogistic && !fitsLogistic {
+				l.faultAt(item, "gbdt does for every task", "%s: candidates: logistic is for a yes or no, and for classes; the model is for %s", o.what, task)
 				continue
 			} else if !slices.Contains(known, c.Name) {
 				l.faultAt(item, didYouMean(c.Name, known), "%s: candidates: there is no %q", o.what, c.Name)

@@ -3,8 +3,10 @@ package streams
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
+	"net"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -60,19 +62,33 @@ func Reach(ctx context.Context, c Config, client *kgo.Client) error {
 	if err == nil {
 		return nil
 	}
-	kind, hint := failure.Unavailable, "is Kafka running, and is the address right?"
-	var untrusted *tls.CertificateVerificationError
-	switch {
-	case errors.As(err, &untrusted):
-		kind, hint = failure.BadProject, "name the authority of its certificate with --kafka-ca"
-	case errors.Is(err, kerr.SaslAuthenticationFailed):
-		kind, hint = failure.BadProject, "are --kafka-user and --kafka-password right?"
-	case errors.Is(err, io.EOF) && c.SASL.Mechanism != "": // how some brokers say no
-		hint = "are --kafka-user, --kafka-password and --kafka-mechanism right?"
-	case errors.Is(err, io.EOF):
-		hint = "does the listener want --kafka-tls or --kafka-mechanism?"
-	}
+	kind, hint := unreachable(err, c)
 	return failure.Wrap(kind, "Kafka "+c.Brokers[0], "connecting", err).WithHint("%s", hint)
+}
+
+// unreachable says what an error of the first connection means.
+func unreachable(err error, c Config) (kind failure.Kind, hint string) {
+	var untrusted *tls.CertificateVerificationError
+	var invalid x509.CertificateInvalidError
+	var other x509.HostnameError
+	var network net.Error
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return failure.BadProject, "renew the broker's certificate; or is this machine's clock wrong?"
+	case errors.As(err, &other):
+		return failure.BadProject, "name the brokers as their certificates do"
+	case errors.As(err, &untrusted):
+		return failure.BadProject, "name the authority of its certificate with --kafka-ca"
+	case errors.Is(err, kerr.SaslAuthenticationFailed):
+		return failure.BadProject, "are --kafka-user and --kafka-password right?"
+	case errors.Is(err, io.EOF) && c.SASL.Mechanism != "": // how some brokers say no
+		return failure.Unavailable, "are --kafka-user, --kafka-password and --kafka-mechanism right?"
+	case errors.Is(err, io.EOF):
+		return failure.Unavailable, "does the listener want --kafka-tls or --kafka-mechanism?"
+	case !c.TLS.Enabled && !errors.As(err, &network) && !errors.Is(err, context.Canceled): // an answer, and none of Kafka's: so TLS does to who does not speak it
+		return failure.Unavailable, "does the listener want --kafka-tls?"
+	}
+	return failure.Unavailable, "is Kafka running, and is the address right?"
 }
 
 // NewRegistry makes the client of the schema registry; nil when there is none.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl"
@@ -37,7 +38,7 @@ type TLS struct {
 
 // SASL is how the client says who it is; no mechanism means not at all.
 type SASL struct {
-	Mechanism          string // plain, scram-sha-256 or scram-sha-512
+	Mechanism          string // plain, scram-sha-256 or scram-sha-512, in any case
 	Username, Password string
 }
 
@@ -81,7 +82,7 @@ func (c Config) Validate() error {
 }
 
 func (s SASL) mechanism() (sasl.Mechanism, error) {
-	switch s.Mechanism {
+	switch strings.ToLower(s.Mechanism) {
 	case "":
 		return nil, nil
 	case "plain":

@@ -123,6 +123,7 @@ func (c *Consumer) options() []kgo.Opt {
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { c.giveUp(gone, false) }),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(), // a partition that ends with one would never seem to be done
 		kgo.FetchMaxWait(c.cfg.FetchMaxWait),
 		kgo.FetchMaxPartitionBytes(c.cfg.FetchPartitionBytes),
 		kgo.WithPools(&pool{}),
@@ -224,7 +225,7 @@ func (c *Consumer) hand(ctx context.Context, fetches kgo.Fetches) error {
 		case failureOf(err).Retry():
 			c.cfg.Log.Warn("fetching", "group", c.cfg.Group, "topic", topic, "partition", partition, "error", err)
 		default:
-			fault = failure.Wrap(failureOf(err), topic, "fetching", err)
+			fault = failure.Wrap(failureOf(err), topic, "fetching", err).WithHint("%s", hintOf(err))
 		}
 	})
 	if fault != nil {

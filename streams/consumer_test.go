@@ -510,7 +510,7 @@ func TestConfigFaults(t *testing.T) {
 			t.Errorf("%s: a client was made", name)
 		}
 	}
-	if err := (streams.Config{Brokers: []string{"a:1", "b:2"}, Compression: "zstd", SASL: streams.SASL{Mechanism: "plain"}}).Validate(); err != nil {
+	if err := (streams.Config{Brokers: []string{"a:1", "b:2"}, Compression: "zstd", SASL: streams.SASL{Mechanism: "PLAIN"}}).Validate(); err != nil {
 		t.Error(err)
 	}
 }

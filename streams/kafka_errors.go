@@ -22,6 +22,14 @@ func failureOf(err error) failure.Kind {
 	return failure.Unavailable
 }
 
+// hintOf says what to do about an error of a request, where that is known.
+func hintOf(err error) string {
+	if errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.GroupAuthorizationFailed) || errors.Is(err, kerr.ClusterAuthorizationFailed) {
+		return "docs/kafka.md has the rights that --kafka-user needs"
+	}
+	return ""
+}
+
 // committed is a commit's callback that keeps the first error, of the request or of a partition.
 func committed(first *error) func(*kgo.Client, *kmsg.OffsetCommitRequest, *kmsg.OffsetCommitResponse, error) {
 	return func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, response *kmsg.OffsetCommitResponse, err error) {

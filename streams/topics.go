@@ -70,7 +70,7 @@ func describe(ctx context.Context, client *kgo.Client, topics ...string) (map[st
 			existing[*t.Topic] = d
 		case errors.Is(err, kerr.UnknownTopicOrPartition):
 		default:
-			return nil, failure.Wrap(failureOf(err), named(t.Topic), "describing the topic", err)
+			return nil, failure.Wrap(failureOf(err), named(t.Topic), "describing the topic", err).WithHint("%s", hintOf(err))
 		}
 	}
 	return existing, nil
@@ -109,7 +109,7 @@ func create(ctx context.Context, admin *kadm.Client, t schemas.Topic) error {
 	if err == nil || errors.Is(err, kerr.TopicAlreadyExists) { // another role was first
 		return nil
 	}
-	return failure.Wrap(failure.Unavailable, t.Name, "creating the topic", err)
+	return failure.Wrap(failureOf(err), t.Name, "creating the topic", err).WithHint("%s", hintOf(err))
 }
 
 // Partitions is the partition count of a topic; NotFound when there is no such topic.

@@ -20,7 +20,7 @@ type Worker interface {
 }
 
 // Input is the records of one partition on their way from the poll to the worker, in order and without holes other than those of
-// the topic itself.
+// the topic itself. The control records that end transactions are among them: of those only the offset counts.
 type Input struct {
 	queued *queued
 	pause  func()

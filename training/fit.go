@@ -67,7 +67,15 @@ func (f *fitting) categorical(i int) bool {
 }
 
 func fitLogistic(ctx context.Context, cfg Config, f fitting) (model.Model, error) {
-	m, err := logistic.Fit(ctx, logistic.Data{Names: f.names(), Columns: f.rows.Columns, Labels: f.rows.Labels, Weights: f.rows.Weights}, cfg.Logistic)
+	data := logistic.Data{Names: f.names(), Columns: f.rows.Columns, Labels: f.rows.Labels, Weights: f.rows.Weights}
+	if f.model.Task == model.TaskMulticlass {
+		m, err := logistic.FitMultinomial(ctx, data, f.model.Label.Classes, cfg.Logistic)
+		if err != nil {
+			return nil, err
+		}
+		return m, nil
+	}
+	m, err := logistic.Fit(ctx, data, cfg.Logistic)
 	if err != nil {
 		return nil, err
 	}

@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/csv"
 	"encoding/json"
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -360,6 +362,40 @@ func TestPushAndPull(t *testing.T) {
 	}
 	if out, errs, status := millrace(t, "lineage", evaluations[0].Digest, "--data-dir", edge.dir); status != 0 || !strings.Contains(out, s.digests[0]) {
 		t.Errorf("%s%s", out, errs)
+	}
+}
+
+// Golden rows of a model with classes are exported with the highest score of each.
+func TestGoldenOfClasses(t *testing.T) {
+	encoded, err := os.ReadFile(filepath.Join("..", "..", "registry", "model", "testdata", "zoo", "lightgbm-4.6-classes.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := model.LoadLightGBM(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var signature []model.SignatureInput
+	for _, name := range m.Inputs() {
+		signature = append(signature, model.SignatureInput{Name: name})
+	}
+	rows := [][]float64{{0, 1, 2, 3, 4, 5, 1}, {1, 0, 0, 1, 0.5, 7, 2}, {-1, math.NaN(), 3, 0, 9, 1, 0}}
+	bundle, err := model.PackBundle(signature, model.MediaLightGBM, encoded, nil, rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := writeGolden(&out, bundle); err != nil {
+		t.Fatal(err)
+	}
+	records, err := csv.NewReader(&out).ReadAll()
+	if err != nil || len(records) != len(rows)+1 {
+		t.Fatalf("%d records, %v", len(records), err)
+	}
+	for i, row := range rows {
+		if got, want := records[i+1][len(row)], strconv.FormatFloat(m.Predict(row), 'g', -1, 64); got != want {
+			t.Errorf("row %d has the score %s, want %s", i, got, want)
+		}
 	}
 }
 

@@ -68,7 +68,7 @@ func NewBundle(signature []SignatureInput, m Model, golden [][]float64) (Bundle,
 
 // classesOf is what a bundle must say of the outputs: nothing when the bytes of the model give them the same names.
 func classesOf(m Model) []string {
-	if m.Task() != TaskMulticlass {
+	if _, named := m.(*Multinomial); named || m.Task() != TaskMulticlass {
 		return nil
 	}
 	for i, name := range m.Outputs() {
@@ -177,7 +177,7 @@ func (b Bundle) load() (Model, error) {
 			return nil, fmt.Errorf("naming the inputs of the bundle's model: %w", err)
 		}
 	}
-	if b.Classes == nil {
+	if _, named := m.(*Multinomial); b.Classes == nil || named && slices.Equal(b.Classes, m.Outputs()) {
 		return m, nil
 	}
 	switch m := m.(type) {

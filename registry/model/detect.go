@@ -47,7 +47,9 @@ func detectJSON(text []byte) (string, error) {
 		return MediaXGBoostJSON, nil
 	case first[1] == "format" && first[2] == logisticFormat:
 		return MediaLogistic, nil
-	case first[1] == "format" && (first[2] == bundleFormat || first[2] == bundleFormat2):
+	case first[1] == "format" && first[2] == multinomialFormat:
+		return MediaMultinomial, nil
+	case first[1] == "format" && (first[2] == bundleFormat || first[2] == bundleFormat2 || first[2] == bundleFormat3):
 		return MediaBundle, nil
 	case first[1] == "name" || first[1] == "tree_info":
 		return "", failure.New(failure.Refused, "model", "it looks like LightGBM's dump_model, which is not read").WithHint(detectHint)

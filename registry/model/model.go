@@ -12,6 +12,7 @@ const (
 	MediaXGBoostJSON = "application/vnd.millrace.xgboost+json"  // XGBoost 1.7 to 3.x
 	MediaXGBoostUBJ  = "application/vnd.millrace.xgboost+ubjson"
 	MediaLogistic    = "application/vnd.millrace.logistic+json"
+	MediaMultinomial = "application/vnd.millrace.multinomial+json"
 	MediaONNX        = "application/vnd.millrace.onnx"        // a ModelProto; scored in builds with the tag onnx
 	MediaBundle      = "application/vnd.millrace.bundle+json" // a Bundle; not a Model by itself
 )
@@ -73,7 +74,7 @@ type Model interface {
 	Explain(row []float64, output int, method string, out []float64) (bias float64, used string)
 	// PredictExplained is PredictInto, and Explain by the first of Methods for the output of the highest score, in less time than both.
 	PredictExplained(row, out, contributions []float64) (output int, method string)
-	// Kind names the family: "forest", "logistic" or "onnx".
+	// Kind names the family: "forest", "logistic", "multinomial" or "onnx".
 	Kind() string
 }
 
@@ -89,11 +90,13 @@ func Load(mediaType string, b []byte) (Model, error) {
 		return LoadXGBoostUBJ(b)
 	case MediaLogistic:
 		return LoadLogistic(b)
+	case MediaMultinomial:
+		return LoadMultinomial(b)
 	case MediaONNX:
 		return LoadONNX(b)
 	default:
 		return nil, failure.New(failure.Refused, "media type", "%q is not a model format", mediaType).
-			WithHint("known are %s", strings.Join([]string{MediaLightGBM, MediaXGBoostJSON, MediaXGBoostUBJ, MediaLogistic, MediaONNX}, ", "))
+			WithHint("known are %s", strings.Join([]string{MediaLightGBM, MediaXGBoostJSON, MediaXGBoostUBJ, MediaLogistic, MediaMultinomial, MediaONNX}, ", "))
 	}
 }
 
@@ -108,6 +111,8 @@ func Encode(m Model) (mediaType string, b []byte, err error) {
 		return MediaLightGBM, m.LightGBM(), nil
 	case *Logistic:
 		return MediaLogistic, m.JSON(), nil
+	case *Multinomial:
+		return MediaMultinomial, m.JSON(), nil
 	case *ONNX:
 		return "", nil, unwritten("an ONNX model")
 	default:

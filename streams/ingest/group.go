@@ -166,6 +166,9 @@ func (w *groupWorker) read(ctx context.Context, r *kgo.Record, it *item, event *
 	if r.Offset < w.next {
 		return nil
 	}
+	if r.Attrs.IsControl() {
+		return nil
+	}
 	if it.root, it.origin, err = originOf(r, w.group.roots); err != nil {
 		it.origin = origin{partition: r.Partition, offset: r.Offset}
 		w.dead(it, classForeign, err)

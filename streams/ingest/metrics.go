@@ -48,7 +48,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		dead:          counter("dead_letters_total", "Dead letters written, by class.", "kind", "name", "class"),
 		late:          counter("late_total", "Events older than everything their group keeps.", "group"),
 		restarts:      counter("restarts_total", "Times a partition's worker started over from its stored position, by the kind of the failure.", "kind", "name", "reason"),
-		skipped:       counter("skipped_offsets_total", "Offsets that the topic did not have (any more): retention, transaction markers, compaction.", "kind", "name"),
+		skipped:       counter("skipped_offsets_total", "Offsets that the topic did not have (any more): retention, aborted transactions, compaction.", "kind", "name"),
 		lost:          counter("lost_offsets_total", "Offsets that retention deleted before they were read, though those before them had been: their events are in no feature.", "kind", "name"),
 		ahead:         counter("unguarded_future_total", "Events more than an hour ahead of the clock that were accepted because their source declares no future.", "source"),
 		flushSeconds:  histogram("flush_seconds", "Time of one write of states and position to Redis.", seconds, "group"),

@@ -409,6 +409,9 @@ func (w *sourceWorker) process(ctx context.Context, records []*kgo.Record) error
 		}
 		hole := r.Offset > w.next
 		w.next = r.Offset + 1
+		if r.Attrs.IsControl() { // the end of a transaction
+			continue
+		}
 		items = items[:len(items)+1]
 		it := &items[len(items)-1]
 		it.record, it.ok = r, false

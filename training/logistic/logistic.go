@@ -31,7 +31,12 @@ func Fit(ctx context.Context, data Data, p Params) (*model.Logistic, error) {
 		return nil, failure.Wrap(failure.BadRequest, "training set", "checking the data", err)
 	}
 	l := newLoss(&data, p.L2)
-	x, err := minimize(ctx, l, p)
+	begin := make([]float64, l.size())
+	begin[0] = l.logOdds()
+	x, err := minimize(ctx, begin, func(x []float64) (float64, []float64) {
+		l.evaluate(x)
+		return l.value, l.gradient
+	}, p)
 	if err != nil {
 		return nil, err
 	}
@@ -44,18 +49,16 @@ func Fit(ctx context.Context, data Data, p Params) (*model.Logistic, error) {
 	return model.NewLogistic(x[0], inputs)
 }
 
-// minimize goes from the best constant to the best coefficients.
-func minimize(ctx context.Context, l *loss, p Params) ([]float64, error) {
-	begin := make([]float64, l.size())
-	begin[0] = l.logOdds()
+// minimize goes from where it begins, the best constant, to the best coefficients.
+func minimize(ctx context.Context, begin []float64, evaluate func(x []float64) (value float64, gradient []float64), p Params) ([]float64, error) {
 	problem := optimize.Problem{
 		Func: func(x []float64) float64 {
-			l.evaluate(x)
-			return l.value
+			value, _ := evaluate(x)
+			return value
 		},
 		Grad: func(gradient, x []float64) {
-			l.evaluate(x)
-			copy(gradient, l.gradient)
+			_, g := evaluate(x)
+			copy(gradient, g)
 		},
 		Status: func() (optimize.Status, error) {
 			if err := ctx.Err(); err != nil {
@@ -89,6 +92,23 @@ func (l *loss) logOdds() float64 {
 }
 
 func (d *Data) check() error {
+	if err := d.checkShape(); err != nil {
+		return err
+	}
+	differ := false
+	for i, y := range d.Labels {
+		if y != 0 && y != 1 {
+			return fmt.Errorf("label %d is %v, neither 0 nor 1", i, y)
+		}
+		differ = differ || y != d.Labels[0]
+	}
+	if !differ {
+		return fmt.Errorf("all %d labels are %v: there is nothing to tell apart", len(d.Labels), d.Labels[0])
+	}
+	return nil
+}
+
+func (d *Data) checkShape() error {
 	rows := len(d.Labels)
 	switch {
 	case rows == 0:
@@ -107,16 +127,6 @@ func (d *Data) check() error {
 		if !(w > 0) || math.IsInf(w, 0) {
 			return fmt.Errorf("weight %d is %v, not a number above 0", i, w)
 		}
-	}
-	differ := false
-	for i, y := range d.Labels {
-		if y != 0 && y != 1 {
-			return fmt.Errorf("label %d is %v, neither 0 nor 1", i, y)
-		}
-		differ = differ || y != d.Labels[0]
-	}
-	if !differ {
-		return fmt.Errorf("all %d labels are %v: there is nothing to tell apart", rows, d.Labels[0])
 	}
 	return nil
 }
