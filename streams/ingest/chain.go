@@ -73,7 +73,7 @@ func (a *applier) give(ctx context.Context, it *item, e *cached) error {
 		o.last[i] = it.record.Offset
 		o.records = append(o.records, &kgo.Record{
 			Topic: g.source.Topic, Partition: a.partition, Key: []byte(e.key), Value: value, Timestamp: it.record.Timestamp,
-			Headers: []kgo.RecordHeader{{Key: headerOrigin, Value: at.append(make([]byte, 0, originSize))}},
+			Headers: []kgo.RecordHeader{a.mark, {Key: headerOrigin, Value: at.append(make([]byte, 0, originSize))}},
 		})
 	}
 	return nil
@@ -160,7 +160,7 @@ func (w *sourceWorker) place(it *item, hole bool) (verdict, error) {
 	if !w.src.Chained() {
 		return linkNew, nil
 	}
-	o, err := chainedOrigin(r)
+	o, err := w.chainedOrigin(r)
 	if err != nil {
 		return linkNew, err
 	}
@@ -183,8 +183,11 @@ func (w *sourceWorker) passOver(v verdict) bool {
 }
 
 // chainedOrigin is the name of a record of a chained topic.
-func chainedOrigin(r *kgo.Record) (origin, error) {
+func (s *Stage) chainedOrigin(r *kgo.Record) (origin, error) {
 	for i := range r.Headers {
+		if err := otherProject(&r.Headers[i], s.deps.Project.Name); err != nil {
+			return origin{}, err
+		}
 		if r.Headers[i].Key == headerOrigin {
 			if o, ok := parseOrigin(r.Headers[i].Value); ok && o.partition == r.Partition {
 				return o, nil

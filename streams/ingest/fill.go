@@ -195,7 +195,7 @@ func (f *filler) limit(ctx context.Context) error {
 			continue
 		}
 		err := f.records(ctx, f.group.KeyedTopic, k, t.next, f.ends[k], func(r *kgo.Record) error {
-			root, o, err := originOf(r, f.group.roots)
+			root, o, err := f.originOf(r, f.group.roots)
 			if p, ok := f.index(root, o.partition); err == nil && ok {
 				t.limit[p] = min(t.limit[p], o.offset)
 			}

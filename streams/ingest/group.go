@@ -169,13 +169,13 @@ func (w *groupWorker) read(ctx context.Context, r *kgo.Record, it *item, event *
 	if r.Attrs.IsControl() {
 		return nil
 	}
-	if it.root, it.origin, err = originOf(r, w.group.roots); err != nil {
+	for i := range w.holes {
+		w.holes[i].pass(r.Offset)
+	}
+	if it.root, it.origin, err = w.originOf(r, w.group.roots); err != nil {
 		it.origin = origin{partition: r.Partition, offset: r.Offset}
 		w.dead(it, classForeign, err)
 		return nil
-	}
-	for i := range w.holes {
-		w.holes[i].pass(r.Offset)
 	}
 	seen, holes := &w.seen[it.root], &w.holes[it.root]
 	if seen.has(it.origin) {

@@ -2,18 +2,30 @@ package ingest
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/schemas"
 )
 
-// The headers of a keyed record: which record of which source it is.
+// The headers of a keyed record: which record of which source it is. One that a group gives out has its own place in headerOrigin.
 const (
-	headerSource = "mr-source" // name of the source
-	headerOrigin = "mr-pos"    // origin, big-endian: partition (int32), offset (int64), before (int64)
+	headerSource  = "mr-source"  // name of the source
+	headerOrigin  = "mr-pos"     // origin, big-endian: partition (int32), offset (int64), before (int64)
+	headerProject = "mr-project" // name of the project; records of before there was this header have none
 )
+
+// otherProject is what is wrong with a record that another project wrote; nil where none did.
+func otherProject(h *kgo.RecordHeader, ours string) error {
+	if h.Key != headerProject || string(h.Value) == ours {
+		return nil
+	}
+	return &schemas.RecordError{Class: classForeign, Path: headerProject,
+		Reason: fmt.Sprintf("is %q, another project on the same topic: give each project a topic_prefix of its own", h.Value)}
+}
 
 const originSize = 20
 
@@ -44,11 +56,14 @@ func parseOrigin(b []byte) (o origin, ok bool) {
 }
 
 // originOf reads the headers of a keyed record: the index of its source among roots, and its place there. BadRecord when it is of none.
-func originOf(r *kgo.Record, roots []*source) (int, origin, error) {
+func (s *Stage) originOf(r *kgo.Record, roots []*source) (int, origin, error) {
 	var o origin
 	root, placed := -1, false
 	for i := range r.Headers {
 		h := &r.Headers[i]
+		if err := otherProject(h, s.deps.Project.Name); err != nil {
+			return 0, origin{}, err
+		}
 		switch {
 		case h.Key == headerSource:
 			root = slices.IndexFunc(roots, func(s *source) bool { return s.Name == string(h.Value) })

@@ -526,8 +526,8 @@ func (w *sourceWorker) pass(ctx context.Context, it *item, s *shipment, keyed []
 		at := online.Partition(g.version.Partitioner, key, g.version.Partitions)
 		last := &w.written[i][at]
 		it.origin.before = *last
-		headers := make([]kgo.RecordHeader, 0, 3)
-		headers = append(headers, kgo.RecordHeader{Key: headerSource, Value: []byte(w.src.Name)},
+		headers := make([]kgo.RecordHeader, 0, 4)
+		headers = append(headers, w.mark, kgo.RecordHeader{Key: headerSource, Value: []byte(w.src.Name)},
 			kgo.RecordHeader{Key: headerOrigin, Value: it.origin.append(make([]byte, 0, originSize))})
 		if joined != nil {
 			headers = append(headers, kgo.RecordHeader{Key: headerJoined, Value: joined})

@@ -33,6 +33,7 @@ type Stage struct {
 
 	cached cacheShare
 	spare  idle.Memory[[]byte] // for the states of a flush, of flights that have landed
+	mark   kgo.RecordHeader    // of what is re-keyed and given out
 
 	versions  *online.Versions
 	registry  *sr.Client
@@ -101,7 +102,8 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 		return nil, err
 	}
 	s := &Stage{cfg: cfg, deps: deps, log: deps.Log.With("stage", "ingest"), running: map[*progress]struct{}{}, registry: registry,
-		versions: online.NewVersions(deps.Redis, deps.Project.Name), spare: idle.Memory[[]byte]{Most: idleStates}}
+		versions: online.NewVersions(deps.Redis, deps.Project.Name), spare: idle.Memory[[]byte]{Most: idleStates},
+		mark: kgo.RecordHeader{Key: headerProject, Value: []byte(deps.Project.Name)}}
 	s.deadLog, s.futureLog = newDeadLog(s.log, deps.Clock), newFutureLog(s.log, deps.Clock)
 	byName := map[string]*source{}
 	s.cached.bytes = cfg.CacheBytes

@@ -58,7 +58,7 @@ func (f *filler) firstIsKeyed(ctx context.Context, h *past) (bool, error) {
 	}
 	found := false
 	err = f.records(ctx, f.group.KeyedTopic, k, 0, ends[k], func(r *kgo.Record) error {
-		root, o, err := originOf(r, f.group.roots)
+		root, o, err := f.originOf(r, f.group.roots)
 		if err != nil || root != h.root || o.partition != h.partition {
 			return nil //nolint:nilerr // a foreign record is its worker's business
 		}
