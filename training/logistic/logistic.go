@@ -30,7 +30,7 @@ func Fit(ctx context.Context, data Data, p Params) (*model.Logistic, error) {
 	if err := data.check(); err != nil {
 		return nil, failure.Wrap(failure.BadRequest, "training set", "checking the data", err)
 	}
-	l := newLoss(&data, p.L2)
+	l := newLoss(&data, 1, p.L2)
 	begin := make([]float64, l.size())
 	begin[0] = l.logOdds()
 	x, err := minimize(ctx, begin, func(x []float64) (float64, []float64) {

@@ -27,14 +27,14 @@ type loss struct {
 // chunk is a stretch of rows and what it adds. Chunks are summed in order, so that sums do not depend on the cores.
 type chunk struct {
 	from, until int
-	margins     []float64 // then each row's derivative of the loss by its margin
+	margins     []float64 // by row, then output; then each row's derivative of the loss by its margin
 	value       float64
 	gradient    []float64
 }
 
 const chunkRows = 1 << 12
 
-func newLoss(data *Data, l2 float64) *loss {
+func newLoss(data *Data, outputs int, l2 float64) *loss {
 	columns := len(data.Columns)
 	l := &loss{data: data, means: make([]float64, columns), scales: make([]float64, columns), gaps: make([]bool, columns), l2: l2}
 	var tasks errgroup.Group
@@ -52,10 +52,10 @@ func newLoss(data *Data, l2 float64) *loss {
 	for from := 0; from < len(data.Labels); from += chunkRows {
 		until := min(from+chunkRows, len(data.Labels))
 		l.chunks = append(l.chunks, chunk{
-			from: from, until: until, margins: make([]float64, until-from), gradient: make([]float64, l.size()),
+			from: from, until: until, margins: make([]float64, (until-from)*outputs), gradient: make([]float64, outputs*l.size()),
 		})
 	}
-	l.gradient = make([]float64, l.size())
+	l.gradient = make([]float64, outputs*l.size())
 	return l
 }
 
@@ -95,7 +95,10 @@ func weightOf(data *Data, row int) float64 {
 }
 
 // evaluate computes value and gradient at x, unless the last evaluation was there.
-func (l *loss) evaluate(x []float64) {
+func (l *loss) evaluate(x []float64) { l.sum(x, l.evaluateChunk) }
+
+// sum is evaluate by what a chunk adds at x.
+func (l *loss) sum(x []float64, add func(*chunk, []float64)) {
 	if slices.Equal(l.at, x) {
 		return
 	}
@@ -104,7 +107,7 @@ func (l *loss) evaluate(x []float64) {
 	tasks.SetLimit(runtime.GOMAXPROCS(0))
 	for i := range l.chunks {
 		tasks.Go(func() error {
-			l.evaluateChunk(&l.chunks[i], x)
+			add(&l.chunks[i], x)
 			return nil
 		})
 	}
@@ -117,9 +120,11 @@ func (l *loss) evaluate(x []float64) {
 			l.gradient[i] += g
 		}
 	}
-	for i, w := range x[1:] {
-		l.value += l.l2 / 2 * w * w
-		l.gradient[1+i] += l.l2 * w
+	for i, w := range x {
+		if i%l.size() > 0 { // no intercept
+			l.value += l.l2 / 2 * w * w
+			l.gradient[i] += l.l2 * w
+		}
 	}
 	l.value /= l.weight
 	for i := range l.gradient {

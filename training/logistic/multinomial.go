@@ -4,10 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"runtime"
 	"slices"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/registry/model"
@@ -66,16 +63,10 @@ func (d *Data) checkClasses(n int) error {
 type multinomialLoss struct {
 	*loss
 	classes int
-	chunks  []chunk // margins are by row, then class
 }
 
 func newMultinomialLoss(data *Data, classes int, l2 float64) *multinomialLoss {
-	l := &multinomialLoss{loss: newLoss(data, l2), classes: classes}
-	for _, c := range l.loss.chunks {
-		l.chunks = append(l.chunks, chunk{from: c.from, until: c.until, margins: make([]float64, (c.until-c.from)*classes), gradient: make([]float64, classes*l.size())})
-	}
-	l.loss.chunks, l.gradient = nil, make([]float64, classes*l.size())
-	return l
+	return &multinomialLoss{loss: newLoss(data, classes, l2), classes: classes}
 }
 
 // begin is the logarithms of the shares of the classes.
@@ -90,40 +81,7 @@ func (l *multinomialLoss) begin() []float64 {
 	return x
 }
 
-// evaluate computes value and gradient at x, unless the last evaluation was there.
-func (l *multinomialLoss) evaluate(x []float64) {
-	if slices.Equal(l.at, x) {
-		return
-	}
-	l.at = append(l.at[:0], x...)
-	var tasks errgroup.Group
-	tasks.SetLimit(runtime.GOMAXPROCS(0))
-	for i := range l.chunks {
-		tasks.Go(func() error {
-			l.evaluateChunk(&l.chunks[i], x)
-			return nil
-		})
-	}
-	_ = tasks.Wait() // no task fails
-	l.value = 0
-	clear(l.gradient)
-	for _, c := range l.chunks {
-		l.value += c.value
-		for i, g := range c.gradient {
-			l.gradient[i] += g
-		}
-	}
-	for i, w := range x {
-		if i%l.size() > 0 {
-			l.value += l.l2 / 2 * w * w
-			l.gradient[i] += l.l2 * w
-		}
-	}
-	l.value /= l.weight
-	for i := range l.gradient {
-		l.gradient[i] /= l.weight
-	}
-}
+func (l *multinomialLoss) evaluate(x []float64) { l.sum(x, l.evaluateChunk) }
 
 func (l *multinomialLoss) evaluateChunk(c *chunk, x []float64) {
 	columns, size, classes := len(l.means), l.size(), l.classes
