@@ -16,9 +16,12 @@ import (
 	"github.com/millrace/millrace/schemas"
 )
 
+// ErrNoTopic is in what Partitions says of a topic that is not there, or of which the broker that was asked has not heard yet.
+var ErrNoTopic = errors.New("there is no such topic")
+
 // EnsureTopics creates the topics that are missing, with the brokers' default replication. Of a topic that exists the partition count is
 // adopted, unless the topic is only between our own workers (keyed topics): entities are found by the declared count, so another
-// one is BadProject.
+// one is BadProject. Brokers hear of a topic that was created or deleted some moments later: one may still not know of it when this returns.
 //
 // Retention counts from the record's timestamp, which is the event's time: a topic that is to hold a replayed past must keep records
 // for ever, or the broker deletes them as they arrive.
@@ -120,7 +123,7 @@ func Partitions(ctx context.Context, client *kgo.Client, topic string) (int32, e
 	}
 	d, ok := existing[topic]
 	if !ok {
-		return 0, failure.New(failure.NotFound, topic, "there is no such topic")
+		return 0, failure.Wrap(failure.NotFound, topic, "describing the topic", ErrNoTopic)
 	}
 	return d.partitions, nil
 }

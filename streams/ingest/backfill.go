@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -20,7 +21,29 @@ func (s *Stage) Declare(ctx context.Context) error {
 		return err
 	}
 	defer s.disconnect()
-	return s.tryPrepare(ctx)
+	return s.untilKnown(ctx, func() error { return s.tryPrepare(ctx) })
+}
+
+// topicWait is how long a command waits for brokers to hear of a topic that was created or deleted a moment ago; milliseconds as a rule.
+const topicWait = 15 * time.Second
+
+// untilKnown tries again for as long as the broker that is asked does not know of a topic. One that has not heard yet of a topic's end
+// lets it pass for existing, so whoever tries makes sure of the topics each time.
+func (s *Stage) untilKnown(ctx context.Context, try func() error) error {
+	late := time.After(topicWait)
+	for wait := s.cfg.BackoffMin; ; wait = min(2*wait, s.cfg.BackoffMax) {
+		err := try()
+		if !errors.Is(err, streams.ErrNoTopic) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-late:
+			return err
+		case <-time.After(wait):
+		}
+	}
 }
 
 // Backfill computes a group anew from its history, into a version of its own beside the one that is read, which may go on being computed
@@ -44,15 +67,18 @@ func (s *Stage) Backfill(ctx context.Context, name string, from time.Time, progr
 		return online.Version{}, err
 	}
 	defer s.disconnect()
-	if err := streams.EnsureTopics(ctx, s.producer, s.deps.Project.Topology()); err != nil {
+	var want online.Version
+	if err := s.untilKnown(ctx, func() (err error) {
+		if err = streams.EnsureTopics(ctx, s.producer, s.deps.Project.Topology()); err != nil {
+			return err
+		}
+		if err = s.checkRecreated(ctx, g); err != nil {
+			return err
+		}
+		want, err = s.wanted(ctx, g)
+		return err
+	}); err != nil {
 		return online.Version{}, err
-	}
-	if err := s.checkRecreated(ctx, g); err != nil {
-		return online.Version{}, err
-	}
-	want, err := s.wanted(ctx, g)
-	if err != nil {
-		return want, err
 	}
 	if !from.IsZero() {
 		want.From = from.UnixMilli()

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -107,7 +108,7 @@ func (s *Stage) checkGiven(ctx context.Context, g *group) error {
 	for _, given := range g.gives {
 		n, err := streams.Partitions(ctx, s.producer, given.source.Topic)
 		switch {
-		case failure.Of(err) == failure.NotFound: // just created: not every broker knows of it yet
+		case errors.Is(err, streams.ErrNoTopic): // just created: not every broker knows of it yet
 			return failure.Wrap(failure.Unavailable, given.source.Topic, "waiting for the new topic", err)
 		case err != nil:
 			return err

@@ -8,6 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/millrace/millrace/features/online"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
@@ -170,5 +174,30 @@ func TestTopicCreatedAgainUnderAStage(t *testing.T) {
 	}
 	if message := r.refused(r.run(r.stage())); !strings.Contains(message, "millrace backfill trips_by_id") {
 		t.Errorf("told so: %s", message)
+	}
+}
+
+// TestBrokerHearsLater has the broker that is asked know nothing of a topic for a while after it was created. A command waits for it.
+func TestBrokerHearsLater(t *testing.T) {
+	commands := map[string]func(s *Stage, group string) error{
+		"backfill": func(s *Stage, group string) error {
+			_, err := s.Backfill(t.Context(), group, time.Time{}, nil)
+			return err
+		},
+		"apply": func(s *Stage, _ string) error { return s.Declare(t.Context()) },
+	}
+	for name, command := range commands {
+		t.Run(name, func(t *testing.T) {
+			cluster, r := onFaulty(t)
+			r.visit(0, 40, start)
+			group := r.project.Groups[0]
+			fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: group.KeyedTopic, Err: kerr.UnknownTopicOrPartition, Count: 5})
+			if err := command(r.stage(), group.Name); err != nil {
+				t.Fatal(err)
+			}
+			if n := fault.Hits(); n < 5 {
+				t.Fatalf("the broker was asked %d times", n)
+			}
+		})
 	}
 }

@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -40,7 +41,7 @@ func (s *Stage) declare(ctx context.Context, g *group) error {
 // wanted is the version of a group that the project asks for, on its topic as it is.
 func (s *Stage) wanted(ctx context.Context, g *group) (online.Version, error) {
 	n, err := streams.Partitions(ctx, s.producer, g.KeyedTopic)
-	if err != nil && failure.Of(err) == failure.NotFound { // just created: not every broker knows of it yet
+	if errors.Is(err, streams.ErrNoTopic) { // just created: not every broker knows of it yet
 		return online.Version{}, failure.Wrap(failure.Unavailable, g.KeyedTopic, "waiting for the new topic", err)
 	}
 	if err != nil {
