@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -74,7 +73,7 @@ func Open(ctx context.Context, c Config) (redis.UniversalClient, error) {
 		return nil, failure.New(failure.BadProject, "redis "+c.Addrs[0], "maxmemory-policy is %s: states would vanish unseen", p).
 			WithHint("CONFIG SET maxmemory-policy noeviction")
 	}
-	if err := client.Eval(ctx, "return redis.call('TIME')", nil).Err(); err != nil && strings.Contains(err.Error(), "can't run this command") {
+	if err := client.Eval(ctx, "return redis.call('TIME')", nil).Err(); err != nil && notAllowed(err) {
 		_ = client.Close()
 		return nil, failure.Wrap(failure.BadProject, "redis "+c.Addrs[0], "asking a script for the time", err).
 			WithHint("the ACL user needs +time; docs/redis.md has all that it needs")
@@ -89,8 +88,12 @@ func refused(addr string, err error) error {
 	switch {
 	case errors.As(err, &untrusted):
 		kind, hint = failure.BadProject, "name the authority of its certificate with --redis-ca"
-	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"), redis.HasErrorPrefix(err, "NOPERM"):
+	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"):
 		kind, hint = failure.BadProject, "are --redis-user and --redis-password right?"
+	case redis.HasErrorPrefix(err, "NOPERM"):
+		kind, hint = failure.BadProject, moreRights
+	case hintOf(err) != "":
+		hint = hintOf(err)
 	}
 	return failure.Wrap(kind, "redis "+addr, "connecting", err).WithHint("%s", hint)
 }
@@ -124,12 +127,4 @@ func (c Config) options() (*redis.UniversalOptions, error) {
 		return nil, failure.New(failure.BadProject, c.CAFile, "holds no certificate in PEM")
 	}
 	return o, nil
-}
-
-// answering turns an error of the Redis client into ours: it did not answer, or there was not enough time.
-func answering(doing string, err error) error {
-	if errors.Is(err, context.DeadlineExceeded) {
-		return failure.Wrap(failure.Deadline, "redis", doing, err)
-	}
-	return failure.Wrap(failure.Unavailable, "redis", doing, err)
 }
