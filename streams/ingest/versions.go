@@ -139,6 +139,10 @@ func (s *Stage) earlier(ctx context.Context, g *group) ([]*group, error) {
 			err = failure.New(failure.BadProject, v.Topic, "nothing is re-keyed to it any more by what its source derived or merged")
 		}
 		if err != nil {
+			var fault *failure.Error
+			if errors.As(err, &fault) {
+				fault.Hint = "version " + g.version.ID + " takes its place" // what it would need itself is not wanted any more
+			}
 			s.log.Warn("an earlier version stays as it is: it cannot be computed any more", "group", g.Name, "version", id, "reason", err)
 			continue
 		}

@@ -344,12 +344,16 @@ func TestMorePartitions(t *testing.T) {
 	if _, err := r.stage().Backfill(t.Context(), "spending", time.Time{}, nil); err != nil {
 		t.Fatal(err)
 	}
-	g = r.run(r.stage())
+	var out lines
+	g = r.run(r.stage(told(&out)))
 	r.awaitCounts("spending", append(first, second...))
 	third := makeOrders(7, 100)
 	r.put(online.Murmur2, 5, third...)
 	r.awaitCounts("spending", append(append(first, second...), third...))
 	g.stop(t)
+	if said := out.with("an earlier version stays as it is"); len(said) != 1 || !strings.Contains(said[0], "takes its place") || strings.Contains(said[0], "millrace backfill") {
+		t.Errorf("of the earlier version it says %q", said)
+	}
 }
 
 // TestBackfill computes a group anew while a stage runs: killed at several writes and taken up again, the state ends the same to the bit,
