@@ -8,6 +8,7 @@ import (
 
 	"github.com/millrace/millrace/internal/clock"
 	"github.com/millrace/millrace/project"
+	"github.com/millrace/millrace/registry"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -16,6 +17,7 @@ type Deps struct {
 	Project    *project.Project
 	Kafka      streams.Config
 	OfflineDir string
+	Registry   *registry.Registry    // says what the codes of categories stood for
 	Clock      clock.Clock           // of Stage
 	Log        *slog.Logger          // of Stage
 	Registerer prometheus.Registerer // of Stage

@@ -1,6 +1,7 @@
 package consistency
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +24,8 @@ import (
 	"github.com/millrace/millrace/internal/clock"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
+	"github.com/millrace/millrace/registry"
+	"github.com/millrace/millrace/registry/model"
 	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/streams"
 	"github.com/millrace/millrace/streams/broker"
@@ -36,6 +40,7 @@ var noon = time.Date(2026, 5, 20, 12, 0, 0, 0, time.UTC).UnixMilli()
 type arrival struct {
 	airport   string
 	delay     int64
+	carrier   string
 	time      int64
 	partition int
 	offset    int64
@@ -48,6 +53,25 @@ type world struct {
 	cfg      Config
 	arrivals []arrival
 	sent     int
+	digest   string // of the model that answers
+}
+
+// carriers are those of the arrivals. The model was trained with some of them, in an order that is not the project's.
+var carriers, trainedCarriers = []string{"AA", "DL", "UA", "WN"}, []string{"UA", "AA"}
+
+// register keeps a model with these categories of the carrier.
+func (w *world) register(names []string) string {
+	w.t.Helper()
+	const input = "delays.carrier"
+	m, err := model.NewLogistic(0, []model.LogisticInput{{Name: input, Weight: 1, Scale: 1}})
+	must(w.t, err)
+	b, err := model.NewBundle([]model.SignatureInput{{Name: input, Categories: names}}, m, [][]float64{{0}})
+	must(w.t, err)
+	content, err := b.Encode()
+	must(w.t, err)
+	digest, err := w.deps.Registry.Put(w.t.Context(), registry.Manifest{Kind: registry.KindModel, Name: "late", MediaType: model.MediaBundle}, bytes.NewReader(content))
+	must(w.t, err)
+	return digest
 }
 
 func newWorld(t *testing.T, direct bool) *world {
@@ -59,6 +83,9 @@ func newWorld(t *testing.T, direct bool) *world {
 		Project: testProject(t, direct), Kafka: streams.Config{Brokers: []string{b.Addr()}, Compression: "none"}, OfflineDir: t.TempDir(),
 		Clock: clock.System, Log: slog.New(slog.DiscardHandler),
 	}}
+	w.deps.Registry, err = registry.Open(t.TempDir())
+	must(t, err)
+	w.digest = w.register(trainedCarriers)
 	w.cfg.Sample = 1
 	client, err := streams.NewClient(w.deps.Kafka)
 	must(t, err)
@@ -83,7 +110,7 @@ func testProject(t *testing.T, direct bool) *project.Project {
 	}
 	write := func(name, text string) { must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644)) }
 	write("arrival.avsc", `{"type":"record","name":"Arrival","fields":[
-		{"name":"airport","type":"string"},{"name":"arrived","type":{"type":"long","logicalType":"timestamp-millis"}},{"name":"delay","type":"long"}]}`)
+		{"name":"airport","type":"string"},{"name":"arrived","type":{"type":"long","logicalType":"timestamp-millis"}},{"name":"delay","type":"long"},{"name":"carrier","type":"string"}]}`)
 	write("departure.avsc", `{"type":"record","name":"Departure","fields":[
 		{"name":"flight","type":"string"},{"name":"scheduled","type":{"type":"long","logicalType":"timestamp-millis"}},
 		{"name":"origin","type":["null","string"]},{"name":"delay","type":"boolean"}]}`)
@@ -101,10 +128,11 @@ features:
       flights: {aggregate: count(), windows: [1h]}
       total: {aggregate: sum(delay), windows: [1h, lifetime]}
       last: {aggregate: last(delay), windows: [lifetime]}
+      carrier: {aggregate: last(carrier), windows: [lifetime]}
 models:
   late:
     on: departures
-    inputs: [delays.flights_1h: {airport: origin}, delays.total_1h: {airport: origin}, delays.total: {airport: origin}, delays.last: {airport: origin}]
+    inputs: [delays.flights_1h: {airport: origin}, delays.total_1h: {airport: origin}, delays.total: {airport: origin}, delays.last: {airport: origin}, delays.carrier: {airport: origin, categories: [AA, DL, UA]}]
     label: {source: departures, join: flight, value: delay, within: 1h}
     train: {candidates: [logistic], metric: auc, window: 1d, holdout: 1d, first_after: 2d}
     monitor: {window: 1d}
@@ -125,7 +153,7 @@ func (w *world) happen(seed uint64, n int) {
 	must(w.t, err)
 	var offsets [partitions]int64
 	for range n {
-		a := arrival{airport: fmt.Sprintf("A%02d", random.IntN(12)), delay: random.Int64N(200) - 40, partition: random.IntN(partitions)}
+		a := arrival{airport: fmt.Sprintf("A%02d", random.IntN(12)), delay: random.Int64N(200) - 40, carrier: carriers[random.IntN(len(carriers))], partition: random.IntN(partitions)}
 		if w.group().Direct {
 			a.partition = int(online.Partition(online.Murmur2, a.airport, partitions))
 		}
@@ -139,7 +167,7 @@ func (w *world) happen(seed uint64, n int) {
 		must(w.t, err)
 		for _, a := range w.arrivals {
 			if a.partition == p {
-				must(w.t, writer.Append(schemas.Row{schemas.StringValue(a.airport), schemas.TimeValue(a.time), schemas.IntValue(a.delay)}, a.time, a.offset))
+				must(w.t, writer.Append(schemas.Row{schemas.StringValue(a.airport), schemas.TimeValue(a.time), schemas.IntValue(a.delay), schemas.StringValue(a.carrier)}, a.time, a.offset))
 			}
 		}
 		must(w.t, writer.Commit(offsets[p]))
@@ -157,7 +185,7 @@ func (w *world) ends() (next [partitions]int64) {
 
 // oracle is what delays of an airport are as of a time, of the arrivals below the offsets: nil where there is no value.
 func (w *world) oracle(airport string, at int64, below [partitions]int64) map[string]*float64 {
-	known := map[string]*float64{"flights_1h": nil, "total_1h": nil, "total": nil, "last": nil}
+	known := map[string]*float64{"flights_1h": nil, "total_1h": nil, "total": nil, "last": nil, "carrier": nil}
 	tile := w.group().Outputs[w.group().Output("total_1h")].TailError.Milliseconds()
 	from := (at - time.Hour.Milliseconds()) / tile * tile
 	var flights, total, ever float64
@@ -182,6 +210,10 @@ func (w *world) oracle(airport string, at int64, below [partitions]int64) map[st
 	}
 	delay := float64(last.delay)
 	known["flights_1h"], known["total"], known["last"] = &flights, &ever, &delay
+	if i := slices.Index(trainedCarriers, last.carrier); i >= 0 {
+		code := float64(i)
+		known["carrier"] = &code
+	}
 	if flights > 0 {
 		known["total_1h"] = &total
 	}
@@ -193,7 +225,7 @@ func (w *world) predict(airport string, at int64, below [partitions]int64) schem
 	w.sent++
 	g := w.group()
 	p := schemas.Prediction{
-		ID: fmt.Sprintf("late/%d", w.sent), Model: "late", At: at, ScoredAt: noon + int64(w.sent), Rung: schemas.RungPrimary, Source: "http",
+		ID: fmt.Sprintf("late/%d", w.sent), Model: "late", At: at, ScoredAt: noon + int64(w.sent), Rung: schemas.RungPrimary, Source: "http", Digest: w.digest,
 		Request: schemas.Texts{{Name: "flight", Text: fmt.Sprint(w.sent)}, {Name: "origin", Text: airport}},
 	}
 	position := schemas.ReadPosition{Group: g.Name, Version: g.Version, Partition: online.Partition(online.Murmur2, airport, partitions)}
@@ -204,7 +236,7 @@ func (w *world) predict(airport string, at int64, below [partitions]int64) schem
 	}
 	p.Positions = []schemas.ReadPosition{position}
 	known := w.oracle(airport, at, below)
-	for _, name := range []string{"flights_1h", "total_1h", "total", "last"} {
+	for _, name := range []string{"flights_1h", "total_1h", "total", "last", "carrier"} {
 		in := schemas.PredictionInput{Name: "delays." + name, Value: known[name], Status: "present"}
 		switch {
 		case known["flights_1h"] == nil:
@@ -263,7 +295,7 @@ func TestServedAgrees(t *testing.T) {
 			w.happen(1, 4000)
 			w.sendMany(400)
 			r := w.check(Range{})
-			if r.Predictions != 400 || r.Reads != 400 || r.Skipped != (Skipped{}) || len(r.Features) != 4 || r.Events == 0 {
+			if r.Predictions != 400 || r.Reads != 400 || r.Skipped != (Skipped{}) || len(r.Features) != 5 || r.Events == 0 {
 				t.Errorf("%+v", r)
 			}
 			for _, f := range r.Features {
@@ -317,6 +349,11 @@ func TestDifferencesAreNamed(t *testing.T) {
 	other := *wrong.Inputs[2].Value * 3 // delays.total
 	wrong.Inputs[2].Value = &other
 	wrong.Inputs[3].Value, wrong.Inputs[3].Status = nil, "null" // delays.last
+	carrier := 0.0                                              // delays.carrier
+	if in := &wrong.Inputs[4]; in.Value != nil && *in.Value == 0 {
+		carrier = 1
+	}
+	wrong.Inputs[4].Value, wrong.Inputs[4].Status = &carrier, "present"
 	w.send(wrong)
 	r := w.check(Range{})
 	for _, f := range r.Features {
@@ -337,6 +374,10 @@ func TestDifferencesAreNamed(t *testing.T) {
 			}
 		case "delays.last":
 			if f.Mismatched != 0 || f.Missing != 1 || f.Examples[0].Served != "null" {
+				t.Errorf("%+v", f)
+			}
+		case "delays.carrier":
+			if f.Mismatched+f.Missing != 1 || f.SMAPE != 0 || len(f.Examples) != 1 || f.Examples[0].Served != trainedCarriers[int(carrier)] {
 				t.Errorf("%+v", f)
 			}
 		default:
@@ -374,11 +415,15 @@ func TestNotComparable(t *testing.T) {
 			given.Inputs[i].Value = nil
 		}
 	}
+	unnamed := w.predict("A05", noon, w.ends())
+	unnamed.Digest, unnamed.Inputs = "sha256:"+strings.Repeat("0", 64), unnamed.Inputs[4:] // of another registry
+	unscored := unnamed
+	unscored.Digest = ""
 	nobody := w.predict("A04", noon, w.ends())
 	nobody.Request = nobody.Request[:1] // without its origin
-	w.send(w.predict("A01", noon, ahead), before, unread, given, nobody)
+	w.send(w.predict("A01", noon, ahead), before, unread, given, unnamed, unscored, nobody)
 	r := w.check(Range{})
-	if want := (Skipped{Pending: 1, OtherVersion: 1, Unread: 1, Overridden: len(given.Inputs)}); r.Skipped != want || r.Reads != 0 || len(r.Features) != 0 {
+	if want := (Skipped{Pending: 1, OtherVersion: 1, Unread: 1, Overridden: len(given.Inputs), Unnamed: 2}); r.Skipped != want || r.Reads != 0 || len(r.Features) != 0 {
 		t.Errorf("%+v, want %+v", r, want)
 	}
 	if err := r.Verdict(1); failure.Of(err) != failure.NotFound {
@@ -495,33 +540,43 @@ func TestExplain(t *testing.T) {
 	w.happen(1, 400)
 	random := rand.New(rand.NewPCG(3, 2))
 	below := w.somewhere(random)
-	good, bad := w.predict("A01", noon+30*60_000, below), w.predict("A01", noon+30*60_000, below)
-	wrong := *bad.Inputs[2].Value + 1
-	bad.Inputs[2].Value = &wrong
+	airport := ""
+	for i := range 12 { // one whose last carrier the model knows
+		if name := fmt.Sprintf("A%02d", i); w.predict(name, noon+30*60_000, below).Inputs[4].Value != nil {
+			airport = name
+		}
+	}
+	good, bad := w.predict(airport, noon+30*60_000, below), w.predict(airport, noon+30*60_000, below)
+	carrier := trainedCarriers[int(*good.Inputs[4].Value)]
+	wrong, other := *bad.Inputs[2].Value+1, 1-*bad.Inputs[4].Value
+	bad.Inputs[2].Value, bad.Inputs[4].Value = &wrong, &other
 	w.send(good, bad)
 	for _, p := range []schemas.Prediction{good, bad} {
 		e, err := Explain(t.Context(), w.cfg, w.deps, p.ID, 3)
 		must(t, err)
-		if len(e.Reads) != 1 || e.Prediction.ID != p.ID || len(e.Reads[0].Values) != 4 || len(e.Reads[0].Events) != 3 {
+		if len(e.Reads) != 1 || e.Prediction.ID != p.ID || len(e.Reads[0].Values) != 5 || len(e.Reads[0].Events) != 3 {
 			t.Fatalf("%+v", e)
 		}
 		r, applied := e.Reads[0], 0
 		for _, a := range w.arrivals {
-			if a.airport == "A01" && a.offset < below[a.partition] {
+			if a.airport == airport && a.offset < below[a.partition] {
 				applied++
 			}
 		}
-		if r.Entity != "A01" || r.Applied != applied || r.Pending {
+		if r.Entity != airport || r.Applied != applied || r.Pending {
 			t.Errorf("%+v, want %d events", r, applied)
 		}
 		for _, ev := range r.Events {
-			if ev.Columns["airport"] != "A01" || ev.Offset >= below[ev.Partition] {
+			if ev.Columns["airport"] != airport || ev.Offset >= below[ev.Partition] {
 				t.Errorf("%+v", ev)
 			}
 		}
 		for _, v := range r.Values {
-			if want := p.ID == good.ID || v.Feature != "delays.total"; v.Same != want {
+			if want := p.ID == good.ID || v.Feature != "delays.total" && v.Feature != "delays.carrier"; v.Same != want {
 				t.Errorf("%s: %+v", p.ID, v)
+			}
+			if v.Feature == "delays.carrier" && (v.Recomputed != carrier || v.Same != (v.Served == carrier) || !slices.Contains(trainedCarriers, v.Served)) {
+				t.Errorf("%s: %+v, want %s", p.ID, v, carrier)
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/streams"
 )
@@ -138,9 +139,13 @@ func (r *replay) explain(e *entity, read *read, most int) (ExplainedRead, error)
 	}
 	r.read(p, read)
 	for _, v := range read.values {
-		status, number := computed(&r.results[v.output])
-		same := status == v.status && (status != statusPresent || math.Abs(number-v.number) <= r.bound*max(math.Abs(number), math.Abs(v.number)))
-		x.Values = append(x.Values, ExplainedValue{g.Name + "." + g.Outputs[v.output].Name, side(v.status, v.number), side(status, number), same})
+		status, number := computed(&r.results[v.output], v.names)
+		bound := r.bound
+		if v.names != nil {
+			bound = 0
+		}
+		same := status == v.status && (status != statusPresent || math.Abs(number-v.number) <= bound*max(math.Abs(number), math.Abs(v.number)))
+		x.Values = append(x.Values, ExplainedValue{g.Name + "." + g.Outputs[v.output].Name, side(v.status, v.number, v.names), side(status, number, v.names), same})
 	}
 	return x, nil
 }
@@ -154,9 +159,9 @@ func (r *replay) read(p *past, read *read) {
 	r.results = r.served.group.ReadInto(&r.scratch, p.state(), read.at, r.results)
 }
 
-// computed is a result as a prediction would have it: what is no finite number is null.
-func computed(result *features.Result) (status string, number float64) {
-	number, ok := result.Value.Float()
+// computed is a result as a prediction would have it: of a text its place among the names of categories; what is no finite number is null.
+func computed(result *features.Result, names *project.Categories) (status string, number float64) {
+	number, ok := names.Value(result.Value).Float()
 	if result.Status == features.Present && (!ok || math.IsNaN(number) || math.IsInf(number, 0)) {
 		return features.Null.String(), number
 	}

@@ -78,7 +78,7 @@ func (r *replay) pending(read *read) bool {
 
 func (r *replay) compare(e *entity, read *read, v *value) {
 	group := r.served.group
-	status, number := computed(&r.results[v.output])
+	status, number := computed(&r.results[v.output], v.names)
 	f := r.report.feature(group.Name + "." + group.Outputs[v.output].Name)
 	f.Compared++
 	switch {
@@ -89,6 +89,8 @@ func (r *replay) compare(e *entity, read *read, v *value) {
 	case status != statusPresent || number == v.number:
 		f.both(v.number, number, status == statusPresent)
 		return
+	case v.names != nil:
+		f.Mismatched++ // there is no distance between codes
 	default:
 		f.both(v.number, number, true)
 		if !r.exact && math.Abs(number-v.number) <= r.bound*max(math.Abs(number), math.Abs(v.number)) {
@@ -98,7 +100,7 @@ func (r *replay) compare(e *entity, read *read, v *value) {
 	}
 	f.example(r.report.examples, Example{
 		Prediction: read.prediction, Entity: e.key, At: read.at,
-		Served: side(v.status, v.number), Recomputed: side(status, number),
+		Served: side(v.status, v.number, v.names), Recomputed: side(status, number, v.names),
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/millrace/millrace/internal/failure"
+	"github.com/millrace/millrace/project"
 )
 
 // Report is the outcome of a check.
@@ -32,6 +33,7 @@ type Skipped struct {
 	Unread       int `json:"unread"`        // reads and inputs that failed when they were served
 	Overridden   int `json:"overridden"`    // inputs that the request gave itself
 	Merged       int `json:"merged"`        // reads of groups on merged sources, which are not compared
+	Unnamed      int `json:"unnamed"`       // categories by codes of which it is not known what they stood for: no model answered, or this registry does not have it
 	Unreadable   int `json:"unreadable"`    // records of the predictions topic that are no predictions of this version, or of other columns
 }
 
@@ -145,10 +147,13 @@ func (r *Report) nothing() string {
 	}
 }
 
-// side is a value as an example shows it.
-func side(status string, number float64) string {
-	if status != statusPresent {
+// side is a value as an example shows it: a number, or the name of a category.
+func side(status string, number float64, categories *project.Categories) string {
+	switch names := categories.Names(); {
+	case status != statusPresent:
 		return status
+	case number >= 0 && number < float64(len(names)):
+		return names[int(number)]
 	}
 	return strconv.FormatFloat(number, 'g', -1, 64)
 }

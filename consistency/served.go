@@ -43,7 +43,8 @@ type read struct {
 type value struct {
 	output int // of the group
 	status string
-	number float64 // where the status is present
+	number float64             // where the status is present
+	names  *project.Categories // of a text, whose code the number is; nil of a number
 }
 
 // The statuses of an input, as a prediction has them.
@@ -92,10 +93,11 @@ type collector struct {
 	reads   int
 	skipped *Skipped
 	width   func(topic string) (int32, error) // a topic's partition count
+	names   *codeNames
 }
 
 func newCollector(ctx context.Context, cfg Config, d Deps, skipped *Skipped) *collector {
-	c := &collector{cfg: cfg, models: map[string][]*lookup{}, groups: map[*project.Group]*served{}, skipped: skipped}
+	c := &collector{cfg: cfg, models: map[string][]*lookup{}, groups: map[*project.Group]*served{}, skipped: skipped, names: newCodeNames(d.Registry)}
 	for _, m := range d.Project.Models {
 		c.models[m.Name] = lookups(m)
 	}
@@ -191,17 +193,22 @@ func (c *collector) lookup(p *schemas.Prediction, l *lookup, inputs map[string]*
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.outputs)) {
-		in := inputs[name]
+		in, output := inputs[name], l.outputs[name]
+		names, known, err := c.names.of(p.Digest, name, l.group.Outputs[output].Kind)
 		switch {
+		case err != nil:
+			return err
 		case in == nil: // the model did not have it then
 		case in.Status == statusUnavailable:
 			c.skipped.Unread++
 		case in.Status == statusOverridden:
 			c.skipped.Overridden++
+		case !known:
+			c.skipped.Unnamed++
 		case in.Value != nil:
-			r.values = append(r.values, value{l.outputs[name], in.Status, *in.Value})
+			r.values = append(r.values, value{output, in.Status, *in.Value, names})
 		default:
-			r.values = append(r.values, value{l.outputs[name], in.Status, 0})
+			r.values = append(r.values, value{output, in.Status, 0, names})
 		}
 	}
 	if len(r.values) == 0 {

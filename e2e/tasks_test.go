@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/millrace/millrace/consistency"
 	"github.com/millrace/millrace/examples/flights"
 	"github.com/millrace/millrace/features/dataset"
 	"github.com/millrace/millrace/project"
@@ -25,7 +26,7 @@ import (
 )
 
 // taskInputs are what the models of every task go by.
-const taskInputs = `inputs: [origin_delays.delay_mean_3h, origin_delays.late_rate_24h, destination_delays.delay_mean_3h, destination_delays.last_delay, distance, hour: hour(scheduled),
+const taskInputs = `inputs: [origin_delays.delay_mean_3h, origin_delays.late_rate_24h, destination_delays.delay_mean_3h, destination_delays.last_delay, origin_delays.last_to_3h: {categories: busiest.txt}, distance, hour: hour(scheduled),
       origin: {categories: busiest.txt}, haul: {expr: 'distance > 1500 ? "long" : distance > 400 ? "middle" : "short"', categories: [short, middle, long]}]`
 
 // busiest are the airports that the models tell apart by name; the others are missing to them.
@@ -165,7 +166,7 @@ func (a taskAnswer) equal(b taskAnswer) bool {
 
 // TestTasks trains a model of each task from what was streamed, by the program alone: the metrics that training tells of the held-out rows are those
 // of the scores that millrace score gives them, measured by hand; and the scores of later departures are the same on their topic, over HTTP, by the
-// Open Inference Protocol and by millrace score, to the bit.
+// Open Inference Protocol and by millrace score, to the bit. What was served of the groups, texts among it, is computed again.
 func TestTasks(t *testing.T) {
 	t.Parallel()
 	const history, later = 106 * time.Hour, 90 * time.Minute // later is less than the lateness of the sources
@@ -197,6 +198,11 @@ func TestTasks(t *testing.T) {
 	}
 	worker.stop()
 	serve.stop()
+	r, status := s.consistency(s.data)
+	texts := slices.IndexFunc(r.Features, func(f *consistency.Feature) bool { return f.Name == "origin_delays.last_to_3h" })
+	if status != 0 || r.Skipped.Unnamed != 0 || texts < 0 || r.Features[texts].Compared < 1000 {
+		t.Errorf("computed again: %+v, status %d", r, status)
+	}
 	for _, p := range s.predictions() {
 		if p.Source != "http" && p.At >= now.UnixMilli() {
 			if over[p.Model]["topic"] == nil {
@@ -271,6 +277,8 @@ func (s *stand) replaceModels(models string) {
 	if !found {
 		s.t.Fatal("the project has no models")
 	}
+	const lastDelay = "      last_delay: {aggregate: last(delay), windows: [lifetime]}\n"
+	before = strings.Replace(before, lastDelay, lastDelay+"      last_to: {aggregate: last(destination), windows: [3h]}\n", 1) // of origin_delays
 	must(s.t, os.WriteFile(path, []byte(before+"\n"+models), 0o644))
 	must(s.t, os.WriteFile(filepath.Join(s.dir, "busiest.txt"), []byte(strings.Join(busiest, "\n")+"\n"), 0o644))
 	s.project, err = project.Load(s.dir)
@@ -369,10 +377,16 @@ func departuresOf(events []flights.Event) []flights.Flight {
 	return departures
 }
 
+// taskFeature is an input as an answer shows it.
+type taskFeature struct {
+	Name  string
+	Value *float64
+}
+
 // askedInJSON asks about departures as of when they were scheduled, in Millrace's own JSON.
 func (s *stand) askedInJSON(serve *proc, m *project.Model, events []flights.Event) map[string]taskAnswer {
 	s.t.Helper()
-	answers := map[string]taskAnswer{}
+	answers, named := map[string]taskAnswer{}, 0
 	for asked := range slices.Chunk(departuresOf(events), 200) {
 		rows := make([]string, len(asked))
 		for i, f := range asked {
@@ -385,10 +399,7 @@ func (s *stand) askedInJSON(serve *proc, m *project.Model, events []flights.Even
 				Class   string
 				Classes []schemas.ClassScore
 
-				Features []struct {
-					Name  string
-					Value *float64
-				}
+				Features []taskFeature
 			}
 		}
 		s.postFor(serve.endpoint+"/v1/models/"+m.Name+":score", `{"rows":[`+strings.Join(rows, ",")+`]}`, &answer)
@@ -404,8 +415,15 @@ func (s *stand) askedInJSON(serve *proc, m *project.Model, events []flights.Even
 					s.t.Fatalf("%s: %s is the category %v", m.Name, asked[i].Origin, shown(f.Value))
 				}
 			}
+			last := slices.IndexFunc(p.Features, func(f taskFeature) bool { return f.Name == "origin_delays.last_to_3h" })
+			if p.Features[last].Value != nil {
+				named++
+			}
 			answers[asked[i].ID] = answerOf(*p.Score, p.Class, p.Classes)
 		}
+	}
+	if named < 10 || named == len(answers) {
+		s.t.Errorf("%s: of %d departures %d have a category by what the group says of their origin", m.Name, len(answers), named)
 	}
 	return answers
 }

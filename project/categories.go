@@ -88,12 +88,19 @@ func (l *loader) categoryInput(m *Model, key, settings value) bool {
 		l.faultAt(key, didYouMean(key.text, names), "%s: there is no column %q in %s", o.what, key.text, m.On.Schema.Name)
 		return false
 	}
-	if kind := m.On.Schema.Columns[in.Column].Kind; kind != schemas.String {
-		l.faultAt(key, "list it in train: categorical, if its numbers are codes", "%s: the column is %s, and categories with names are texts", o.what, kind)
+	if !l.takesCategories(o, key, "column", m.On.Schema.Columns[in.Column].Kind) {
 		return false
 	}
 	m.Inputs = append(m.Inputs, in)
 	return true
+}
+
+// takesCategories reports whether values of a kind, of a column or of an output of a group, can have categories with names.
+func (l *loader) takesCategories(o object, key value, of string, kind schemas.Kind) bool {
+	if kind != schemas.String {
+		l.faultAt(key, "list it in train: categorical, if its numbers are codes", "%s: the %s is %s, and categories with names are texts", o.what, of, kind)
+	}
+	return kind == schemas.String
 }
 
 // categories reads a list of names, or the name of a file with one in each line; nil when there is a fault.

@@ -13,6 +13,8 @@ project: flights
 sources:
   departures: {schema: schemas/departure.avsc, key: flight_id, time: scheduled}
   arrivals: {schema: schemas/arrival.avsc, key: flight_id, time: arrived}
+features:
+  origins: {source: arrivals, entity: origin, features: {last_to: {aggregate: last(destination), windows: [lifetime]}}}
 models:
   late:
     on: departures
@@ -20,6 +22,7 @@ models:
       - distance
       - origin: {categories: [ATL, "a b", Zürich]}
       - haul: {expr: 'distance > 1000 ? "long" : "short"', categories: hauls.txt}
+      - origins.last_to: {origin: destination, categories: [ORD, ATL]}
     label: {source: arrivals, join: flight_id, value: delay > 15, within: 24h}
 `
 
@@ -48,6 +51,9 @@ func TestCategories(t *testing.T) {
 			t.Errorf("%q is %v, want %v", text, got, want)
 		}
 	}
+	if last := m.Inputs[3]; last.Group == nil || !slices.Equal(last.Categories.Names(), []string{"ORD", "ATL"}) || m.On.Schema.Columns[last.Entity[0]].Name != "destination" {
+		t.Errorf("the group's output is %+v", last)
+	}
 	if got := m.Inputs[1].Categories.Value(schemas.NullValue()); !got.IsNull() {
 		t.Errorf("null is %v", got)
 	}
@@ -59,7 +65,7 @@ func TestCategories(t *testing.T) {
 // A changed list is a changed model to plan, in the list's order and in its file, too.
 func TestCategoriesArePlanned(t *testing.T) {
 	a, b := loadCategories(t, "short\nlong\n").state().Inputs, loadCategories(t, "long\nshort\n").state().Inputs
-	if a[1] != b[1] || a[2] == b[2] || !strings.Contains(a[1], "3 categories") || !strings.HasPrefix(a[2], "haul = ") {
+	if a[1] != b[1] || a[2] == b[2] || !strings.Contains(a[1], "3 categories") || !strings.HasPrefix(a[2], "haul = ") || !strings.HasPrefix(a[3], "origins.last_to by destination in 2 categories ") {
 		t.Errorf("%q\n%q", a, b)
 	}
 }

@@ -94,7 +94,7 @@ func (l *loader) plainInput(m *Model, item value) bool {
 }
 
 // groupInput adds one or all outputs of a group. by maps its entity columns to columns of the model's source, which otherwise have
-// the same names, and says whether the event that asks is included.
+// the same names, says whether the event that asks is included, and names the categories of an output of text.
 func (l *loader) groupInput(m *Model, item, by value) bool {
 	name, output, _ := strings.Cut(item.text, ".")
 	if l.badGroups[name] {
@@ -109,7 +109,8 @@ func (l *loader) groupInput(m *Model, item, by value) bool {
 		l.faultAt(item, didYouMean(name, names), "model %s: there is no feature group %q", m.Name, name)
 		return false
 	}
-	entity, ok := l.entityOf(m, g, item, by)
+	o := l.object(by, "model "+m.Name+": input "+item.text, append(slices.Clone(g.Entity), includeRequest, keyCategories)...)
+	entity, ok := l.entityOf(m, g, item, o)
 	if !ok {
 		return false
 	}
@@ -118,6 +119,10 @@ func (l *loader) groupInput(m *Model, item, by value) bool {
 		return false
 	}
 	if output == "*" {
+		if o.has(keyCategories) {
+			l.faultAt(o.get(keyCategories), "name the output of text that they are of, beside "+item.text, "%s: categories are of one output", o.what)
+			return false
+		}
 		for i, out := range g.Outputs {
 			if out.Kind.Numeric() {
 				m.Inputs = append(m.Inputs, Input{Name: name + "." + out.Name, Group: g, Output: i, Entity: entity, Own: own, Column: -1, Line: item.line, col: item.col})
@@ -134,17 +139,28 @@ func (l *loader) groupInput(m *Model, item, by value) bool {
 		l.faultAt(item, didYouMean(output, names), "model %s: the feature group %s has no output %q", m.Name, name, output)
 		return false
 	}
-	if kind := g.Outputs[i].Kind; !kind.Numeric() {
+	in := Input{Name: item.text, Group: g, Output: i, Entity: entity, Own: own, Column: -1, Line: item.line, col: item.col}
+	switch kind := g.Outputs[i].Kind; {
+	case o.has(keyCategories):
+		if !l.takesCategories(o, item, "output", kind) {
+			return false
+		}
+		if in.Categories = l.categories(o); in.Categories == nil {
+			return false
+		}
+	case kind == schemas.String:
+		l.faultAt(item, "name its categories, like "+item.text+": {categories: [a, b]}", "model %s: %s is %s, but an input is a number", m.Name, item.text, kind)
+		return false
+	case !kind.Numeric():
 		l.faultAt(item, "", "model %s: %s is %s, but an input is a number", m.Name, item.text, kind)
 		return false
 	}
-	m.Inputs = append(m.Inputs, Input{Name: item.text, Group: g, Output: i, Entity: entity, Own: own, Column: -1, Line: item.line, col: item.col})
+	m.Inputs = append(m.Inputs, in)
 	return true
 }
 
 // entityOf finds the columns of the model's source that name the group's entity.
-func (l *loader) entityOf(m *Model, g *Group, item, by value) (columns []int, ok bool) {
-	o := l.object(by, "model "+m.Name+": input "+item.text, append(slices.Clone(g.Entity), includeRequest)...)
+func (l *loader) entityOf(m *Model, g *Group, item value, o object) (columns []int, ok bool) {
 	ok = true
 	for _, entity := range g.Entity {
 		at, name := item, entity

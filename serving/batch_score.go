@@ -361,7 +361,7 @@ func (b *batch) answer(w *batchWorker, l *batchLayout, rows *offline.Batch, r in
 	}
 	if block != nil {
 		for g := range b.plan.groups {
-			b.plan.groups[g].joined(block, g, at, in)
+			b.plan.groups[g].joined(block, g, at, b.plan.inputs, in)
 		}
 	}
 	v := b.line.decide(b.plan, in, row, &w.scoring)
@@ -379,10 +379,10 @@ func (b *batch) answer(w *batchWorker, l *batchLayout, rows *offline.Batch, r in
 }
 
 // joined fills the inputs of a group from what was joined.
-func (g *plannedGroup) joined(block *pit.Block, lookup, row int, in *filled) {
+func (g *plannedGroup) joined(block *pit.Block, lookup, row int, inputs []plannedInput, in *filled) {
 	status := block.Status(lookup, row)
 	for k, input := range g.inputs {
-		v := block.Number(lookup, k, row)
+		v := block.Input(inputs[input].categories, lookup, k, row)
 		switch {
 		case !math.IsNaN(v) && !math.IsInf(v, 0):
 			in.values[input], in.status[input] = v, present

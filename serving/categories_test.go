@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/millrace/millrace/features"
 	"github.com/millrace/millrace/internal/failure"
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/registry/model"
@@ -126,5 +128,76 @@ func TestRecodeRefuses(t *testing.T) {
 	}
 	if v := p.inputs[last[0]].of(schemas.Row{schemas.NullValue(), schemas.NullValue(), schemas.StringValue("ATL"), schemas.NullValue()}); v != schemas.IntValue(1) {
 		t.Errorf("ATL is %v", v)
+	}
+}
+
+// lastSeen gives the model the group's text, which is the name of the airport that it is read of: one of these.
+func lastSeen(names ...string) func(*world) {
+	return func(w *world) {
+		g, m := w.group(), w.model()
+		compiled, faults := features.Compile(features.Definition{
+			Name: g.Name, Source: "arrivals", Entity: []string{"origin"}, Windows: []string{"1h", "24h"}, TTL: 30 * 24 * time.Hour,
+			Features: []features.FeatureDefinition{
+				{Name: "flights", Aggregate: "count()"}, {Name: "delay_mean", Aggregate: "mean(delay)"},
+				{Name: "last", Aggregate: "last(lower(origin))", Windows: []string{"1h"}},
+			},
+		}, g.Source.Schema)
+		if len(faults) > 0 {
+			w.t.Fatal(faults)
+		}
+		g.Group = compiled
+		m.Inputs = append(m.Inputs, project.Input{
+			Name: "origin_delays.last_1h", Group: g, Output: g.Output("last_1h"), Entity: m.Inputs[0].Entity, Column: -1, Categories: project.NewCategories(names),
+		})
+	}
+}
+
+// TestCategoriesOfGroups asks a model by the text that a group says of an airport: by the names that the model was trained with, in another order than
+// the project's. What the project or the model does not know is null, what the window has lost is null, an airport never seen is not found; and a row may
+// say another text itself.
+func TestCategoriesOfGroups(t *testing.T) {
+	w := newWorld(t, lastSeen("den", "atl", "sfo", "bos"), func(w *world) { w.model().Serve.MissingAllowed = 1; w.fallTo() })
+	for _, airport := range []string{"ATL", "BOS", "DEN", "SFO", "XXX"} {
+		w.apply(arrival{airport, noon.Add(-10 * time.Minute), 1})
+	}
+	w.apply(arrival{"LAX", noon.Add(-2 * time.Hour), 1})
+	const input = "origin_delays.last_1h"
+	w.promote(trained{intercept: -1, weights: map[string]float64{input: 1}, spoil: func(b *model.Bundle) { b.Signature[0].Categories = []string{"bos", "den", "atl"} }})
+	w.start()
+	w.awaitReady()
+	ask := func(origin, overrides string) answerBody {
+		t.Helper()
+		status, a := w.post(strings.Replace(overriding(overrides), "ATL", origin, 1))
+		if status != 200 {
+			t.Fatalf("%s %s: %d %+v", origin, overrides, status, a)
+		}
+		return a
+	}
+	for _, c := range []struct {
+		origin, overrides, status string
+		code                      float64 // below 0: none
+	}{
+		{"BOS", `{}`, "present", 0},
+		{"DEN", `{}`, "present", 1},
+		{"ATL", `{}`, "present", 2},
+		{"SFO", `{}`, "null", -1}, // new to the model
+		{"XXX", `{}`, "null", -1}, // and to the project
+		{"LAX", `{}`, "null", -1}, // in no arrival of this hour
+		{"JFK", `{}`, "not_found", -1},
+		{"ATL", `{"` + input + `":"den"}`, "overridden", 1},
+		{"JFK", `{"` + input + `":"bos"}`, "overridden", 0},
+		{"ATL", `{"` + input + `":"DEN"}`, "overridden", -1},
+		{"ATL", `{"` + input + `":"sfo"}`, "null", -1},
+		{"ATL", `{"` + input + `":null}`, "overridden", -1},
+	} {
+		p := ask(c.origin, c.overrides).Predictions[0]
+		want := sigmoid(-1 + max(c.code, 0))
+		f := p.Features[len(p.Features)-1]
+		if *p.Score != want || f.Name != input || f.Status != c.status || (f.Value == nil) != (c.code < 0) || f.Value != nil && *f.Value != c.code {
+			t.Errorf("%s %s: %v, shown as %+v, want %v", c.origin, c.overrides, *p.Score, f, c)
+		}
+	}
+	if status, a := w.post(overriding(`{"` + input + `":7}`)); status != 400 || a.Code != "wrong_type" {
+		t.Errorf("a number for a text: %d %+v", status, a)
 	}
 }

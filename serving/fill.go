@@ -265,7 +265,7 @@ func (f *filler) fillGroup(g, ref int, q question, out *filled) {
 	}
 	for i, o := range planned.outputs {
 		r := &results[o]
-		out.set(planned.inputs[i], r.Value)
+		out.set(planned.inputs[i], f.plan.inputs[planned.inputs[i]].categories.Value(r.Value))
 		if r.Status != features.Present {
 			out.values[planned.inputs[i]], out.status[planned.inputs[i]] = math.NaN(), statusOf(r.Status)
 		}

@@ -18,8 +18,9 @@ type override struct {
 
 // fetchedInput is an input of a model that comes from a feature group, as a column that a row may give.
 type fetchedInput struct {
-	input  int // of the plan
-	column schemas.Column
+	input      int // of the plan
+	column     schemas.Column
+	categories *project.Categories // of a text; nil of a number
 }
 
 // fetchedInputs is those of a model, in its order.
@@ -27,7 +28,7 @@ func fetchedInputs(m *project.Model) []fetchedInput {
 	var fetched []fetchedInput
 	for i, in := range m.Inputs {
 		if in.Group != nil {
-			fetched = append(fetched, fetchedInput{i, schemas.Column{Name: in.Name, Kind: in.Group.Outputs[in.Output].Kind, Nullable: true}})
+			fetched = append(fetched, fetchedInput{i, schemas.Column{Name: in.Name, Kind: in.Group.Outputs[in.Output].Kind, Nullable: true}, in.Categories})
 		}
 	}
 	return fetched
@@ -57,15 +58,16 @@ func (r *requestReader) readOverrides(path string, v *fastjson.Value) (given []o
 			}
 		}
 		o := override{input: in.input}
-		if o.value, p = overrideValue(field, in.column, v); p == nil {
+		if o.value, p = in.value(field, v); p == nil {
 			given = append(given, o)
 		}
 	})
 	return given, p
 }
 
-// overrideValue is a value of a column's kind as the number that a model is given.
-func overrideValue(field string, c schemas.Column, v *fastjson.Value) (float64, *problem) {
+// value is a value of the column's kind as the number that a model is given: of a text its category, NaN where it has none.
+func (in fetchedInput) value(field string, v *fastjson.Value) (float64, *problem) {
+	c := in.column
 	switch t := v.Type(); {
 	case t == fastjson.TypeNull:
 		return math.NaN(), nil
@@ -73,6 +75,12 @@ func overrideValue(field string, c schemas.Column, v *fastjson.Value) (float64, 
 		return 1, nil
 	case c.Kind == schemas.Bool && t == fastjson.TypeFalse:
 		return 0, nil
+	case c.Kind == schemas.String && t == fastjson.TypeString:
+		text, _ := v.StringBytes()
+		if code, ok := in.categories.Value(schemas.StringValue(string(text))).Float(); ok {
+			return code, nil
+		}
+		return math.NaN(), nil
 	case c.Kind == schemas.Time && (t == fastjson.TypeString || t == fastjson.TypeNumber):
 		ms, p := readAt(field, v)
 		return float64(ms), p

@@ -35,6 +35,7 @@ func (w *world) oracle(f flight, input project.Input) float64 {
 	}
 	var seen, known int
 	sum, count, most, last, late := 0.0, 0.0, math.Inf(-1), math.NaN(), 0.0
+	lastTo := ""
 	for _, a := range w.arrivals { // in the order of (time, partition, offset)
 		at := a.origin
 		if at == "" {
@@ -51,6 +52,7 @@ func (w *world) oracle(f flight, input project.Input) float64 {
 			continue
 		}
 		count++
+		lastTo = a.destination
 		if a.cancelled {
 			continue
 		}
@@ -67,12 +69,22 @@ func (w *world) oracle(f flight, input project.Input) float64 {
 		return math.NaN()
 	case out.Feature == "flights":
 		return count
+	case out.Feature == "last_to":
+		return place(input.Categories.Names(), lastTo)
 	case seen == 0:
 		return math.NaN()
 	}
 	return map[string]float64{
 		"delay_mean": sum / float64(seen), "delay_max": most, "last_delay": last, "late_rate": late / float64(seen),
 	}[out.Feature]
+}
+
+// place is where a name is among names; NaN where it is not.
+func place(names []string, name string) float64 {
+	if i := slices.Index(names, name); i >= 0 {
+		return float64(i)
+	}
+	return math.NaN()
 }
 
 func TestDatasetAgainstBruteForce(t *testing.T) {

@@ -178,6 +178,7 @@ func flightsProject(t testing.TB) *project.Project {
 				{Name: "delay_max", Aggregate: "max(delay)"},
 				{Name: "late_rate", Aggregate: "mean(delay > 15)", Windows: []string{"3h"}},
 				{Name: "last_delay", Aggregate: "last(delay)", Windows: []string{"lifetime"}},
+				{Name: "last_to", Aggregate: "last(destination)", Windows: []string{"3h"}},
 			},
 		}, arrivals.Schema)
 		if len(faults) > 0 {
@@ -202,7 +203,11 @@ func flightsProject(t testing.TB) *project.Project {
 	for _, g := range p.Groups {
 		entity := []int{departures.Schema.Index(g.Entity[0])}
 		for i, o := range g.Outputs {
-			m.Inputs = append(m.Inputs, project.Input{Name: g.Name + "." + o.Name, Group: g, Output: i, Entity: entity, Column: -1})
+			in := project.Input{Name: g.Name + "." + o.Name, Group: g, Output: i, Entity: entity, Column: -1}
+			if o.Kind == schemas.String {
+				in.Categories = project.NewCategories([]string{"ORD", "ATL", "JFK", "LAX"}) // of six
+			}
+			m.Inputs = append(m.Inputs, in)
 		}
 	}
 	m.Inputs = append(m.Inputs,

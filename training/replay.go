@@ -33,7 +33,7 @@ func (b *builder) replay(ctx context.Context, d *Dataset, rows []*spineRow) erro
 			for i, row := range block.Rows {
 				lookup.Newest[row] = block.Newest(l, i)
 				for output, input := range lookup.Inputs {
-					d.Columns[input][row] = block.Number(l, output, i)
+					d.Columns[input][row] = block.Input(b.model.Inputs[input].Categories, l, output, i)
 				}
 			}
 		}

@@ -43,7 +43,7 @@ func (c *consistencyCommand) Run(ctx context.Context, env *environment) error {
 	cfg := consistency.Default()
 	cfg.Sample = c.Sample
 	began := clock.System()
-	report, _, err := consistency.Check(ctx, cfg, consistency.Deps{Project: rt.project, Kafka: rt.kafka, OfflineDir: rt.offlineDir()}, consistency.Range{Since: since})
+	report, _, err := consistency.Check(ctx, cfg, consistency.Deps{Project: rt.project, Kafka: rt.kafka, OfflineDir: rt.offlineDir(), Registry: rt.registry}, consistency.Range{Since: since})
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (rt *runtime) withConsistency(monitor func(context.Context) error, log *slo
 		return monitor, nil
 	}
 	s, err := consistency.NewStage(rt.consistency, consistency.Deps{
-		Project: rt.project, Kafka: rt.kafka, OfflineDir: rt.offlineDir(), Clock: clock.System, Log: log, Registerer: rt.registerer,
+		Project: rt.project, Kafka: rt.kafka, OfflineDir: rt.offlineDir(), Registry: rt.registry, Clock: clock.System, Log: log, Registerer: rt.registerer,
 	})
 	if err != nil {
 		return nil, err
@@ -114,8 +114,8 @@ func printReport(out io.Writer, r *consistency.Report) error {
 	fmt.Fprintf(out, "%s: %d predictions, sample %s: %d entities, %d events replayed, %d reads compared\n",
 		r.Project, r.Predictions, r.Sample, r.Entities, r.Events, r.Reads)
 	if s := r.Skipped; s != (consistency.Skipped{}) {
-		fmt.Fprintf(out, "not compared: %d reads ahead of the offline files, %d of another version of their group, %d not read when served, %d given by the request, %d of groups on merged sources, %d records that are no predictions\n",
-			s.Pending, s.OtherVersion, s.Unread, s.Overridden, s.Merged, s.Unreadable)
+		fmt.Fprintf(out, "not compared: %d reads ahead of the offline files, %d of another version of their group, %d not read when served, %d given by the request, %d of groups on merged sources, %d categories of models that are not in this registry, %d records that are no predictions\n",
+			s.Pending, s.OtherVersion, s.Unread, s.Overridden, s.Merged, s.Unnamed, s.Unreadable)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "FEATURE\tCOMPARED\tMISMATCHED\tMISSING\tSMAPE")

@@ -41,7 +41,7 @@ func (c *explainCommand) explainPrediction(ctx context.Context, env *environment
 		return err
 	}
 	defer rt.close()
-	deps := consistency.Deps{Project: rt.project, Kafka: rt.kafka, OfflineDir: rt.offlineDir()}
+	deps := consistency.Deps{Project: rt.project, Kafka: rt.kafka, OfflineDir: rt.offlineDir(), Registry: rt.registry}
 	found, err := consistency.Explain(ctx, consistency.Default(), deps, c.Feature, shownEvents)
 	if err != nil {
 		return err

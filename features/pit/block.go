@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/millrace/millrace/features"
+	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
 )
 
@@ -148,7 +149,21 @@ func (b *Block) Word(lookup, output, row int) (word uint64, ok bool) {
 	return words[output], words[len(c.kinds)+output/64]&(1<<(output%64)) == 0
 }
 
-// Number is a value as a model takes it, NaN where it is null or text.
+// Input is a value as a model takes it: a number, of a text its place among the categories. NaN is missing.
+func (b *Block) Input(categories *project.Categories, lookup, output, row int) float64 {
+	if categories == nil {
+		return b.Number(lookup, output, row)
+	}
+	if _, ok := b.Word(lookup, output, row); !ok {
+		return math.NaN()
+	}
+	if code, ok := categories.Value(schemas.StringValue(b.Text(lookup, output, row))).Float(); ok {
+		return code
+	}
+	return math.NaN()
+}
+
+// Number is a value as a number, NaN where it is null or text.
 func (b *Block) Number(lookup, output, row int) float64 {
 	word, ok := b.Word(lookup, output, row)
 	kind := b.lookups[lookup].kinds[output]
