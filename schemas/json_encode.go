@@ -46,7 +46,7 @@ func appendJSONValue(b []byte, v Value) []byte {
 	case Int:
 		return strconv.AppendInt(b, v.Int(), 10)
 	case Float:
-		return strconv.AppendFloat(b, math.Float64frombits(v.bits), 'g', -1, 64)
+		return AppendFloat(b, math.Float64frombits(v.bits))
 	default:
 		text, _ := json.Marshal(v.Text()) // a string always marshals
 		return append(b, text...)

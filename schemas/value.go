@@ -165,7 +165,7 @@ func (v Value) AppendText(b []byte) []byte {
 	case Int:
 		return strconv.AppendInt(b, int64(v.bits), 10)
 	case Float:
-		return strconv.AppendFloat(b, math.Float64frombits(v.bits), 'g', -1, 64)
+		return AppendFloat(b, math.Float64frombits(v.bits))
 	case String, Composite:
 		return append(b, v.text...)
 	case Time:

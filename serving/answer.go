@@ -144,7 +144,7 @@ func appendNumber(b []byte, f float64) []byte {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return append(b, "null"...)
 	}
-	return strconv.AppendFloat(b, f, 'g', -1, 64)
+	return schemas.AppendFloat(b, f)
 }
 
 func appendTime(b []byte, ms int64) []byte {

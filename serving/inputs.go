@@ -20,20 +20,22 @@ func (s *Stage) askInputs(ctx context.Context, d *deployment, rows [][]float64, 
 		return nil, reasonNone, p
 	}
 	now, _ := s.now(0)
-	var in filled
-	var w scoring
+	f := line.filler()
+	defer line.put(f)
+	in, w := &f.in, &f.work
+	w.method = ""
 	q := question{row: make(schemas.Row, len(d.model.On.Schema.Columns)), at: now}
 	predictions := make([]*schemas.Prediction, len(rows))
 	var refused refusals
 	for i, row := range rows {
-		line.plan.given(line.champion, row, &in)
+		line.plan.given(line.champion, row, in)
 		if ctx.Err() != nil {
 			return nil, reasonNone, problemOf(context.Cause(ctx))
 		}
-		v := line.decide(line.plan, &in, q.row, &w)
+		v := line.decide(line.plan, in, q.row, w)
 		v.arm = schemas.ArmChampion // there is no entity to choose another by
 		refused.note(&v)
-		predictions[i] = s.conclude(d, line, q, &in, &v, start)
+		predictions[i] = s.conclude(d, line, q, in, &v, start)
 	}
 	s.keep(d, nil, predictions)
 	return predictions, refused.of(len(rows)), nil

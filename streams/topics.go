@@ -6,6 +6,8 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -21,7 +23,8 @@ var ErrNoTopic = errors.New("there is no such topic")
 
 // EnsureTopics creates the topics that are missing, with the brokers' default replication. Of a topic that exists the partition count is
 // adopted, unless the topic is only between our own workers (keyed topics): entities are found by the declared count, so another
-// one is BadProject. Brokers hear of a topic that was created or deleted some moments later: one may still not know of it when this returns.
+// one is BadProject. What it has created, every broker that answers knows of when it returns. Of a topic that was deleted a moment ago a
+// broker may not have heard yet, and lets it pass for existing.
 //
 // Retention counts from the record's timestamp, which is the event's time: a topic that is to hold a replayed past must keep records
 // for ever, or the broker deletes them as they arrive.
@@ -35,14 +38,47 @@ func EnsureTopics(ctx context.Context, client *kgo.Client, topics []schemas.Topi
 		return err
 	}
 	var faults []error
+	var created []string
 	for _, t := range topics {
 		if d, ok := existing[t.Name]; ok {
 			faults = append(faults, checkPartitions(t, d.partitions))
 		} else {
 			faults = append(faults, create(ctx, kadm.NewClient(client), t))
+			created = append(created, t.Name)
 		}
 	}
-	return errors.Join(faults...)
+	if err := errors.Join(faults...); err != nil || len(created) == 0 {
+		return err
+	}
+	return awaitKnown(ctx, client, created)
+}
+
+// knownWithin is how long brokers may take to hear of a new topic: milliseconds as a rule.
+const knownWithin = 30 * time.Second
+
+// awaitKnown waits until each broker knows of the topics: the controller answers before they do, and what is asked of one that does not is
+// refused. Brokers that do not answer are passed over.
+func awaitKnown(ctx context.Context, client *kgo.Client, topics []string) error {
+	ctx, cancel := context.WithTimeout(ctx, knownWithin)
+	defer cancel()
+	for _, broker := range client.DiscoveredBrokers() {
+		for wait := time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
+			known, err := describe(ctx, broker, topics...)
+			var answer *kerr.Error
+			if len(known) == len(topics) || err != nil && !errors.As(err, &answer) && ctx.Err() == nil {
+				break
+			}
+			if failure.Of(err) == failure.BadProject {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return failure.Wrap(failure.Unavailable, strings.Join(topics, ", "), "waiting until every broker knows of the new topics", ctx.Err())
+			case <-time.After(wait):
+			}
+		}
+	}
+	return nil
 }
 
 // described is what the brokers say of a topic.
@@ -53,12 +89,12 @@ type described struct {
 
 // describe tells of those topics that exist. It asks the brokers: what the client remembers may be older than a topic that was
 // created a moment ago.
-func describe(ctx context.Context, client *kgo.Client, topics ...string) (map[string]described, error) {
+func describe(ctx context.Context, of kmsg.Requestor, topics ...string) (map[string]described, error) {
 	request := kmsg.NewPtrMetadataRequest()
 	for _, t := range topics {
 		request.Topics = append(request.Topics, kmsg.MetadataRequestTopic{Topic: &t})
 	}
-	response, err := request.RequestWith(ctx, client)
+	response, err := request.RequestWith(ctx, of)
 	if err != nil {
 		return nil, failure.Wrap(failure.Unavailable, "kafka", "describing topics", err).WithHint("is Kafka running, and is the address right?")
 	}

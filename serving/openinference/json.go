@@ -2,6 +2,7 @@ package openinference
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -17,10 +18,17 @@ type jsonRequest struct {
 	allBinary bool            // those of which nothing is said
 }
 
+// pooledText is the longest request whose parsed tree is kept for the next: a tree may take fifty times as much as its text.
+const pooledText = 16 << 10
+
 // parseRequest reads an inference request. Tensors that say how many bytes they have in raw take those, in order. Members that the
 // protocol does not have are passed over, as extensions add them.
-func parseRequest(text, raw []byte) (*jsonRequest, *serving.Problem) {
-	var parser fastjson.Parser // not pooled: the tensors' texts are copied, yet a request may be large
+func parseRequest(parsers *fastjson.ParserPool, text, raw []byte) (*jsonRequest, *serving.Problem) {
+	parser := &fastjson.Parser{}
+	if len(text) <= pooledText { // a larger request's memory is not kept
+		parser = parsers.Get()
+		defer parsers.Put(parser) // what the request says is copied out of it
+	}
 	tree, err := parser.ParseBytes(text)
 	if err == nil {
 		err = fastjson.ValidateBytes(text) // the parser alone lets control characters, NaN and 01 pass
@@ -203,12 +211,15 @@ func (t *tensor) fromJSON(v *fastjson.Value) *serving.Problem {
 }
 
 func (t *tensor) flatten(v *fastjson.Value, depth int) *serving.Problem {
-	list, err := v.Array()
-	if err != nil {
+	if v.Type() != fastjson.TypeArray { // Array would make the text of an error for every element
 		return t.element(v)
 	}
+	list := v.GetArray()
 	if depth >= len(t.shape) {
 		return invalid(t.name, "the data has more dimensions than the shape")
+	}
+	if t.kind == floats {
+		t.floats = slices.Grow(t.floats, len(list))
 	}
 	for _, below := range list {
 		if p := t.flatten(below, depth+1); p != nil {

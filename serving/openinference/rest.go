@@ -17,11 +17,12 @@ const headerLength = "Inference-Header-Content-Length"
 type rest struct {
 	stage   Stage
 	version string
+	parsers fastjson.ParserPool
 }
 
 // Routes puts the protocol's paths on a mux: /v2 and below. version is the server's own, for its metadata.
 func Routes(mux *http.ServeMux, s Stage, version string) {
-	r := &rest{s, version}
+	r := &rest{stage: s, version: version}
 	handle := func(route, path, method string, answer http.HandlerFunc) {
 		mux.HandleFunc(path, s.Measured(route, only(method, answer)))
 	}
@@ -183,7 +184,7 @@ func (f *rest) read(w http.ResponseWriter, r *http.Request) (*jsonRequest, *serv
 		}
 		text, raw = text[:length], text[length:]
 	}
-	asked, p := parseRequest(text, raw)
+	asked, p := parseRequest(&f.parsers, text, raw)
 	if p != nil {
 		return nil, p
 	}

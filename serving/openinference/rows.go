@@ -123,10 +123,19 @@ func (f *field) appendRow(b []byte, row int) ([]byte, *serving.Problem) {
 	return append(b, '}'), nil
 }
 
+// appendText writes a text as encoding/json does; most need no more than quotes.
 func appendText(b []byte, s string) []byte {
+	if strings.IndexFunc(s, escaped) < 0 {
+		return append(append(append(b, '"'), s...), '"')
+	}
 	quoted, err := json.Marshal(s)
 	if err != nil { // of a string it cannot fail
 		return append(b, `""`...)
 	}
 	return append(b, quoted...)
+}
+
+// escaped reports whether encoding/json may write a character as another.
+func escaped(c rune) bool {
+	return c < ' ' || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&'
 }

@@ -5,16 +5,21 @@ import (
 	"math"
 	"testing"
 
+	"github.com/valyala/fastjson"
+
 	"github.com/millrace/millrace/project"
 	"github.com/millrace/millrace/schemas"
 	"github.com/millrace/millrace/serving"
 )
 
+// parsers are shared, as a server shares them.
+var parsers fastjson.ParserPool
+
 var anyModel = &serving.Model{Source: source}
 
 // Tensors of every datatype become the JSON rows that say the same, to the bit; what is missing becomes null.
 func TestColumnsBecomeRows(t *testing.T) {
-	r, p := parseRequest([]byte(`{"inputs":[
+	r, p := parseRequest(&parsers, []byte(`{"inputs":[
 		{"name":"who.card","datatype":"BYTES","shape":[2],"data":["a\"b","ü"]},
 		{"name":"amount","datatype":"FP32","shape":[2,1],"data":[[0.1],[null]]},
 		{"name":"who.age","datatype":"UINT8","shape":[2],"parameters":{"binary_data_size":2}},
@@ -38,7 +43,7 @@ func TestColumnsBecomeRows(t *testing.T) {
 
 // The tensor of an input that is fetched overrides it in every row; a column of such a name stays one.
 func TestTensorsThatOverride(t *testing.T) {
-	r, p := parseRequest([]byte(`{"inputs":[
+	r, p := parseRequest(&parsers, []byte(`{"inputs":[
 		{"name":"x","datatype":"FP64","shape":[2],"data":[1,2]},
 		{"name":"override.delays.mean_1h","datatype":"FP64","shape":[2],"data":[3.5,null]},
 		{"name":"override.delays.n","datatype":"INT64","shape":[2],"data":[4,5]}
@@ -54,7 +59,7 @@ func TestTensorsThatOverride(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, _ = parseRequest([]byte(`{"inputs":[{"name":"override.n","datatype":"INT64","shape":[1],"data":[4]}]}`), nil)
+	r, _ = parseRequest(&parsers, []byte(`{"inputs":[{"name":"override.n","datatype":"INT64","shape":[1],"data":[4]}]}`), nil)
 	if got, p := body(&serving.Model{Source: &project.Source{Schema: own}}, r.inputs); p != nil || string(got) != `{"rows":[{"override":{"n":4}}]}` {
 		t.Errorf("%s %v", got, p)
 	}
@@ -81,12 +86,49 @@ func TestTensorsThatAreRefused(t *testing.T) {
 		"three dimensions":      {`{"name":"a","datatype":"FP64","shape":[1,1,1],"data":[1]}`, ""},
 		"a negative dimension":  {`{"name":"a","datatype":"FP64","shape":[-1],"data":[]}`, ""},
 	} {
-		r, p := parseRequest([]byte(`{"inputs":[`+c.body+`]}`), []byte(c.raw))
+		r, p := parseRequest(&parsers, []byte(`{"inputs":[`+c.body+`]}`), []byte(c.raw))
 		if p == nil {
 			_, p = body(anyModel, r.inputs)
 		}
 		if p == nil || p.Code != codeTensor || p.Status != 400 {
 			t.Errorf("%s: %v", name, p)
+		}
+	}
+}
+
+// What a request says is its own: the next one is parsed where its tree lay.
+func TestRequestsDoNotShareMemory(t *testing.T) {
+	text := func(id, name, value string) []byte {
+		return []byte(`{"id":"` + id + `","inputs":[{"name":"` + name + `","datatype":"BYTES","shape":[1],"data":["` + value + `"]}],"outputs":[{"name":"` + name + `"}]}`)
+	}
+	var own fastjson.ParserPool
+	first, p := parseRequest(&own, text("one", "aaa", "who"), nil)
+	if p != nil {
+		t.Fatal(p)
+	}
+	for range 10 {
+		if _, p := parseRequest(&own, text("two", "bbb", "xyz"), nil); p != nil {
+			t.Fatal(p)
+		}
+	}
+	if in := first.inputs[0]; first.id != "one" || in.name != "aaa" || in.datatype != "BYTES" || in.texts[0] != "who" || first.outputs[0] != "aaa" {
+		t.Errorf("%+v %+v", first, in)
+	}
+}
+
+// A text is written as encoding/json writes it, whatever is in it.
+func TestTextsAreJSONs(t *testing.T) {
+	texts := []string{"", "score", "ü", "\u2028", "a\xffb", "<b>&"}
+	for c := range 256 {
+		texts = append(texts, "a"+string(rune(c))+"b")
+	}
+	for _, text := range texts {
+		want, err := json.Marshal(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := appendText(nil, text); string(got) != string(want) {
+			t.Errorf("%q: %s, want %s", text, got, want)
 		}
 	}
 }
@@ -99,7 +141,7 @@ func TestMembersThatAreRefused(t *testing.T) {
 		`{"inputs":[{"name":"a","datatype":"BOOL"}]}`: "inputs[0].shape", `{"inputs":[],"id":null}`: "id", `{"inputs":[],"parameters":1}`: "parameters",
 		`{"inputs":[{"name":"a","datatype":"BOOL","shape":["1"]}]}`: "inputs[0].shape", `{"inputs":[],"parameters":{"timeout":"1"}}`: "parameters.timeout",
 	} {
-		if _, p := parseRequest([]byte(body), nil); p == nil || p.Status != 400 || p.Field != field {
+		if _, p := parseRequest(&parsers, []byte(body), nil); p == nil || p.Status != 400 || p.Field != field {
 			t.Errorf("%s: %v, want %s", body, p, field)
 		}
 	}
@@ -113,7 +155,7 @@ func FuzzRequest(f *testing.F) {
 	f.Add([]byte(`{"inputs":[{"name":"a","datatype":"BYTES","shape":[1],"parameters":{"binary_data_size":5}}]}`), []byte("\x01\x00\x00\x00x"))
 	f.Add([]byte(`{"inputs":[{"name":"a","datatype":"INT16","shape":[1073741824],"parameters":{"binary_data_size":2}}]}`), []byte("xx"))
 	f.Fuzz(func(t *testing.T, text, raw []byte) {
-		r, p := parseRequest(text, raw)
+		r, p := parseRequest(&parsers, text, raw)
 		if p == nil {
 			var b []byte
 			if b, p = body(anyModel, r.inputs); p == nil && !json.Valid(b) {

@@ -3,10 +3,12 @@ package ingest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/features/online"
@@ -18,20 +20,19 @@ import (
 func TestLargeRecords(t *testing.T) {
 	r := newRig(t)
 	const size = 2 << 20
-	dead := r.project.Own().DeadLetters.Name
-	if err := streams.EnsureTopics(t.Context(), r.client, r.project.Topology()); err != nil {
-		t.Fatal(err)
-	}
 	limit := "8388608"
-	names := []string{dead, r.project.Sources[0].Topic, r.project.Groups[0].KeyedTopic, r.project.Groups[1].KeyedTopic}
-	altered, err := r.admin.AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "max.message.bytes", Value: &limit}}, names...)
+	for _, topic := range r.project.Topology()[1:] {
+		if _, err := r.admin.CreateTopic(t.Context(), topic.Partitions, -1, map[string]*string{"max.message.bytes": &limit}, topic.Name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	source := r.project.Sources[0].Topic
+	altered, err := r.admin.AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "max.message.bytes", Value: &limit}}, source)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, a := range altered {
-		if a.Err != nil {
-			t.Fatal(a.Err)
-		}
+	if err := altered[0].Err; err != nil {
+		t.Fatal(err)
 	}
 	producer, err := streams.NewLoneProducer(r.kafkaConfig(), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
@@ -40,10 +41,14 @@ func TestLargeRecords(t *testing.T) {
 	defer producer.Close()
 	home := online.Partition(online.Murmur2, "trip", sourcePartitions)
 	produce := func(partition int32, value []byte) {
-		record := &kgo.Record{Topic: r.project.Sources[0].Topic, Partition: partition, Value: value, Timestamp: time.UnixMilli(start)}
-		if err := producer.Produce(t.Context(), record); err != nil {
-			t.Fatal(err)
-		}
+		record := &kgo.Record{Topic: source, Partition: partition, Value: value, Timestamp: time.UnixMilli(start)}
+		r.await("the broker to go by the altered limit", func() bool {
+			err := producer.Produce(t.Context(), record)
+			if err != nil && !errors.Is(err, kerr.MessageTooLarge) {
+				t.Fatal(err)
+			}
+			return err == nil
+		})
 	}
 	good, err := json.Marshal(map[string]any{"id": "trip", "city": "city-0", "rider": "r", "delay": 1, "fare": 1.5, "cancelled": false, "at": start})
 	if err != nil {

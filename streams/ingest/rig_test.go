@@ -298,7 +298,7 @@ func (g *running) dead() bool {
 	}
 }
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // await waits until ok.
 func (r *rig) await(what string, ok func() bool) {
