@@ -507,7 +507,7 @@ func TestStage(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	late := time.After(20 * time.Second)
+	late := time.After(time.Minute)
 	for testutil.ToFloat64(s.metrics.reads.WithLabelValues(resultCompared)) != 0 { // a stage that starts now begins with what is served from now on
 		select {
 		case <-late:

@@ -84,7 +84,7 @@ func TestConsoleShowsWhatStagesTold(t *testing.T) {
 	if err := client.ProduceSync(ctx, append(verdicts, dead)...).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -33,7 +33,7 @@ import (
 const (
 	dayMillis = int64(24 * time.Hour / time.Millisecond)
 	perDay    = 400
-	patience  = 20 * time.Second
+	patience  = time.Minute
 )
 
 // world is a broker, a project with one model, and what is scored there.

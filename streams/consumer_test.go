@@ -21,7 +21,7 @@ import (
 	"github.com/millrace/millrace/streams/broker"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // kafka is the one of the environment variable MILLRACE_TEST_KAFKA, or an embedded one.
 func kafka(t *testing.T) (streams.Config, *kgo.Client) {

@@ -167,7 +167,7 @@ func (s *shelf) refusedBundle(dir string) {
 // opened runs a verb on a bundle that it must refuse. One that does not is ended, so that the test says so rather than waits.
 func opened(t *testing.T, verb, dir string) (stderr string, status int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var errs bytes.Buffer
 	status = run(ctx, []string{verb, "--bundle", dir}, io.Discard, &errs)

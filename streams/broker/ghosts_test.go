@@ -15,7 +15,7 @@ import (
 
 const (
 	session   = 6 * time.Second // the shortest that a broker takes
-	rebalance = 30 * time.Second
+	rebalance = time.Minute
 )
 
 // member speaks the group protocol by hand, so that it can die at a given step.
@@ -112,7 +112,7 @@ func TestMembersThatDieWhileJoining(t *testing.T) {
 }
 
 func dieWhileJoining(t *testing.T, addr, group string) {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	lives := newMember(ctx, t, addr, group)
 	defer lives.client.Close()
