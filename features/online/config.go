@@ -52,8 +52,7 @@ func (c Config) Validate() error {
 	return errors.Join(faults...)
 }
 
-// Open connects and asks whether Redis answers. A server that evicts keys is refused, since lost states could not be told from
-// entities never seen; one that will not say (ACL, managed service) is trusted.
+// Open connects and asks whether Redis answers. A server that evicts keys is refused (CheckPolicy).
 func Open(ctx context.Context, c Config) (redis.UniversalClient, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -67,11 +66,9 @@ func Open(ctx context.Context, c Config) (redis.UniversalClient, error) {
 		_ = client.Close()
 		return nil, refused(c.Addrs[0], err)
 	}
-	policy, err := client.ConfigGet(ctx, "maxmemory-policy").Result()
-	if p, ok := policy["maxmemory-policy"]; err == nil && ok && p != "noeviction" {
+	if err := CheckPolicy(ctx, client); err != nil {
 		_ = client.Close()
-		return nil, failure.New(failure.BadProject, "redis "+c.Addrs[0], "maxmemory-policy is %s: states would vanish unseen", p).
-			WithHint("CONFIG SET maxmemory-policy noeviction")
+		return nil, err
 	}
 	if err := client.Eval(ctx, "return redis.call('TIME')", nil).Err(); err != nil && notAllowed(err) {
 		_ = client.Close()
@@ -79,6 +76,33 @@ func Open(ctx context.Context, c Config) (redis.UniversalClient, error) {
 			WithHint("the ACL user needs +time; docs/redis.md has all that it needs")
 	}
 	return client, nil
+}
+
+// CheckPolicy refuses (BadProject) a server that evicts keys, of a cluster any primary that does: lost states could not be told from entities never
+// seen. One that will not say (ACL, managed service, no answer) is trusted.
+func CheckPolicy(ctx context.Context, client redis.UniversalClient) error {
+	of := func(ctx context.Context, one interface {
+		ConfigGet(ctx context.Context, parameter string) *redis.MapStringStringCmd
+	}, name string) error {
+		policy, err := one.ConfigGet(ctx, "maxmemory-policy").Result()
+		if p, ok := policy["maxmemory-policy"]; err == nil && ok && p != "noeviction" {
+			return failure.New(failure.BadProject, name, "maxmemory-policy is %s: states would vanish unseen", p).
+				WithHint("CONFIG SET maxmemory-policy noeviction, and enough maxmemory")
+		}
+		return nil
+	}
+	switch c := client.(type) {
+	case *redis.ClusterClient:
+		err := c.ForEachMaster(ctx, func(ctx context.Context, one *redis.Client) error { return of(ctx, one, "redis "+one.Options().Addr) })
+		if failure.Of(err) == failure.BadProject {
+			return err
+		}
+		return nil
+	case *redis.Client:
+		return of(ctx, c, "redis "+c.Options().Addr)
+	default:
+		return of(ctx, c, "redis")
+	}
 }
 
 // refused says why there is no connection, and what to do about it.

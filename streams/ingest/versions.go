@@ -286,6 +286,9 @@ func (s *Stage) tend(ctx context.Context, run func(*group) error) error {
 		if err := s.checkRecreated(ctx, nil); err != nil && ctx.Err() == nil && !failure.Of(err).Retry() {
 			return err
 		}
+		if err := online.CheckPolicy(ctx, s.deps.Redis); err != nil { // switched since the start, or of the replica that took over
+			return err
+		}
 		for _, g := range s.targets() {
 			err := s.tendGroup(ctx, g, ends, run)
 			switch {

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,9 +12,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/features"
@@ -503,5 +506,42 @@ func TestKeys(t *testing.T) {
 	}
 	if !maps.Equal(got, want) {
 		t.Errorf("offline rows by group: %v, want %v", got, want)
+	}
+}
+
+// evicting has a client believe that its Redis evicts keys.
+type evicting struct{ on atomic.Bool }
+
+func (e *evicting) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (e *evicting) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (e *evicting) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if asked, ok := cmd.(*redis.MapStringStringCmd); ok && e.on.Load() && asked.Name() == "config" {
+			asked.SetVal(map[string]string{"maxmemory-policy": "allkeys-lru"})
+			return nil
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// TestRedisBeginsToEvict has the policy switched under a stage that runs: it ends, as no stage would start.
+func TestRedisBeginsToEvict(t *testing.T) {
+	r := newRig(t)
+	policy := &evicting{}
+	client := r.connect(r.redis.(*redis.Client).Options().Addr)
+	client.AddHook(policy)
+	r.produce(r.trips(58, 100))
+	g := r.run(r.stage(func(_ *Config, d *Deps) { d.Redis = client }))
+	r.caughtUp()
+	if g.dead() {
+		t.Fatal(g.err)
+	}
+	policy.on.Store(true)
+	if message := r.refused(g); !strings.Contains(message, "maxmemory-policy is allkeys-lru") {
+		t.Error(message)
 	}
 }
