@@ -81,28 +81,25 @@ func Open(ctx context.Context, c Config) (redis.UniversalClient, error) {
 // CheckPolicy refuses (BadProject) a server that evicts keys, of a cluster any primary that does: lost states could not be told from entities never
 // seen. One that will not say (ACL, managed service, no answer) is trusted.
 func CheckPolicy(ctx context.Context, client redis.UniversalClient) error {
-	of := func(ctx context.Context, one interface {
-		ConfigGet(ctx context.Context, parameter string) *redis.MapStringStringCmd
-	}, name string) error {
+	of := func(ctx context.Context, one *redis.Client) error {
 		policy, err := one.ConfigGet(ctx, "maxmemory-policy").Result()
 		if p, ok := policy["maxmemory-policy"]; err == nil && ok && p != "noeviction" {
-			return failure.New(failure.BadProject, name, "maxmemory-policy is %s: states would vanish unseen", p).
+			return failure.New(failure.BadProject, "redis "+one.Options().Addr, "maxmemory-policy is %s: states would vanish unseen", p).
 				WithHint("CONFIG SET maxmemory-policy noeviction, and enough maxmemory")
 		}
 		return nil
 	}
-	switch c := client.(type) {
+	var err error
+	switch c := client.(type) { // what Open makes
 	case *redis.ClusterClient:
-		err := c.ForEachMaster(ctx, func(ctx context.Context, one *redis.Client) error { return of(ctx, one, "redis "+one.Options().Addr) })
-		if failure.Of(err) == failure.BadProject {
-			return err
-		}
-		return nil
+		err = c.ForEachMaster(ctx, of)
 	case *redis.Client:
-		return of(ctx, c, "redis "+c.Options().Addr)
-	default:
-		return of(ctx, c, "redis")
+		err = of(ctx, c)
 	}
+	if failure.Of(err) == failure.BadProject {
+		return err
+	}
+	return nil
 }
 
 // refused says why there is no connection, and what to do about it.
